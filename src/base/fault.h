@@ -1,0 +1,31 @@
+/*
+ * Fault points: in test builds the n-th allocation, read, write or thread creation can be made to
+ * fail from the environment, so that every error path is walked at least once:
+ *
+ *     MUSTER_FAULT=alloc:37      the 37th allocation of this process fails, all others work
+ *     MUSTER_FAULT=read:1        the first read or mapping fails
+ *     MUSTER_FAULT=count         nothing fails; the totals are printed when the process ends
+ *
+ * Release builds carry none of it. Any thread.
+ */
+#ifndef MU_BASE_FAULT_H
+#define MU_BASE_FAULT_H
+
+#include "base/compiler.h"
+
+#include <stdbool.h>
+
+enum mu_fault { MU_FAULT_ALLOC, MU_FAULT_READ, MU_FAULT_WRITE, MU_FAULT_THREAD, MU_FAULT_COUNT };
+
+#ifdef MU_CHECKS
+/* Counts one passage of this point; true when it is the one that must fail. */
+bool mu_fault_hit(enum mu_fault point);
+#else
+static inline bool mu_fault_hit(enum mu_fault point)
+{
+    (void)point;
+    return false;
+}
+#endif
+
+#endif

@@ -1,0 +1,222 @@
+/* Files; see file.h. */
+#include "base/file.h"
+
+#include "base/alloc.h"
+#include "base/fault.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define OUT_BUFFER_BYTES (1u << 20)
+
+mu_status mu_file_map(const char *path, struct mu_file_map *map, struct mu_err *err)
+{
+    struct stat st;
+    int fd = mu_fault_hit(MU_FAULT_READ) ? (errno = EIO, -1) : open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        mu_status status = mu_fail_errno(err, MU_E_IO, errno, "cannot open");
+        mu_err_where(err, "%s", path);
+        return status;
+    }
+    mu_status status = MU_OK;
+    void *p = NULL;
+    if (fstat(fd, &st) != 0)
+        status = mu_fail_errno(err, MU_E_IO, errno, "cannot tell its size");
+    else if (!S_ISREG(st.st_mode))
+        status = mu_fail(err, MU_E_INPUT, "not a regular file");
+    else if (st.st_size > 0 &&
+             (p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0)) == MAP_FAILED)
+        status = mu_fail_errno(err, MU_E_IO, errno, "cannot map");
+    mu_err_where(err, "%s", path);
+    (void)close(fd);
+    if (status == MU_OK)
+        *map = (struct mu_file_map){p, (uint64_t)st.st_size};
+    return status;
+}
+
+void mu_file_unmap(struct mu_file_map *map)
+{
+    if (map->bytes)
+        (void)munmap((void *)(uintptr_t)map->bytes, map->size);
+    *map = (struct mu_file_map){0};
+}
+
+void mu_file_release(const void *bytes, uint64_t size)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = MU_ROUND_UP((uintptr_t)bytes, page);
+    uintptr_t end = ((uintptr_t)bytes + size) / page * page;
+    if (end > first)
+        (void)madvise((void *)first, end - first, MADV_DONTNEED);
+}
+
+mu_status mu_fd_read(int fd, const char *name, struct mu_text *out, struct mu_err *err)
+{
+    char piece[16384];
+    for (;;) {
+        ssize_t n = mu_fault_hit(MU_FAULT_READ) ? (errno = EIO, -1) : read(fd, piece, sizeof piece);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            mu_status status = mu_fail_errno(err, MU_E_IO, errno, "cannot read");
+            mu_err_where(err, "%s", name);
+            return status;
+        }
+        if (n == 0)
+            break;
+        mu_text_add(out, piece, (size_t)n);
+        if (out->status != MU_OK)
+            break;
+    }
+    mu_status status = mu_text_status(out, err);
+    mu_err_where(err, "%s", name);
+    return status;
+}
+
+mu_status mu_file_read(const char *path, struct mu_text *out, struct mu_err *err)
+{
+    if (strcmp(path, "-") == 0)
+        return mu_fd_read(STDIN_FILENO, "standard input", out, err);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        mu_status status = mu_fail_errno(err, MU_E_IO, errno, "cannot open");
+        mu_err_where(err, "%s", path);
+        return status;
+    }
+    mu_status status = mu_fd_read(fd, path, out, err);
+    (void)close(fd);
+    return status;
+}
+
+mu_status mu_fd_write(int fd, const char *name, const void *bytes, size_t len, struct mu_err *err)
+{
+    const char *p = bytes;
+    while (len > 0) {
+        ssize_t n = mu_fault_hit(MU_FAULT_WRITE) ? (errno = ENOSPC, -1) : write(fd, p, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            mu_status status = mu_fail_errno(err, MU_E_IO, errno, "cannot write");
+            mu_err_where(err, "%s", name);
+            return status;
+        }
+        p += n;
+        len -= (size_t)n;
+    }
+    return MU_OK;
+}
+
+mu_status mu_file_out_open(struct mu_file_out *out, const char *path, struct mu_err *err)
+{
+    *out = (struct mu_file_out){.fd = -1};
+    size_t len = strlen(path);
+    out->path = mu_strndup(path, len);
+    out->part_path = mu_alloc(len + sizeof ".part");
+    out->buffer = mu_alloc(OUT_BUFFER_BYTES);
+    if (!out->path || !out->part_path || !out->buffer) {
+        mu_file_out_close(out);
+        return mu_fail_memory(err, OUT_BUFFER_BYTES);
+    }
+    (void)snprintf(out->part_path, len + sizeof ".part", "%s.part", path);
+    out->fd = open(out->part_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (out->fd < 0) {
+        mu_status status = mu_fail_errno(err, MU_E_IO, errno, "cannot create");
+        mu_err_where(err, "%s", out->part_path);
+        mu_file_out_close(out);
+        return status;
+    }
+    return MU_OK;
+}
+
+static mu_status file_out_flush(struct mu_file_out *out, struct mu_err *err)
+{
+    size_t n = out->used;
+    out->used = 0;
+    return mu_fd_write(out->fd, out->part_path, out->buffer, n, err);
+}
+
+mu_status mu_file_out_write(struct mu_file_out *out, const void *bytes, size_t len,
+                            struct mu_err *err)
+{
+    if (len > OUT_BUFFER_BYTES - out->used)
+        MU_TRY(file_out_flush(out, err));
+    if (len > OUT_BUFFER_BYTES)
+        return mu_fd_write(out->fd, out->part_path, bytes, len, err);
+    if (len)
+        memcpy(out->buffer + out->used, bytes, len);
+    out->used += len;
+    return MU_OK;
+}
+
+mu_status mu_file_out_commit(struct mu_file_out *out, struct mu_err *err)
+{
+    MU_TRY(file_out_flush(out, err));
+    mu_status status = MU_OK;
+    if (mu_fault_hit(MU_FAULT_WRITE) ? (errno = EIO, true) : fsync(out->fd) != 0)
+        status = mu_fail_errno(err, MU_E_IO, errno, "cannot bring to disk");
+    else if (rename(out->part_path, out->path) != 0)
+        status = mu_fail_errno(err, MU_E_IO, errno, "cannot rename to its final name");
+    mu_err_where(err, "%s", out->part_path);
+    if (status == MU_OK) {
+        mu_free(out->part_path);
+        out->part_path = NULL;
+    }
+    return status;
+}
+
+void mu_file_out_close(struct mu_file_out *out)
+{
+    if (out->fd >= 0) {
+        (void)close(out->fd);
+        if (out->part_path)
+            (void)unlink(out->part_path);
+    }
+    mu_free(out->path);
+    mu_free(out->part_path);
+    mu_free(out->buffer);
+    *out = (struct mu_file_out){.fd = -1};
+}
+
+bool mu_file_exists(const char *path) { return access(path, F_OK) == 0; }
+
+bool mu_file_is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+char *mu_path_join(const char *folder, const char *name)
+{
+    size_t size = strlen(folder) + strlen(name) + 2;
+    char *path = mu_alloc(size);
+    if (path)
+        (void)snprintf(path, size, "%s/%s", folder, name);
+    return path;
+}
+
+mu_status mu_folder_make(const char *path, struct mu_err *err)
+{
+    char *copy = mu_strdup(path);
+    if (!copy)
+        return mu_fail_memory(err, strlen(path));
+    mu_status status = MU_OK;
+    for (char *p = copy + (copy[0] == '/'); status == MU_OK; p++) {
+        char c = *p;
+        if (c != '/' && c != '\0')
+            continue;
+        *p = '\0';
+        if (mkdir(copy, 0777) != 0 && errno != EEXIST) {
+            status = mu_fail_errno(err, MU_E_IO, errno, "cannot make the folder");
+            mu_err_where(err, "%s", copy);
+        }
+        *p = c;
+        if (c == '\0')
+            break;
+    }
+    mu_free(copy);
+    return status;
+}

@@ -1,0 +1,35 @@
+/*
+ * A team: threads that work on one thing together, a device's worth of them.
+ *
+ * The creator is member 0; the others sleep until mu_team_run. Inside a run the members share out
+ * pieces of work by claiming (so that a member whose core is busy elsewhere takes fewer) and meet at
+ * barriers. With a core per thread a wait spins briefly before it sleeps; with fewer cores than
+ * threads it sleeps at once. A team is run by one thread at a time.
+ */
+#ifndef MU_BASE_TEAM_H
+#define MU_BASE_TEAM_H
+
+#include "base/thread.h"
+
+struct mu_team;
+
+/* `cpus` says where members 0..n-1 live, or is NULL: they may run anywhere. Member 0, the caller's
+ * own thread, is pinned too when `cpus` is given. */
+mu_status mu_team_create(unsigned n_threads, const int *cpus, struct mu_team **team,
+                         struct mu_err *err);
+void mu_team_destroy(struct mu_team *team);
+unsigned mu_team_size(const struct mu_team *team);
+
+/* Runs fn(arg, member) on every member and returns when all have. */
+typedef void mu_team_fn(void *arg, unsigned member);
+void mu_team_run(struct mu_team *team, mu_team_fn *fn, void *arg);
+
+/* Only inside a run, by every member in the same order: */
+
+/* The next unclaimed piece of the current phase; the first call gives 0 to somebody. The caller
+ * stops at the number of pieces that the phase has. */
+uint32_t mu_team_claim(struct mu_team *team);
+/* Ends the phase: returns when all members have come, with the claims starting at 0 again. */
+void mu_team_barrier(struct mu_team *team);
+
+#endif

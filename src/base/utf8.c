@@ -1,0 +1,94 @@
+/* UTF-8; see utf8.h. */
+#include "base/utf8.h"
+
+/* Length by first byte, and the range its second byte must be in (Unicode table 3-7). */
+static unsigned lead(unsigned char c, unsigned char *low, unsigned char *high)
+{
+    *low = 0x80;
+    *high = 0xbf;
+    if (c < 0x80)
+        return 1;
+    if (c >= 0xc2 && c <= 0xdf)
+        return 2;
+    if (c >= 0xe0 && c <= 0xef) {
+        if (c == 0xe0)
+            *low = 0xa0;
+        else if (c == 0xed)
+            *high = 0x9f;
+        return 3;
+    }
+    if (c >= 0xf0 && c <= 0xf4) {
+        if (c == 0xf0)
+            *low = 0x90;
+        else if (c == 0xf4)
+            *high = 0x8f;
+        return 4;
+    }
+    return 0;
+}
+
+uint32_t mu_utf8_decode(struct mu_str s, unsigned *len)
+{
+    const unsigned char *p = (const unsigned char *)s.p;
+    unsigned char low, high;
+    unsigned n = lead(p[0], &low, &high);
+    *len = 1;
+    if (n <= 1)
+        return n ? p[0] : MU_UTF8_BAD;
+    uint32_t cp = p[0] & (0x7fu >> n);
+    for (unsigned i = 1; i < n; i++) {
+        if (i >= s.len || p[i] < low || p[i] > high)
+            return MU_UTF8_BAD;
+        cp = cp << 6 | (p[i] & 0x3f);
+        *len = i + 1;
+        low = 0x80;
+        high = 0xbf;
+    }
+    return cp;
+}
+
+unsigned mu_utf8_encode(uint32_t cp, char out[4])
+{
+    if (cp < 0x80) {
+        out[0] = (char)cp;
+        return 1;
+    }
+    unsigned n = cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
+    for (unsigned i = n - 1; i > 0; i--, cp >>= 6)
+        out[i] = (char)(0x80 | (cp & 0x3f));
+    out[0] = (char)((0xf00u >> n & 0xff) | cp);
+    return n;
+}
+
+bool mu_utf8_valid(struct mu_str s)
+{
+    for (unsigned n; s.len > 0; s.p += n, s.len -= n)
+        if (mu_utf8_decode(s, &n) == MU_UTF8_BAD)
+            return false;
+    return true;
+}
+
+void mu_utf8_add_repaired(struct mu_text *out, struct mu_str s)
+{
+    for (unsigned n; s.len > 0; s.p += n, s.len -= n) {
+        if (mu_utf8_decode(s, &n) == MU_UTF8_BAD)
+            mu_text_add(out, "\xef\xbf\xbd", 3);
+        else
+            mu_text_add(out, s.p, n);
+    }
+}
+
+unsigned mu_utf8_unfinished(struct mu_str s)
+{
+    for (unsigned back = 1; back <= 3 && back <= s.len; back++) {
+        struct mu_str tail = {s.p + s.len - back, back};
+        unsigned char c = (unsigned char)tail.p[0], low, high;
+        if ((c & 0xc0) == 0x80)
+            continue;
+        unsigned len;
+        if (lead(c, &low, &high) > back && mu_utf8_decode(tail, &len) == MU_UTF8_BAD && len == back)
+            return back;
+        return 0;
+    }
+    return 0;
+}

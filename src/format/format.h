@@ -1,0 +1,122 @@
+/*
+ * format: outside files -> checked descriptions, and back.
+ *
+ * A model (folder of safetensors and JSON, .gguf file or first of a split, hub id in the local
+ * cache, or synth:NAME@TYPE) is opened once; what it holds is then facts that were checked: tensors
+ * whose bytes lie inside their files, numbers in range, one spelling for each thing. Knows nothing
+ * of what a model computes. A struct mu_model_file is read by any number of threads once open.
+ */
+#ifndef MU_FORMAT_FORMAT_H
+#define MU_FORMAT_FORMAT_H
+
+#include "base/dtype.h"
+#include "base/text.h"
+
+#define MU_DIMS_MAX 8
+
+struct mu_tensor {
+    const char *name;
+    enum mu_dtype type;
+    unsigned n_dims;
+    uint64_t dims[MU_DIMS_MAX]; /* slowest first: a weight matrix is [out, in] */
+    uint64_t n_values, n_bytes;
+    const uint8_t *data;  /* mapped; NULL for synth: models, whose rows are made on demand */
+    uint64_t file_offset; /* for messages and inspect */
+    unsigned file;        /* which of mu_model_file_paths */
+    uint64_t seed;        /* of a synth: tensor */
+};
+
+enum mu_names { MU_NAMES_HF, MU_NAMES_GGUF };
+
+enum mu_rope_kind {
+    MU_ROPE_DEFAULT,
+    MU_ROPE_LINEAR,
+    MU_ROPE_DYNAMIC,
+    MU_ROPE_LLAMA3,
+    MU_ROPE_YARN,
+    MU_ROPE_LONGROPE,
+};
+
+#define MU_ROPE_FACTORS_MAX 256
+
+struct mu_rope_config {
+    enum mu_rope_kind kind;
+    double theta;
+    double factor;             /* 1 when there is none */
+    double low_freq_factor, high_freq_factor;
+    uint64_t original_context; /* 0: the model's own context */
+    double beta_fast, beta_slow, mscale, mscale_all_dim;
+    double attention_factor; /* 0: follow the rule of the kind */
+    bool truncate;
+    double partial;          /* share of the head that is rotated: 1 for all */
+    uint32_t n_factors;      /* longrope: short_factor and long_factor; GGUF's rope_freqs too */
+    double short_factor[MU_ROPE_FACTORS_MAX], long_factor[MU_ROPE_FACTORS_MAX];
+};
+
+#define MU_LAYERS_MAX  1024
+#define MU_EOS_MAX     16
+#define MU_TOKEN_NONE  UINT32_MAX
+
+/* config.json or GGUF metadata in one spelling. 0 (or false) means absent unless said otherwise. */
+struct mu_config {
+    char architecture[32]; /* transformers' model_type: "llama", "qwen2" */
+    enum mu_names names;   /* how this file names its tensors */
+    uint32_t n_layers, hidden, n_heads, n_kv_heads, head_dim, ffn, vocab;
+    uint64_t context; /* max_position_embeddings */
+    double norm_eps;
+    struct mu_rope_config rope;
+    double rope_local_theta; /* of sliding layers, where they have their own (gemma3) */
+    bool tied_head;
+    bool attention_bias; /* q, k, v (and o where the architecture says so) */
+    bool mlp_bias;
+    char activation[32];      /* "silu", "gelu_pytorch_tanh" */
+    uint32_t sliding_window;  /* of the layers marked below */
+    uint8_t layer_sliding[MU_LAYERS_MAX];
+    uint8_t layer_no_rope[MU_LAYERS_MAX];
+    double attn_softcap, final_softcap, query_pre_attn_scalar;
+    double embedding_multiplier, residual_multiplier, attention_multiplier, logits_scaling;
+    /* Mixture of experts. */
+    uint32_t n_experts, n_experts_used, expert_ffn, shared_expert_ffn, n_shared_experts;
+    uint32_t first_dense_layers, sparse_step;
+    bool norm_topk;
+    double routed_scaling;
+    uint8_t layer_dense[MU_LAYERS_MAX];
+    uint32_t n_group, topk_group;
+    /* Multi-head latent attention. */
+    uint32_t q_lora_rank, kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim;
+    double swiglu_limit;
+    char quant_method[32]; /* "" for none: "awq", "gptq", ... */
+    /* Tokens, and how the publisher wants text to be drawn; NAN / MU_TOKEN_NONE: absent. */
+    uint32_t bos, pad;
+    uint32_t eos[MU_EOS_MAX];
+    unsigned n_eos;
+    bool do_sample;
+    double temperature, top_p, top_k, min_p, repetition_penalty;
+};
+
+struct mu_model_file;
+
+/* Opens and checks everything but the tokenizer. A folder with only config.json opens with
+ * MU_OPEN_HEADER_ONLY and then has no tensors. */
+enum { MU_OPEN_HEADER_ONLY = 1 };
+mu_status mu_model_file_open(const char *model, unsigned flags, struct mu_model_file **out,
+                             struct mu_err *err);
+void mu_model_file_close(struct mu_model_file *file);
+
+const char *mu_model_file_name(const struct mu_model_file *file); /* as the user gave it */
+const char *mu_model_file_format(const struct mu_model_file *file); /* "gguf 3", "safetensors" */
+const struct mu_config *mu_model_file_config(const struct mu_model_file *file);
+size_t mu_model_file_paths(const struct mu_model_file *file, const char *const **out);
+size_t mu_model_file_tensors(const struct mu_model_file *file, const struct mu_tensor **out);
+const struct mu_tensor *mu_model_file_find(const struct mu_model_file *file, const char *name);
+/* Jinja source of the chat template (`with_tools`: the one for tools, where there are two); NULL
+ * when the model has none. */
+const char *mu_model_file_chat_template(const struct mu_model_file *file, bool with_tools);
+
+/* Bytes of rows [first, first + n) of the matrix (all dims but the last make rows): a pointer into
+ * the mapping, or made into `scratch` (n stored rows) for synth: models. */
+const uint8_t *mu_tensor_rows(const struct mu_tensor *tensor, uint64_t first, uint64_t n,
+                              uint8_t *scratch);
+uint64_t mu_tensor_row_bytes(const struct mu_tensor *tensor);
+
+#endif

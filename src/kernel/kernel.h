@@ -1,0 +1,150 @@
+/*
+ * kernel: the arithmetic, as tables of functions, one table a family.
+ *
+ * A family (ref, cpu-avx512, ...) keeps the contract of docs/internals/contract.md: a row's bits do
+ * not depend on how many rows, threads or devices share the work. Families may differ from each
+ * other by rounding. Kernels know nothing of models, devices or threads: the caller cuts the work
+ * into pieces and says which. No allocation, lock, log or system call inside.
+ *
+ * Any thread, with its own pieces.
+ */
+#ifndef MU_KERNEL_KERNEL_H
+#define MU_KERNEL_KERNEL_H
+
+#include "base/dtype.h"
+#include "base/segment.h"
+#include "base/status.h"
+
+#include <stddef.h>
+
+#define MU_KV_BLOCK_TOKENS 32  /* tokens in one block of the paged cache */
+#define MU_ATTEND_CHUNK    128 /* keys whose partial attention is computed on its own */
+
+/* The form in which a linear reads its activations. */
+enum mu_form {
+    MU_FORM_F32,  /* as they are */
+    MU_FORM_BF16, /* rounded to bfloat16 */
+    MU_FORM_Q8,   /* blocks of 32: int8 codes with one fp32 scale from the block's own values */
+    MU_FORM_COUNT
+};
+
+/* How the sum over K is done. */
+enum mu_compute {
+    MU_COMPUTE_DEFAULT, /* the family's fastest for the weight's type */
+    MU_COMPUTE_F32      /* weights widened, fp32 multiply and add */
+};
+
+/*
+ * A weight matrix (or the slice of one that a device owns) as a family packed it: `rows` outputs,
+ * `cols` inputs. The family alone knows what `data` looks like.
+ */
+struct mu_weight {
+    enum mu_dtype type; /* as stored */
+    enum mu_form form;  /* of the activations it is multiplied with */
+    uint32_t rows, cols;
+    uint32_t col_first; /* where the slice begins in the stored row */
+    uint64_t bytes;     /* of `data` */
+    void *data;         /* 64-byte aligned */
+};
+
+/*
+ * How a row-parallel linear cuts its sum over `cols`: the segments this rank owns are
+ * [run.first, run.end) of n; segment s covers columns [border[s - run.first], border[s - run.first + 1])
+ * of the slice. A plain linear is the one segment [0, 1) of 1.
+ */
+struct mu_cut {
+    uint32_t n;
+    struct mu_run run;
+    uint32_t border[MU_SEGMENTS_MAX + 1];
+};
+
+struct mu_linear_args {
+    const struct mu_weight *weight;
+    const struct mu_cut *cut; /* NULL: the sum over all columns is one segment */
+    const float *bias;        /* [rows] or NULL; only without a cut */
+    const void *x;            /* n_rows activations in weight->form, x_stride bytes apart */
+    size_t x_stride;
+    float *y; /* output o of row r: y[r * y_stride + o]; with a cut, subtree t: + t * y_subtree */
+    size_t y_stride, y_subtree; /* in floats */
+    uint32_t n_rows;
+};
+
+/* Where the attention of one step finds everything. Cache layout of a layer, for K and V alike:
+ * [block][kv head][token of the block][head_dim] in cache_type. */
+struct mu_attend_args {
+    const float *q; /* row r, head h: q[r * q_stride + h * head_dim] */
+    size_t q_stride;
+    float *out; /* row r, head h: out[r * out_stride + h * head_dim] */
+    size_t out_stride;
+    const void *keys, *values;
+    enum mu_dtype cache_type;
+    uint32_t n_heads, n_kv_heads, head_dim;
+    const uint32_t *kv_head;     /* [n_heads]: which of this device's KV heads each head reads */
+    const uint32_t *positions;   /* [rows] */
+    const uint32_t *sequences;   /* [rows]: which row of the block tables */
+    const uint32_t *tables;      /* [sequences][table_stride] block numbers */
+    size_t table_stride;
+    float scale;
+    float softcap;          /* scores = cap * tanh(scores / cap); 0: none */
+    uint32_t window;        /* keys further back than window - 1 are not seen; 0: all are */
+    const float *sinks;     /* [n_heads] extra logit without a value, or NULL */
+    float *scratch;         /* mu_kernels.attend_scratch floats for this thread */
+};
+
+enum mu_activation { MU_ACT_SILU, MU_ACT_GELU_TANH, MU_ACT_GELU };
+
+struct mu_kernels {
+    const char *family;
+
+    /* Linear. The form is chosen by weight type; packed size and layout follow from both. */
+    enum mu_form (*form)(enum mu_dtype type, enum mu_compute compute);
+    uint64_t (*weight_bytes)(enum mu_dtype type, enum mu_form form, uint32_t rows, uint32_t cols);
+    /* Packs whole stored rows: `stored[i]` begins the full stored row of output first + i. first
+     * and n are multiples of row_tile, but for the end of the matrix. */
+    void (*weight_pack)(struct mu_weight *weight, uint32_t first, uint32_t n,
+                        const uint8_t *const *stored);
+    uint32_t row_tile;
+    /* Bytes of one activation row of `cols` values. */
+    size_t (*form_bytes)(enum mu_form form, uint32_t cols);
+    /* Writes values [first, first + n) of a row of `cols` into the row `out`; first and n are
+     * multiples of 32, but for the end of the row. */
+    void (*form_store)(enum mu_form form, void *out, uint32_t cols, uint32_t first, uint32_t n,
+                       const float *x);
+    /* Outputs [first, end) of all rows; borders as in weight_pack. */
+    void (*linear)(const struct mu_linear_args *args, uint32_t first, uint32_t end);
+
+    /* y = x / rms(x) * (offset + w) over n values. */
+    void (*norm)(float *y, const float *x, const float *w, uint32_t n, float eps, float offset);
+    /* Rotates pairs (i, i + n / 2) of the first n values of x by the angles of one position. */
+    void (*rope)(float *x, const float *cos, const float *sin, uint32_t n);
+    /* y[i] = act(gate[i]) * up[i] */
+    void (*glu)(float *y, const float *gate, const float *up, uint32_t n, enum mu_activation act);
+    /* Rounds n values to the cache's type. */
+    void (*kv_store)(void *out, enum mu_dtype type, const float *x, uint32_t n);
+    /* All heads that read KV head `kv` of row `row`. */
+    void (*attend)(const struct mu_attend_args *args, uint32_t row, uint32_t kv);
+    /* Floats of scratch that attend needs, for group heads on one KV head. */
+    size_t (*attend_scratch)(uint32_t group, uint32_t head_dim);
+};
+
+/* The readable definition, everywhere. */
+extern const struct mu_kernels mu_kernels_ref;
+
+/* The best family this CPU can run, or the one named by `name` ("ref", ...; NULL: best). */
+mu_status mu_kernels_choose(const char *name, const struct mu_kernels **out, struct mu_err *err);
+/* The i-th family this CPU can run, best first; NULL past the last. */
+const struct mu_kernels *mu_kernels_usable(unsigned i);
+
+/*
+ * Stored blocks to floats, exactly, and floats to stored blocks. `n` is whole blocks.
+ */
+bool mu_codec_can_decode(enum mu_dtype type);
+void mu_codec_decode(enum mu_dtype type, const void *stored, float *out, uint64_t n);
+bool mu_codec_can_encode(enum mu_dtype type);
+void mu_codec_encode(enum mu_dtype type, const float *x, void *stored, uint64_t n);
+
+/* exp and tanh of our own: the same bits wherever they run. */
+float mu_expf(float x);
+float mu_tanhf(float x);
+
+#endif
