@@ -11,22 +11,19 @@
 
 void *mu_alloc(size_t size)
 {
-    if (mu_fault_hit(MU_FAULT_ALLOC))
-        return NULL;
+    if (mu_fault_hit(MU_FAULT_ALLOC)) return NULL;
     return malloc(size ? size : 1);
 }
 
 void *mu_calloc(size_t n, size_t size)
 {
-    if (mu_fault_hit(MU_FAULT_ALLOC))
-        return NULL;
+    if (mu_fault_hit(MU_FAULT_ALLOC)) return NULL;
     return calloc(n ? n : 1, size ? size : 1);
 }
 
 void *mu_realloc(void *p, size_t size)
 {
-    if (mu_fault_hit(MU_FAULT_ALLOC))
-        return NULL;
+    if (mu_fault_hit(MU_FAULT_ALLOC)) return NULL;
     return realloc(p, size ? size : 1);
 }
 
@@ -48,9 +45,15 @@ char *mu_strndup(const char *s, size_t len)
     return copy;
 }
 
-char *mu_strdup(const char *s) { return mu_strndup(s, strlen(s)); }
+char *mu_strdup(const char *s)
+{
+    return mu_strndup(s, strlen(s));
+}
 
-void mu_free(void *p) { free(p); }
+void mu_free(void *p)
+{
+    free(p);
+}
 
 mu_status mu_fail_memory(struct mu_err *err, size_t size)
 {
@@ -88,8 +91,7 @@ struct mu_arena *mu_arena_create(size_t limit_bytes)
 
 void mu_arena_destroy(struct mu_arena *arena)
 {
-    if (!arena)
-        return;
+    if (!arena) return;
     for (struct arena_chunk *c = arena->chunks, *next; c; c = next) {
         next = c->next;
         mu_free(c);
@@ -106,8 +108,7 @@ static struct arena_chunk *arena_grow(struct mu_arena *arena, size_t need)
     arena->next_size = MU_MIN(arena->next_size * 2, (size_t)ARENA_CHUNK_MAX);
 #endif
     struct arena_chunk *c = mu_alloc(sizeof *c + size);
-    if (!c)
-        return NULL;
+    if (!c) return NULL;
     *c = (struct arena_chunk){.next = arena->chunks, .size = size};
     arena->chunks = c;
     return c;
@@ -116,16 +117,13 @@ static struct arena_chunk *arena_grow(struct mu_arena *arena, size_t need)
 void *mu_arena_alloc(struct mu_arena *arena, size_t n, size_t size)
 {
     uint64_t bytes;
-    if (!mu_mul(n, size, &bytes) || bytes > arena->limit - arena->used)
-        return NULL;
+    if (!mu_mul(n, size, &bytes) || bytes > arena->limit - arena->used) return NULL;
 #ifndef MU_CHECKS
     bytes = MU_ROUND_UP(bytes, ARENA_ALIGN);
 #endif
     struct arena_chunk *c = arena->chunks;
-    if (!c || bytes > c->size - c->used)
-        c = arena_grow(arena, bytes);
-    if (!c)
-        return NULL;
+    if (!c || bytes > c->size - c->used) c = arena_grow(arena, bytes);
+    if (!c) return NULL;
     void *p = c->bytes + c->used;
     c->used += bytes;
     arena->used += MU_MIN(bytes, arena->limit - arena->used);
@@ -135,8 +133,7 @@ void *mu_arena_alloc(struct mu_arena *arena, size_t n, size_t size)
 char *mu_arena_strndup(struct mu_arena *arena, const char *s, size_t len)
 {
     char *copy = mu_arena_alloc(arena, len + 1, 1);
-    if (copy)
-        memcpy(copy, s, len);
+    if (copy) memcpy(copy, s, len);
     return copy;
 }
 
@@ -155,4 +152,7 @@ char *mu_arena_printf(struct mu_arena *arena, const char *format, ...)
     return text;
 }
 
-size_t mu_arena_used_bytes(const struct mu_arena *arena) { return arena->used; }
+size_t mu_arena_used_bytes(const struct mu_arena *arena)
+{
+    return arena->used;
+}

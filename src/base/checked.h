@@ -11,8 +11,7 @@
 static inline bool mu_add(uint64_t a, uint64_t b, uint64_t *out)
 {
     uint64_t sum;
-    if (__builtin_add_overflow(a, b, &sum))
-        return false;
+    if (__builtin_add_overflow(a, b, &sum)) return false;
     *out = sum;
     return true;
 }
@@ -20,8 +19,7 @@ static inline bool mu_add(uint64_t a, uint64_t b, uint64_t *out)
 static inline bool mu_mul(uint64_t a, uint64_t b, uint64_t *out)
 {
     uint64_t product;
-    if (__builtin_mul_overflow(a, b, &product))
-        return false;
+    if (__builtin_mul_overflow(a, b, &product)) return false;
     *out = product;
     return true;
 }

@@ -48,14 +48,25 @@ static inline uint64_t mu_cursor_uint_(struct mu_cursor *c, unsigned n)
 {
     uint64_t v = 0;
     const uint8_t *p = mu_cursor_take(c, n);
-    if (p)
-        memcpy(&v, p, n);
+    if (p) memcpy(&v, p, n);
     return v;
 }
 
-static inline uint8_t mu_cursor_u8(struct mu_cursor *c) { return (uint8_t)mu_cursor_uint_(c, 1); }
-static inline uint16_t mu_cursor_u16(struct mu_cursor *c) { return (uint16_t)mu_cursor_uint_(c, 2); }
-static inline uint32_t mu_cursor_u32(struct mu_cursor *c) { return (uint32_t)mu_cursor_uint_(c, 4); }
-static inline uint64_t mu_cursor_u64(struct mu_cursor *c) { return mu_cursor_uint_(c, 8); }
+static inline uint8_t mu_cursor_u8(struct mu_cursor *c)
+{
+    return (uint8_t)mu_cursor_uint_(c, 1);
+}
+static inline uint16_t mu_cursor_u16(struct mu_cursor *c)
+{
+    return (uint16_t)mu_cursor_uint_(c, 2);
+}
+static inline uint32_t mu_cursor_u32(struct mu_cursor *c)
+{
+    return (uint32_t)mu_cursor_uint_(c, 4);
+}
+static inline uint64_t mu_cursor_u64(struct mu_cursor *c)
+{
+    return mu_cursor_uint_(c, 8);
+}
 
 #endif

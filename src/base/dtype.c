@@ -9,12 +9,16 @@
 static const struct mu_dtype_info infos[MU_DTYPE_COUNT] = {MU_DTYPE_TABLE(ROW_)};
 #undef ROW_
 
-const struct mu_dtype_info *mu_dtype(enum mu_dtype type) { return &infos[type]; }
+const struct mu_dtype_info *mu_dtype(enum mu_dtype type)
+{
+    return &infos[type];
+}
 
 bool mu_dtype_by_name(struct mu_str name, enum mu_dtype *out)
 {
     for (int i = 0; i < MU_DTYPE_COUNT; i++) {
-        if (strlen(infos[i].name) == name.len && strncasecmp(infos[i].name, name.p, name.len) == 0) {
+        if (strlen(infos[i].name) == name.len &&
+            strncasecmp(infos[i].name, name.p, name.len) == 0) {
             *out = (enum mu_dtype)i;
             return true;
         }
@@ -64,11 +68,11 @@ float mu_f16_to_f32(uint16_t h)
 uint16_t mu_f32_to_f16(float f)
 {
     uint32_t bits = mu_f32_bits(f), sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
-    if (rest > 0x7f800000)
-        return (uint16_t)(sign | 0x7e00);
+    if (rest > 0x7f800000) return (uint16_t)(sign | 0x7e00);
     if (rest >= 0x477ff000) /* rounds to 65536 or more */
         return (uint16_t)(sign | 0x7c00);
-    if (rest < 0x38800000) { /* below 2^-14: let the float adder round at the subnormal's last bit */
+    if (rest <
+        0x38800000) { /* below 2^-14: let the float adder round at the subnormal's last bit */
         float shifted = mu_f32_from_bits(rest) + 0.5f;
         return (uint16_t)(sign | (mu_f32_bits(shifted) - mu_f32_bits(0.5f)));
     }

@@ -68,7 +68,8 @@ bool mu_dtype_by_name(struct mu_str name, enum mu_dtype *out); /* any case: "q8_
 bool mu_dtype_by_gguf(uint32_t number, enum mu_dtype *out);
 bool mu_dtype_by_safetensors(struct mu_str name, enum mu_dtype *out);
 
-/* Bytes of `n` values stored in a row; false when n is not whole blocks or the product is too big. */
+/* Bytes of `n` values stored in a row; false when n is not whole blocks or the product is too big.
+ */
 bool mu_dtype_bytes(enum mu_dtype type, uint64_t n, uint64_t *out);
 
 /* Half and bfloat16, exactly; towards them rounding to nearest even. */
@@ -89,7 +90,10 @@ static inline uint32_t mu_f32_bits(float f)
     return bits;
 }
 
-static inline float mu_bf16_to_f32(uint16_t h) { return mu_f32_from_bits((uint32_t)h << 16); }
+static inline float mu_bf16_to_f32(uint16_t h)
+{
+    return mu_f32_from_bits((uint32_t)h << 16);
+}
 
 static inline uint16_t mu_f32_to_bf16(float f)
 {

@@ -24,8 +24,7 @@ static void print_totals(void)
 static void configure(void)
 {
     const char *spec = getenv("MUSTER_FAULT");
-    if (!spec)
-        return;
+    if (!spec) return;
     if (strcmp(spec, "count") == 0) {
         (void)atexit(print_totals);
         return;
@@ -41,8 +40,7 @@ static void configure(void)
 bool mu_fault_hit(enum mu_fault point)
 {
     (void)pthread_once(&once, configure);
-    unsigned long long n =
-        atomic_fetch_add_explicit(&passed[point], 1, memory_order_relaxed) + 1;
+    unsigned long long n = atomic_fetch_add_explicit(&passed[point], 1, memory_order_relaxed) + 1;
     return n == fail_at[point];
 }
 

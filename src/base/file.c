@@ -33,15 +33,13 @@ mu_status mu_file_map(const char *path, struct mu_file_map *map, struct mu_err *
         status = mu_fail_errno(err, MU_E_IO, errno, "cannot map");
     mu_err_where(err, "%s", path);
     (void)close(fd);
-    if (status == MU_OK)
-        *map = (struct mu_file_map){p, (uint64_t)st.st_size};
+    if (status == MU_OK) *map = (struct mu_file_map){p, (uint64_t)st.st_size};
     return status;
 }
 
 void mu_file_unmap(struct mu_file_map *map)
 {
-    if (map->bytes)
-        (void)munmap((void *)(uintptr_t)map->bytes, map->size);
+    if (map->bytes) (void)munmap((void *)(uintptr_t)map->bytes, map->size);
     *map = (struct mu_file_map){0};
 }
 
@@ -50,8 +48,7 @@ void mu_file_release(const void *bytes, uint64_t size)
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     uintptr_t first = MU_ROUND_UP((uintptr_t)bytes, page);
     uintptr_t end = ((uintptr_t)bytes + size) / page * page;
-    if (end > first)
-        (void)madvise((void *)first, end - first, MADV_DONTNEED);
+    if (end > first) (void)madvise((void *)first, end - first, MADV_DONTNEED);
 }
 
 mu_status mu_fd_read(int fd, const char *name, struct mu_text *out, struct mu_err *err)
@@ -59,18 +56,15 @@ mu_status mu_fd_read(int fd, const char *name, struct mu_text *out, struct mu_er
     char piece[16384];
     for (;;) {
         ssize_t n = mu_fault_hit(MU_FAULT_READ) ? (errno = EIO, -1) : read(fd, piece, sizeof piece);
-        if (n < 0 && errno == EINTR)
-            continue;
+        if (n < 0 && errno == EINTR) continue;
         if (n < 0) {
             mu_status status = mu_fail_errno(err, MU_E_IO, errno, "cannot read");
             mu_err_where(err, "%s", name);
             return status;
         }
-        if (n == 0)
-            break;
+        if (n == 0) break;
         mu_text_add(out, piece, (size_t)n);
-        if (out->status != MU_OK)
-            break;
+        if (out->status != MU_OK) break;
     }
     mu_status status = mu_text_status(out, err);
     mu_err_where(err, "%s", name);
@@ -79,8 +73,7 @@ mu_status mu_fd_read(int fd, const char *name, struct mu_text *out, struct mu_er
 
 mu_status mu_file_read(const char *path, struct mu_text *out, struct mu_err *err)
 {
-    if (strcmp(path, "-") == 0)
-        return mu_fd_read(STDIN_FILENO, "standard input", out, err);
+    if (strcmp(path, "-") == 0) return mu_fd_read(STDIN_FILENO, "standard input", out, err);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         mu_status status = mu_fail_errno(err, MU_E_IO, errno, "cannot open");
@@ -97,8 +90,7 @@ mu_status mu_fd_write(int fd, const char *name, const void *bytes, size_t len, s
     const char *p = bytes;
     while (len > 0) {
         ssize_t n = mu_fault_hit(MU_FAULT_WRITE) ? (errno = ENOSPC, -1) : write(fd, p, len);
-        if (n < 0 && errno == EINTR)
-            continue;
+        if (n < 0 && errno == EINTR) continue;
         if (n < 0) {
             mu_status status = mu_fail_errno(err, MU_E_IO, errno, "cannot write");
             mu_err_where(err, "%s", name);
@@ -142,12 +134,9 @@ static mu_status file_out_flush(struct mu_file_out *out, struct mu_err *err)
 mu_status mu_file_out_write(struct mu_file_out *out, const void *bytes, size_t len,
                             struct mu_err *err)
 {
-    if (len > OUT_BUFFER_BYTES - out->used)
-        MU_TRY(file_out_flush(out, err));
-    if (len > OUT_BUFFER_BYTES)
-        return mu_fd_write(out->fd, out->part_path, bytes, len, err);
-    if (len)
-        memcpy(out->buffer + out->used, bytes, len);
+    if (len > OUT_BUFFER_BYTES - out->used) MU_TRY(file_out_flush(out, err));
+    if (len > OUT_BUFFER_BYTES) return mu_fd_write(out->fd, out->part_path, bytes, len, err);
+    if (len) memcpy(out->buffer + out->used, bytes, len);
     out->used += len;
     return MU_OK;
 }
@@ -172,8 +161,7 @@ void mu_file_out_close(struct mu_file_out *out)
 {
     if (out->fd >= 0) {
         (void)close(out->fd);
-        if (out->part_path)
-            (void)unlink(out->part_path);
+        if (out->part_path) (void)unlink(out->part_path);
     }
     mu_free(out->path);
     mu_free(out->part_path);
@@ -181,7 +169,10 @@ void mu_file_out_close(struct mu_file_out *out)
     *out = (struct mu_file_out){.fd = -1};
 }
 
-bool mu_file_exists(const char *path) { return access(path, F_OK) == 0; }
+bool mu_file_exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
 
 bool mu_file_is_folder(const char *path)
 {
@@ -193,29 +184,25 @@ char *mu_path_join(const char *folder, const char *name)
 {
     size_t size = strlen(folder) + strlen(name) + 2;
     char *path = mu_alloc(size);
-    if (path)
-        (void)snprintf(path, size, "%s/%s", folder, name);
+    if (path) (void)snprintf(path, size, "%s/%s", folder, name);
     return path;
 }
 
 mu_status mu_folder_make(const char *path, struct mu_err *err)
 {
     char *copy = mu_strdup(path);
-    if (!copy)
-        return mu_fail_memory(err, strlen(path));
+    if (!copy) return mu_fail_memory(err, strlen(path));
     mu_status status = MU_OK;
     for (char *p = copy + (copy[0] == '/'); status == MU_OK; p++) {
         char c = *p;
-        if (c != '/' && c != '\0')
-            continue;
+        if (c != '/' && c != '\0') continue;
         *p = '\0';
         if (mkdir(copy, 0777) != 0 && errno != EEXIST) {
             status = mu_fail_errno(err, MU_E_IO, errno, "cannot make the folder");
             mu_err_where(err, "%s", copy);
         }
         *p = c;
-        if (c == '\0')
-            break;
+        if (c == '\0') break;
     }
     mu_free(copy);
     return status;

@@ -9,7 +9,10 @@
 #include <math.h>
 #include <pthread.h>
 
-static void use_our_allocator(void) { json_set_alloc_funcs(mu_alloc, mu_free); }
+static void use_our_allocator(void)
+{
+    json_set_alloc_funcs(mu_alloc, mu_free);
+}
 
 mu_status mu_json_parse(struct mu_str bytes, const char *name, json_t **out, struct mu_err *err)
 {

@@ -52,8 +52,7 @@ static mu_status option_set(const struct mu_option *o, const char *value, const 
         return MU_OK;
     case MU_OPTION_U64: {
         uint64_t max = bounded && o->max < 0x1p63 ? (uint64_t)o->max : UINT64_MAX;
-        if (mu_parse_u64(mu_str(value), (uint64_t)o->min, max, p))
-            return MU_OK;
+        if (mu_parse_u64(mu_str(value), (uint64_t)o->min, max, p)) return MU_OK;
         if (max == UINT64_MAX)
             return mu_fail(err, MU_E_USAGE, "%s wants a whole number of at least %.0f, not '%s'",
                            source, o->min, value);
@@ -106,12 +105,10 @@ static void set_defaults(const struct mu_option_spec *spec, void *values)
 static char *next_line(char **cursor)
 {
     char *line = *cursor;
-    if (!line || !*line)
-        return NULL;
+    if (!line || !*line) return NULL;
     char *end = strchr(line, '\n');
     *cursor = end ? end + 1 : NULL;
-    if (end)
-        *end = '\0';
+    if (end) *end = '\0';
     while (isspace((unsigned char)*line))
         line++;
     for (char *e = line + strlen(line); e > line && isspace((unsigned char)e[-1]);)
@@ -126,8 +123,7 @@ static char *next_line(char **cursor)
 static mu_status read_config(const struct mu_option_spec *spec, const char *path, void *values,
                              struct mu_option_result *result, struct mu_err *err)
 {
-    if (!path || !mu_file_exists(path))
-        return MU_OK;
+    if (!path || !mu_file_exists(path)) return MU_OK;
     struct mu_text text;
     mu_text_init(&text, CONFIG_MAX_BYTES);
     mu_status status = mu_file_read(path, &text, err);
@@ -141,8 +137,7 @@ static mu_status read_config(const struct mu_option_spec *spec, const char *path
     for (char *line; (line = next_line(&cursor));) {
         number++;
         size_t len = strlen(line);
-        if (len == 0 || line[0] == '#')
-            continue;
+        if (len == 0 || line[0] == '#') continue;
         if (line[0] == '[' && line[len - 1] == ']') {
             line[len - 1] = '\0';
             general = false;
@@ -164,8 +159,7 @@ static mu_status read_config(const struct mu_option_spec *spec, const char *path
         const struct mu_option *o = spec->options;
         while (o->name && strcmp(o->name, line) != 0)
             o++;
-        if (!ours || (!o->name && general))
-            continue;
+        if (!ours || (!o->name && general)) continue;
         status = o->name ? option_set(o, value, o->name, values, err)
                          : mu_fail(err, MU_E_USAGE, "%s has no option '%s'", spec->command, line);
         mu_err_where(err, "%s, line %d", path, number);
@@ -184,8 +178,7 @@ static mu_status read_environment(const struct mu_option_spec *spec, void *value
         for (char *p = name; *p; p++)
             *p = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
         const char *value = getenv(name);
-        if (!value)
-            continue;
+        if (!value) continue;
         MU_TRY(option_set(o, value, name, values, err));
         result->given |= 1ull << (o - spec->options);
     }
@@ -221,8 +214,7 @@ static mu_status fail_word(const struct mu_option_spec *spec, int key, const cha
 {
     char letter[3] = {'-', (char)optopt, '\0'};
     bool is_long = word[0] == '-' && word[1] == '-';
-    if (key == ':')
-        return mu_fail(err, MU_E_USAGE, "%s wants a value", is_long ? word : letter);
+    if (key == ':') return mu_fail(err, MU_E_USAGE, "%s wants a value", is_long ? word : letter);
     if (is_long && optopt >= KEY_HELP)
         return mu_fail(err, MU_E_USAGE, "--%s takes no value",
                        optopt >= KEY_FIRST ? spec->options[optopt - KEY_FIRST].name : "help");
@@ -251,8 +243,7 @@ static mu_status read_arguments(const struct mu_option_spec *spec, int argc, cha
                                    KEY_FIRST + (int)i};
         if (o->letter) {
             letters[at++] = o->letter;
-            if (!flag)
-                letters[at++] = ':';
+            if (!flag) letters[at++] = ':';
         }
     }
     letters[at] = '\0';
@@ -264,8 +255,7 @@ static mu_status read_arguments(const struct mu_option_spec *spec, int argc, cha
     for (;;) {
         int before = optind ? optind : 1;
         int key = getopt_long(argc, argv, letters, longs, NULL);
-        if (key == -1)
-            break;
+        if (key == -1) break;
         if (key == '?' || key == ':')
             return fail_word(spec, key, argv[optind > before ? optind - 1 : before], longs, err);
         if (key == KEY_VERSION) {
@@ -301,8 +291,7 @@ mu_status mu_option_parse(const struct mu_option_spec *spec, int argc, char **ar
     MU_TRY(read_config(spec, config_path, values, result, err));
     MU_TRY(read_environment(spec, values, result, err));
     MU_TRY(read_arguments(spec, argc, argv, values, result, err));
-    if (result->help || result->version)
-        return MU_OK;
+    if (result->help || result->version) return MU_OK;
     mu_status status = MU_OK;
     if (result->n_operands < spec->min_operands)
         status = mu_fail(err, MU_E_USAGE, "%s wants %s", spec->command, spec->operands);
@@ -323,8 +312,7 @@ bool mu_option_given(const struct mu_option_spec *spec, const struct mu_option_r
                      const char *name)
 {
     for (unsigned i = 0; spec->options[i].name; i++)
-        if (strcmp(spec->options[i].name, name) == 0)
-            return result->given >> i & 1;
+        if (strcmp(spec->options[i].name, name) == 0) return result->given >> i & 1;
     MU_ASSERT(!"an option of the table");
     return false;
 }
@@ -361,8 +349,7 @@ void mu_option_help(const struct mu_option_spec *spec, struct mu_text *out)
 {
     mu_text_printf(out, "Usage: muster %s [OPTION]... %s\n%s\n", spec->command, spec->operands,
                    spec->summary);
-    if (spec->details)
-        mu_text_printf(out, "\n%s\n", spec->details);
+    if (spec->details) mu_text_printf(out, "\n%s\n", spec->details);
     mu_text_char(out, '\n');
     for (const struct mu_option *o = spec->options; o->name; o++) {
         size_t start = out->len;
@@ -370,13 +357,12 @@ void mu_option_help(const struct mu_option_spec *spec, struct mu_text *out)
             mu_text_printf(out, "  -%c, --%s", o->letter, o->name);
         else
             mu_text_printf(out, "      --%s", o->name);
-        if (o->argument)
-            mu_text_printf(out, " %s", o->argument);
+        if (o->argument) mu_text_printf(out, " %s", o->argument);
         char help[640];
         (void)snprintf(help, sizeof help, "%s%s%s%s%s%s%s", o->help, o->choices ? " [" : "",
                        o->choices ? o->choices : "", o->choices ? "]" : "",
-                       o->default_value ? " (default " : "", o->default_value ? o->default_value : "",
-                       o->default_value ? ")" : "");
+                       o->default_value ? " (default " : "",
+                       o->default_value ? o->default_value : "", o->default_value ? ")" : "");
         add_wrapped(out, out->len - start, help);
     }
     mu_text_str(out, "  -h, --help                this text\n"

@@ -5,8 +5,7 @@
 
 static unsigned subtrees(uint32_t a, uint32_t b, struct mu_run run, struct mu_run *out, unsigned k)
 {
-    if (b <= run.first || a >= run.end)
-        return k;
+    if (b <= run.first || a >= run.end) return k;
     if (a >= run.first && b <= run.end) {
         out[k] = (struct mu_run){a, b};
         return k + 1;
@@ -26,8 +25,7 @@ static float *node_sum(uint32_t a, uint32_t b, const struct mu_run *runs, float 
                        unsigned n, uint32_t width)
 {
     for (unsigned i = 0; i < n; i++)
-        if (runs[i].first == a && runs[i].end == b)
-            return pieces[i];
+        if (runs[i].first == a && runs[i].end == b) return pieces[i];
     uint32_t m = mu_segment_split(a, b);
     float *left = node_sum(a, m, runs, pieces, n, width);
     const float *right = node_sum(m, b, runs, pieces, n, width);
@@ -40,6 +38,5 @@ void mu_segment_add(uint32_t first, uint32_t end, const struct mu_run *runs, flo
                     unsigned n_pieces, uint32_t width, float *out)
 {
     float *sum = node_sum(first, end, runs, pieces, n_pieces, width);
-    if (sum != out)
-        memcpy(out, sum, width * sizeof *out);
+    if (sum != out) memcpy(out, sum, width * sizeof *out);
 }

@@ -2,9 +2,9 @@
  * Segments and their tree: how a sum that several devices share is cut and put together again, so
  * that its bits do not depend on how many devices there were.
  *
- * A sum over U units is cut into n = min(8, U) segments; segment i holds units [i U / n, (i+1) U / n).
- * Each segment is summed alone; the n sums are combined by one fixed binary tree, in which the node
- * over [a, b) has the children [a, m) and [m, b), m = a + (largest power of two below b - a).
+ * A sum over U units is cut into n = min(8, U) segments; segment i holds units [i U / n, (i+1) U /
+ * n). Each segment is summed alone; the n sums are combined by one fixed binary tree, in which the
+ * node over [a, b) has the children [a, m) and [m, b), m = a + (largest power of two below b - a).
  * An owner of a run of segments can finish the nodes that lie wholly in its run: its maximal
  * subtrees. Everybody who then holds the maximal subtrees of all owners ends with the same bits.
  * Pure; any thread.

@@ -23,9 +23,18 @@ static const struct status_row *row_of(mu_status status)
     return i >= 0 && i < MU_STATUS_COUNT ? &rows[i] : &rows[MU_STATUS_NUMBER_INTERNAL];
 }
 
-const char *mu_status_text(mu_status status) { return row_of(status)->text; }
-int mu_status_exit(mu_status status) { return row_of(status)->exit_status; }
-int mu_status_http(mu_status status) { return row_of(status)->http; }
+const char *mu_status_text(mu_status status)
+{
+    return row_of(status)->text;
+}
+int mu_status_exit(mu_status status)
+{
+    return row_of(status)->exit_status;
+}
+int mu_status_http(mu_status status)
+{
+    return row_of(status)->http;
+}
 
 mu_status mu_fail(struct mu_err *err, mu_status code, const char *what, ...)
 {
@@ -67,8 +76,7 @@ mu_status mu_fail_errno(struct mu_err *err, mu_status code, int errno_value, con
 
 void mu_err_where(struct mu_err *err, const char *where, ...)
 {
-    if (!err || err->code == MU_OK || err->where[0])
-        return;
+    if (!err || err->code == MU_OK || err->where[0]) return;
     va_list args;
     va_start(args, where);
     (void)vsnprintf(err->where, sizeof err->where, where, args);
@@ -77,8 +85,7 @@ void mu_err_where(struct mu_err *err, const char *where, ...)
 
 void mu_err_cure(struct mu_err *err, const char *cure, ...)
 {
-    if (!err || err->code == MU_OK || err->cure[0])
-        return;
+    if (!err || err->code == MU_OK || err->cure[0]) return;
     va_list args;
     va_start(args, cure);
     (void)vsnprintf(err->cure, sizeof err->cure, cure, args);
@@ -92,8 +99,7 @@ const char *mu_err_line(const struct mu_err *err, char *line, unsigned size)
                    err->cure[0] ? "; " : "", err->cure);
     /* Names come from files that nobody vouches for: keep them from steering the terminal. */
     for (char *p = line; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            *p = '?';
+        if ((unsigned char)*p < 0x20 || *p == 0x7f) *p = '?';
     return line;
 }
 

@@ -75,16 +75,14 @@ const char *mu_err_line(const struct mu_err *err, char *line, unsigned size);
 #define MU_TRY(call)                                                                               \
     do {                                                                                           \
         mu_status mu_try_status_ = (call);                                                         \
-        if (MU_UNLIKELY(mu_try_status_ != MU_OK))                                                  \
-            return mu_try_status_;                                                                 \
+        if (MU_UNLIKELY(mu_try_status_ != MU_OK)) return mu_try_status_;                           \
     } while (0)
 
 /* The same where a cleanup label stands: sets `status` and jumps. */
 #define MU_TRY_GOTO(status, call, label)                                                           \
     do {                                                                                           \
         (status) = (call);                                                                         \
-        if (MU_UNLIKELY((status) != MU_OK))                                                        \
-            goto label;                                                                            \
+        if (MU_UNLIKELY((status) != MU_OK)) goto label;                                            \
     } while (0)
 
 /* Internal invariants: checked in test builds, free in release builds, never for input. */

@@ -32,8 +32,7 @@ struct mu_team {
 static void wait_change(const struct mu_team *team, _Atomic uint32_t *word, uint32_t value)
 {
     for (unsigned i = 0; i < team->spins; i++) {
-        if (atomic_load_explicit(word, memory_order_acquire) != value)
-            return;
+        if (atomic_load_explicit(word, memory_order_acquire) != value) return;
         mu_cpu_relax();
     }
     while (atomic_load_explicit(word, memory_order_acquire) == value)
@@ -69,8 +68,7 @@ static void member_main(void *p)
     struct mu_team *team = me->team;
     for (uint32_t round = 0;; round++) {
         wait_change(team, &team->round, round);
-        if (team->stop)
-            return;
+        if (team->stop) return;
         team->fn(team->arg, me->number);
         mu_team_barrier(team);
     }
@@ -93,8 +91,7 @@ mu_status mu_team_create(unsigned n_threads, const int *cpus, struct mu_team **o
 {
     MU_ASSERT(n_threads > 0);
     struct mu_team *team = mu_alloc_aligned(MU_CACHE_LINE, sizeof *team);
-    if (!team)
-        return mu_fail_memory(err, sizeof *team);
+    if (!team) return mu_fail_memory(err, sizeof *team);
     int usable[CPU_SETSIZE];
     *team = (struct mu_team){.n = n_threads};
     team->spins = mu_cpu_usable(usable, CPU_SETSIZE) >= n_threads ? SPINS : 0;
@@ -123,8 +120,7 @@ mu_status mu_team_create(unsigned n_threads, const int *cpus, struct mu_team **o
 
 void mu_team_destroy(struct mu_team *team)
 {
-    if (!team)
-        return;
+    if (!team) return;
     team->stop = true;
     atomic_fetch_add_explicit(&team->round, 1, memory_order_release);
     mu_wake_word(&team->round);
@@ -134,4 +130,7 @@ void mu_team_destroy(struct mu_team *team)
     mu_free(team);
 }
 
-unsigned mu_team_size(const struct mu_team *team) { return team->n; }
+unsigned mu_team_size(const struct mu_team *team)
+{
+    return team->n;
+}

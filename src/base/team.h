@@ -2,8 +2,8 @@
  * A team: threads that work on one thing together, a device's worth of them.
  *
  * The creator is member 0; the others sleep until mu_team_run. Inside a run the members share out
- * pieces of work by claiming (so that a member whose core is busy elsewhere takes fewer) and meet at
- * barriers. With a core per thread a wait spins briefly before it sleeps; with fewer cores than
+ * pieces of work by claiming (so that a member whose core is busy elsewhere takes fewer) and meet
+ * at barriers. With a core per thread a wait spins briefly before it sleeps; with fewer cores than
  * threads it sleeps at once. A team is run by one thread at a time.
  */
 #ifndef MU_BASE_TEAM_H

@@ -9,7 +9,10 @@
 #define TEXT_FIRST_BYTES 64
 #define DISTANCE_MAX_LEN 63
 
-void mu_text_init(struct mu_text *text, size_t max_len) { *text = (struct mu_text){.max = max_len}; }
+void mu_text_init(struct mu_text *text, size_t max_len)
+{
+    *text = (struct mu_text){.max = max_len};
+}
 
 void mu_text_fini(struct mu_text *text)
 {
@@ -21,22 +24,19 @@ void mu_text_clear(struct mu_text *text)
 {
     text->len = 0;
     text->status = MU_OK;
-    if (text->p)
-        text->p[0] = '\0';
+    if (text->p) text->p[0] = '\0';
 }
 
 /* Makes room for `more` bytes and the terminator. */
 static bool text_reserve(struct mu_text *text, size_t more)
 {
-    if (text->status != MU_OK)
-        return false;
+    if (text->status != MU_OK) return false;
     if (more > text->max - text->len) {
         text->status = MU_E_RESOURCE;
         return false;
     }
     size_t need = text->len + more + 1;
-    if (need <= text->size)
-        return true;
+    if (need <= text->size) return true;
     size_t size = MU_MAX(MU_MAX(need, text->size * 2), (size_t)TEXT_FIRST_BYTES);
     char *p = mu_realloc(text->p, size);
     if (!p) {
@@ -50,16 +50,20 @@ static bool text_reserve(struct mu_text *text, size_t more)
 
 void mu_text_add(struct mu_text *text, const void *bytes, size_t len)
 {
-    if (!text_reserve(text, len))
-        return;
-    if (len)
-        memcpy(text->p + text->len, bytes, len);
+    if (!text_reserve(text, len)) return;
+    if (len) memcpy(text->p + text->len, bytes, len);
     text->len += len;
     text->p[text->len] = '\0';
 }
 
-void mu_text_str(struct mu_text *text, const char *s) { mu_text_add(text, s, strlen(s)); }
-void mu_text_char(struct mu_text *text, char c) { mu_text_add(text, &c, 1); }
+void mu_text_str(struct mu_text *text, const char *s)
+{
+    mu_text_add(text, s, strlen(s));
+}
+void mu_text_char(struct mu_text *text, char c)
+{
+    mu_text_add(text, &c, 1);
+}
 
 void mu_text_printf(struct mu_text *text, const char *format, ...)
 {
@@ -67,15 +71,17 @@ void mu_text_printf(struct mu_text *text, const char *format, ...)
     va_start(args, format);
     int n = vsnprintf(NULL, 0, format, args);
     va_end(args);
-    if (n < 0 || !text_reserve(text, (size_t)n))
-        return;
+    if (n < 0 || !text_reserve(text, (size_t)n)) return;
     va_start(args, format);
     (void)vsnprintf(text->p + text->len, (size_t)n + 1, format, args);
     va_end(args);
     text->len += (size_t)n;
 }
 
-const char *mu_text_get(const struct mu_text *text) { return text->p ? text->p : ""; }
+const char *mu_text_get(const struct mu_text *text)
+{
+    return text->p ? text->p : "";
+}
 
 char *mu_text_take(struct mu_text *text)
 {
@@ -93,16 +99,14 @@ mu_status mu_text_status(const struct mu_text *text, struct mu_err *err)
 {
     if (text->status == MU_E_RESOURCE)
         return mu_fail(err, MU_E_RESOURCE, "text grew past its limit of %zu bytes", text->max);
-    if (text->status != MU_OK)
-        return mu_fail_memory(err, text->len);
+    if (text->status != MU_OK) return mu_fail_memory(err, text->len);
     return MU_OK;
 }
 
 unsigned mu_text_distance(const char *a, const char *b)
 {
     size_t n = strlen(a), m = strlen(b);
-    if (n > DISTANCE_MAX_LEN || m > DISTANCE_MAX_LEN)
-        return DISTANCE_MAX_LEN;
+    if (n > DISTANCE_MAX_LEN || m > DISTANCE_MAX_LEN) return DISTANCE_MAX_LEN;
     /* Three rows of the table: two letters back, one back, now. */
     unsigned rows[3][DISTANCE_MAX_LEN + 1];
     for (size_t j = 0; j <= m; j++)

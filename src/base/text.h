@@ -20,14 +20,20 @@ struct mu_str {
 
 #define MU_STR(literal) ((struct mu_str){(literal), sizeof(literal) - 1})
 
-static inline struct mu_str mu_str(const char *s) { return (struct mu_str){s, strlen(s)}; }
+static inline struct mu_str mu_str(const char *s)
+{
+    return (struct mu_str){s, strlen(s)};
+}
 
 static inline bool mu_str_equal(struct mu_str a, struct mu_str b)
 {
     return a.len == b.len && (a.len == 0 || memcmp(a.p, b.p, a.len) == 0);
 }
 
-static inline bool mu_str_is(struct mu_str a, const char *s) { return mu_str_equal(a, mu_str(s)); }
+static inline bool mu_str_is(struct mu_str a, const char *s)
+{
+    return mu_str_equal(a, mu_str(s));
+}
 
 struct mu_text {
     char *p;    /* always terminated once something was appended; NULL before */

@@ -41,8 +41,7 @@ mu_status mu_thread_start(struct mu_thread *thread, mu_thread_fn *fn, void *arg,
                           int cpu, struct mu_err *err)
 {
     struct thread_start *start = mu_alloc(sizeof *start);
-    if (!start)
-        return mu_fail_memory(err, sizeof *start);
+    if (!start) return mu_fail_memory(err, sizeof *start);
     *start = (struct thread_start){.fn = fn, .arg = arg, .cpu = cpu};
     (void)snprintf(start->name, sizeof start->name, "%s", name);
     sigset_t all, old;
@@ -64,8 +63,7 @@ mu_status mu_thread_start(struct mu_thread *thread, mu_thread_fn *fn, void *arg,
 
 void mu_thread_join(struct mu_thread *thread)
 {
-    if (thread->started)
-        (void)pthread_join(thread->handle, NULL);
+    if (thread->started) (void)pthread_join(thread->handle, NULL);
     thread->started = false;
 }
 
@@ -85,7 +83,10 @@ bool mu_wait_word_for(_Atomic uint32_t *word, uint32_t value, uint32_t timeout_m
     return futex(word, FUTEX_WAIT_PRIVATE, value, &t) == 0 || errno != ETIMEDOUT;
 }
 
-void mu_wake_word(_Atomic uint32_t *word) { (void)futex(word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL); }
+void mu_wake_word(_Atomic uint32_t *word)
+{
+    (void)futex(word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL);
+}
 
 /* The CPU quota of this process's cgroup in whole CPUs, rounded up; 0 when there is none. */
 static unsigned cgroup_quota(void)
@@ -95,16 +96,15 @@ static unsigned cgroup_quota(void)
     for (size_t i = 0; i < MU_ARRAY_LEN(files); i++) {
         char line[64] = "";
         FILE *f = fopen(files[i], "re");
-        if (!f)
-            continue;
+        if (!f) continue;
         size_t n = fread(line, 1, sizeof line - 1, f);
         (void)fclose(f);
         struct mu_str quota = {line, strcspn(line, " \n")};
         struct mu_str rest = {line + quota.len, n - quota.len};
         uint64_t quota_us, period_us = 100000;
         if (rest.len > 1 && rest.p[0] == ' ')
-            (void)mu_parse_u64((struct mu_str){rest.p + 1, strcspn(rest.p + 1, "\n")}, 1, UINT32_MAX,
-                               &period_us);
+            (void)mu_parse_u64((struct mu_str){rest.p + 1, strcspn(rest.p + 1, "\n")}, 1,
+                               UINT32_MAX, &period_us);
         if (mu_parse_u64(quota, 1, UINT32_MAX, &quota_us))
             return (unsigned)MU_CEIL_DIV(quota_us, period_us);
     }
@@ -117,8 +117,7 @@ unsigned mu_cpu_usable(int *cpus, unsigned max)
     unsigned n = 0;
     if (sched_getaffinity(0, sizeof set, &set) == 0)
         for (int cpu = 0; cpu < CPU_SETSIZE && n < max; cpu++)
-            if (CPU_ISSET((size_t)cpu, &set))
-                cpus[n++] = cpu;
+            if (CPU_ISSET((size_t)cpu, &set)) cpus[n++] = cpu;
     unsigned quota = cgroup_quota();
     unsigned threads = n ? n : 1;
     return quota ? MU_MIN(threads, quota) : threads;

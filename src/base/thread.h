@@ -29,8 +29,8 @@ void mu_wait_word(_Atomic uint32_t *word, uint32_t value);
 bool mu_wait_word_for(_Atomic uint32_t *word, uint32_t value, uint32_t timeout_ms);
 void mu_wake_word(_Atomic uint32_t *word);
 
-/* CPUs this process may use: its affinity mask, cut by the cgroup's CPU quota (at least 1). Fills at
- * most `max` numbers of usable CPUs; returns how many threads make sense. */
+/* CPUs this process may use: its affinity mask, cut by the cgroup's CPU quota (at least 1). Fills
+ * at most `max` numbers of usable CPUs; returns how many threads make sense. */
 unsigned mu_cpu_usable(int *cpus, unsigned max);
 
 /* Hints the CPU that this is a waiting loop. */

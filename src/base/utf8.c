@@ -6,10 +6,8 @@ static unsigned lead(unsigned char c, unsigned char *low, unsigned char *high)
 {
     *low = 0x80;
     *high = 0xbf;
-    if (c < 0x80)
-        return 1;
-    if (c >= 0xc2 && c <= 0xdf)
-        return 2;
+    if (c < 0x80) return 1;
+    if (c >= 0xc2 && c <= 0xdf) return 2;
     if (c >= 0xe0 && c <= 0xef) {
         if (c == 0xe0)
             *low = 0xa0;
@@ -33,12 +31,10 @@ uint32_t mu_utf8_decode(struct mu_str s, unsigned *len)
     unsigned char low, high;
     unsigned n = lead(p[0], &low, &high);
     *len = 1;
-    if (n <= 1)
-        return n ? p[0] : MU_UTF8_BAD;
+    if (n <= 1) return n ? p[0] : MU_UTF8_BAD;
     uint32_t cp = p[0] & (0x7fu >> n);
     for (unsigned i = 1; i < n; i++) {
-        if (i >= s.len || p[i] < low || p[i] > high)
-            return MU_UTF8_BAD;
+        if (i >= s.len || p[i] < low || p[i] > high) return MU_UTF8_BAD;
         cp = cp << 6 | (p[i] & 0x3f);
         *len = i + 1;
         low = 0x80;
@@ -63,8 +59,7 @@ unsigned mu_utf8_encode(uint32_t cp, char out[4])
 bool mu_utf8_valid(struct mu_str s)
 {
     for (unsigned n; s.len > 0; s.p += n, s.len -= n)
-        if (mu_utf8_decode(s, &n) == MU_UTF8_BAD)
-            return false;
+        if (mu_utf8_decode(s, &n) == MU_UTF8_BAD) return false;
     return true;
 }
 
@@ -83,8 +78,7 @@ unsigned mu_utf8_unfinished(struct mu_str s)
     for (unsigned back = 1; back <= 3 && back <= s.len; back++) {
         struct mu_str tail = {s.p + s.len - back, back};
         unsigned char c = (unsigned char)tail.p[0], low, high;
-        if ((c & 0xc0) == 0x80)
-            continue;
+        if ((c & 0xc0) == 0x80) continue;
         unsigned len;
         if (lead(c, &low, &high) > back && mu_utf8_decode(tail, &len) == MU_UTF8_BAD && len == back)
             return back;

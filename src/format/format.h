@@ -42,20 +42,20 @@ enum mu_rope_kind {
 struct mu_rope_config {
     enum mu_rope_kind kind;
     double theta;
-    double factor;             /* 1 when there is none */
+    double factor; /* 1 when there is none */
     double low_freq_factor, high_freq_factor;
     uint64_t original_context; /* 0: the model's own context */
     double beta_fast, beta_slow, mscale, mscale_all_dim;
     double attention_factor; /* 0: follow the rule of the kind */
     bool truncate;
-    double partial;          /* share of the head that is rotated: 1 for all */
-    uint32_t n_factors;      /* longrope: short_factor and long_factor; GGUF's rope_freqs too */
+    double partial;     /* share of the head that is rotated: 1 for all */
+    uint32_t n_factors; /* longrope: short_factor and long_factor; GGUF's rope_freqs too */
     double short_factor[MU_ROPE_FACTORS_MAX], long_factor[MU_ROPE_FACTORS_MAX];
 };
 
-#define MU_LAYERS_MAX  1024
-#define MU_EOS_MAX     16
-#define MU_TOKEN_NONE  UINT32_MAX
+#define MU_LAYERS_MAX 1024
+#define MU_EOS_MAX    16
+#define MU_TOKEN_NONE UINT32_MAX
 
 /* config.json or GGUF metadata in one spelling. 0 (or false) means absent unless said otherwise. */
 struct mu_config {
@@ -69,8 +69,8 @@ struct mu_config {
     bool tied_head;
     bool attention_bias; /* q, k, v (and o where the architecture says so) */
     bool mlp_bias;
-    char activation[32];      /* "silu", "gelu_pytorch_tanh" */
-    uint32_t sliding_window;  /* of the layers marked below */
+    char activation[32];     /* "silu", "gelu_pytorch_tanh" */
+    uint32_t sliding_window; /* of the layers marked below */
     uint8_t layer_sliding[MU_LAYERS_MAX];
     uint8_t layer_no_rope[MU_LAYERS_MAX];
     double attn_softcap, final_softcap, query_pre_attn_scalar;
@@ -103,7 +103,7 @@ mu_status mu_model_file_open(const char *model, unsigned flags, struct mu_model_
                              struct mu_err *err);
 void mu_model_file_close(struct mu_model_file *file);
 
-const char *mu_model_file_name(const struct mu_model_file *file); /* as the user gave it */
+const char *mu_model_file_name(const struct mu_model_file *file);   /* as the user gave it */
 const char *mu_model_file_format(const struct mu_model_file *file); /* "gguf 3", "safetensors" */
 const struct mu_config *mu_model_file_config(const struct mu_model_file *file);
 size_t mu_model_file_paths(const struct mu_model_file *file, const char *const **out);

@@ -7,16 +7,27 @@
 
 /* GGUF metadata, checked: every string and array lies inside the mapping. */
 enum mu_gguf_type {
-    MU_GGUF_U8, MU_GGUF_I8, MU_GGUF_U16, MU_GGUF_I16, MU_GGUF_U32, MU_GGUF_I32, MU_GGUF_F32,
-    MU_GGUF_BOOL, MU_GGUF_STRING, MU_GGUF_ARRAY, MU_GGUF_U64, MU_GGUF_I64, MU_GGUF_F64
+    MU_GGUF_U8,
+    MU_GGUF_I8,
+    MU_GGUF_U16,
+    MU_GGUF_I16,
+    MU_GGUF_U32,
+    MU_GGUF_I32,
+    MU_GGUF_F32,
+    MU_GGUF_BOOL,
+    MU_GGUF_STRING,
+    MU_GGUF_ARRAY,
+    MU_GGUF_U64,
+    MU_GGUF_I64,
+    MU_GGUF_F64
 };
 
 struct mu_gguf_value {
     struct mu_str key;
-    enum mu_gguf_type type;    /* of the value, or of the elements of an array */
+    enum mu_gguf_type type; /* of the value, or of the elements of an array */
     bool is_array;
-    uint64_t n;                /* elements; 1 for a plain value */
-    const uint8_t *bytes;      /* first element; strings are u64 length, then bytes */
+    uint64_t n;           /* elements; 1 for a plain value */
+    const uint8_t *bytes; /* first element; strings are u64 length, then bytes */
     uint64_t n_bytes;
 };
 

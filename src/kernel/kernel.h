@@ -49,8 +49,8 @@ struct mu_weight {
 
 /*
  * How a row-parallel linear cuts its sum over `cols`: the segments this rank owns are
- * [run.first, run.end) of n; segment s covers columns [border[s - run.first], border[s - run.first + 1])
- * of the slice. A plain linear is the one segment [0, 1) of 1.
+ * [run.first, run.end) of n; segment s covers columns [border[s - run.first], border[s - run.first
+ * + 1]) of the slice. A plain linear is the one segment [0, 1) of 1.
  */
 struct mu_cut {
     uint32_t n;
@@ -79,16 +79,16 @@ struct mu_attend_args {
     const void *keys, *values;
     enum mu_dtype cache_type;
     uint32_t n_heads, n_kv_heads, head_dim;
-    const uint32_t *kv_head;     /* [n_heads]: which of this device's KV heads each head reads */
-    const uint32_t *positions;   /* [rows] */
-    const uint32_t *sequences;   /* [rows]: which row of the block tables */
-    const uint32_t *tables;      /* [sequences][table_stride] block numbers */
+    const uint32_t *kv_head;   /* [n_heads]: which of this device's KV heads each head reads */
+    const uint32_t *positions; /* [rows] */
+    const uint32_t *sequences; /* [rows]: which row of the block tables */
+    const uint32_t *tables;    /* [sequences][table_stride] block numbers */
     size_t table_stride;
     float scale;
-    float softcap;          /* scores = cap * tanh(scores / cap); 0: none */
-    uint32_t window;        /* keys further back than window - 1 are not seen; 0: all are */
-    const float *sinks;     /* [n_heads] extra logit without a value, or NULL */
-    float *scratch;         /* mu_kernels.attend_scratch floats for this thread */
+    float softcap;      /* scores = cap * tanh(scores / cap); 0: none */
+    uint32_t window;    /* keys further back than window - 1 are not seen; 0: all are */
+    const float *sinks; /* [n_heads] extra logit without a value, or NULL */
+    float *scratch;     /* mu_kernels.attend_scratch floats for this thread */
 };
 
 enum mu_activation { MU_ACT_SILU, MU_ACT_GELU_TANH, MU_ACT_GELU };

@@ -1,0 +1,43 @@
+/*
+ * cli: the only room that prints for people, parses arguments and ends the process.
+ *
+ * One file a command (cmd_NAME.c) with one `const struct mu_command`; main.c lists them, parses the
+ * options by the command's table, runs it and turns its status into an exit status. The main
+ * thread.
+ */
+#ifndef MU_CLI_CLI_H
+#define MU_CLI_CLI_H
+
+#include "base/option.h"
+
+struct mu_invocation {
+    const void *options; /* the command's own struct, filled from its table */
+    const struct mu_option_spec *spec;
+    const struct mu_option_result *result;
+};
+
+struct mu_command {
+    struct mu_option_spec spec;
+    size_t options_size;
+    mu_status (*run)(const struct mu_invocation *in, struct mu_err *err);
+};
+
+static inline bool mu_given(const struct mu_invocation *in, const char *option)
+{
+    return mu_option_given(in->spec, in->result, option);
+}
+
+/* Writes to standard output, all of it; a reader that went away is MU_E_CLOSED. */
+mu_status mu_cli_out(const void *bytes, size_t len, struct mu_err *err);
+/* The same for a text that was composed, after checking that it is whole; empties it. */
+mu_status mu_cli_out_text(struct mu_text *text, struct mu_err *err);
+/* For people, on standard error. */
+void mu_cli_say(const char *format, ...) MU_PRINTF(1, 2);
+/* True when standard error is a terminal that may be coloured or drawn on. */
+bool mu_cli_fancy(void);
+/* Becomes true on the first SIGINT or SIGTERM; the second one ends the process at once. */
+bool mu_cli_interrupted(void);
+
+extern const struct mu_command *const mu_commands[]; /* NULL at the end */
+
+#endif

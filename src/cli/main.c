@@ -1,0 +1,151 @@
+/* The program's entry: finds the command, parses its options, runs it, ends the process. */
+#include "cli/cli.h"
+
+#include "base/alloc.h"
+#include "base/file.h"
+#include "base/log.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t interrupts;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    if (interrupts) _exit(mu_status_exit(MU_E_INTERRUPTED));
+    interrupts = 1;
+}
+
+bool mu_cli_interrupted(void)
+{
+    return interrupts != 0;
+}
+
+mu_status mu_cli_out(const void *bytes, size_t len, struct mu_err *err)
+{
+    return mu_fd_write(STDOUT_FILENO, "standard output", bytes, len, err);
+}
+
+mu_status mu_cli_out_text(struct mu_text *text, struct mu_err *err)
+{
+    MU_TRY(mu_text_status(text, err));
+    mu_status status = mu_cli_out(mu_text_get(text), text->len, err);
+    mu_text_clear(text);
+    return status;
+}
+
+void mu_cli_say(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    (void)vfprintf(stderr, format, args);
+    va_end(args);
+}
+
+bool mu_cli_fancy(void)
+{
+    const char *term = getenv("TERM");
+    return isatty(STDERR_FILENO) && !getenv("NO_COLOR") && term && strcmp(term, "dumb") != 0;
+}
+
+static void add_overview(struct mu_text *out)
+{
+    mu_text_str(out, "muster " MU_VERSION ": many devices, one language model\n\n"
+                     "Usage: muster COMMAND [OPTION]... [ARGUMENT]...\n\n");
+    for (const struct mu_command *const *c = mu_commands; *c; c++)
+        mu_text_printf(out, "  %-12s %s\n", (*c)->spec.command, (*c)->spec.summary);
+    mu_text_str(out, "\nmuster COMMAND --help tells more.\n");
+}
+
+static const struct mu_command *command_find(const char *name, struct mu_err *err)
+{
+    const char *nearest = NULL;
+    unsigned nearest_distance = 4;
+    for (const struct mu_command *const *c = mu_commands; *c; c++) {
+        unsigned d = mu_text_distance(name, (*c)->spec.command);
+        if (d == 0) return *c;
+        if (d < nearest_distance) {
+            nearest = (*c)->spec.command;
+            nearest_distance = d;
+        }
+    }
+    (void)mu_fail(err, MU_E_USAGE, "there is no command '%s'", name);
+    if (nearest)
+        mu_err_cure(err, "did you mean %s?", nearest);
+    else
+        mu_err_cure(err, "muster --help lists them");
+    return NULL;
+}
+
+/* ~/.config/muster/config, or where XDG_CONFIG_HOME says; NULL when there is no home. */
+static char *config_path(void)
+{
+    const char *xdg = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+    if (xdg && xdg[0] == '/') return mu_path_join(xdg, "muster/config");
+    return home && home[0] ? mu_path_join(home, ".config/muster/config") : NULL;
+}
+
+static mu_status run_command(const struct mu_command *command, int argc, char **argv,
+                             struct mu_err *err)
+{
+    struct mu_option_result result = {0};
+    struct mu_text text;
+    mu_text_init(&text, 1 << 20);
+    char *config = config_path();
+    void *options = mu_calloc(1, command->options_size);
+    mu_status status =
+        options ? mu_option_parse(&command->spec, argc, argv, config, options, &result, err)
+                : mu_fail_memory(err, command->options_size);
+    if (status == MU_OK && result.help) {
+        mu_option_help(&command->spec, &text);
+        status = mu_cli_out_text(&text, err);
+    } else if (status == MU_OK && result.version) {
+        status = mu_cli_out("muster " MU_VERSION "\n", sizeof "muster " MU_VERSION, err);
+    } else if (status == MU_OK) {
+        struct mu_invocation in = {options, &command->spec, &result};
+        status = command->run(&in, err);
+    }
+    mu_option_result_fini(&result);
+    mu_free(options);
+    mu_free(config);
+    mu_text_fini(&text);
+    return status;
+}
+
+static mu_status run(int argc, char **argv, struct mu_err *err)
+{
+    const char *word = argc > 1 ? argv[1] : "--help";
+    if (strcmp(word, "--version") == 0)
+        return mu_cli_out("muster " MU_VERSION "\n", sizeof "muster " MU_VERSION, err);
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
+        struct mu_text text;
+        mu_text_init(&text, 1 << 16);
+        add_overview(&text);
+        mu_status status = mu_cli_out_text(&text, err);
+        mu_text_fini(&text);
+        return status;
+    }
+    const struct mu_command *command = command_find(word, err);
+    return command ? run_command(command, argc - 1, argv + 1, err) : MU_E_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    struct sigaction act = {.sa_handler = on_interrupt};
+    (void)sigaction(SIGINT, &act, NULL);
+    (void)sigaction(SIGTERM, &act, NULL);
+    act.sa_handler = SIG_IGN;
+    (void)sigaction(SIGPIPE, &act, NULL);
+
+    struct mu_err err = MU_ERR_INIT;
+    mu_status status = run(argc, argv, &err);
+    if (err.code != MU_OK && err.code != MU_E_CLOSED) {
+        char line[768];
+        mu_cli_say("muster: %s\n", mu_err_line(&err, line, sizeof line));
+    }
+    return mu_status_exit(status);
+}
