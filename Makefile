@@ -3,7 +3,12 @@ BUILD   ?= build
 PREFIX  ?= /usr/local
 CC      ?= gcc
 OPT     ?= -O2
+JOBS    ?= $(shell nproc)
+SECONDS ?= 60
 VERSION := $(shell cat VERSION)
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 
 ROOMS    := base format text model probe plan device kernel comm engine store measure net report \
             serve batch bench health cluster
@@ -25,16 +30,21 @@ SOURCES   := $(foreach r,$(ROOMS),$(wildcard src/$(r)/*.c src/$(r)/*/*.c))
 CLI       := $(wildcard src/cli/*.c)
 TESTS     := $(wildcard tests/*/test_*.c)
 FUZZERS   := $(wildcard tests/fuzz/fuzz_*.c)
+HEADERS   := $(wildcard src/*/*.h src/*/*/*.h tests/*.h tests/*/*.h)
 OBJECTS   := $(SOURCES:%.c=$(BUILD)/%.o)
 CLI_OBJ   := $(CLI:%.c=$(BUILD)/%.o)
 TEST_BINS := $(TESTS:%.c=$(BUILD)/%)
+FUZZ_BINS := $(FUZZERS:%.c=$(BUILD)/%)
+REPLAYS   := $(FUZZERS:tests/fuzz/fuzz_%.c=$(BUILD)/tests/fuzz/replay_%)
+LINTED    := $(SOURCES) $(CLI) $(TESTS) $(FUZZERS) tests/fuzz/replay.c
 LIB       := $(BUILD)/libmuster.a
 BIN       := $(BUILD)/muster
 
-.PHONY: all
-all: $(BIN)
+.PHONY: all run test lint format asan tsan fuzz bench oracle peers install help clean \
+        test-programs fuzz-programs
+all: $(BIN) ## the program, build/muster
 
-$(BUILD)/%.o: %.c Makefile
+$(BUILD)/%.o: %.c Makefile VERSION
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(FLAGS) $(DEFS) $(FLAGS_$(notdir $(basename $<))) -MMD -MP -c $< -o $@
@@ -47,9 +57,90 @@ $(BIN): $(CLI_OBJ) $(LIB)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(FLAGS) -o $@ $(CLI_OBJ) $(LIB) $(LIBS)
 
+$(BUILD)/tests/fuzz/replay_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/replay.o $(LIB)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(FLAGS) -o $@ $^ $(LIBS)
+
+$(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(LIB)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(FLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIB)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(FLAGS) -o $@ $< $(LIB) $(LIBS) -lcmocka
 
--include $(OBJECTS:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_BINS:=.d)
-.SECONDARY: $(TEST_BINS:=.o)
+test-programs: $(BIN) $(TEST_BINS) $(REPLAYS)
+fuzz-programs: $(FUZZ_BINS)
+
+# One more build of everything below its own folder: $(call variant,NAME,GOAL,VARIABLES).
+variant = +$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/$(1) CHECKS=-DMU_CHECKS $(3) $(2)
+run_tests = $(Q)python3 tests/run.py --build $(BUILD)/$(1) $(TESTS_FLAGS)
+
+run: all ## shows what muster does, on a small real model
+	$(Q)tools/demo.sh $(BIN)
+
+test: ## builds with internal checks on, runs every test and replays the fuzz corpora
+	$(call variant,checks,test-programs)
+	$(call run_tests,checks)
+
+asan: ## the same under the address and undefined-behaviour sanitizers
+	$(call variant,asan,test-programs,OPT=-O1 SANITIZE='-fsanitize=address$(,)undefined -fno-sanitize-recover=all')
+	$(call run_tests,asan)
+
+tsan: ## the same under the thread sanitizer
+	$(call variant,tsan,test-programs,OPT=-O1 SANITIZE=-fsanitize=thread)
+	$(call run_tests,tsan)
+
+fuzz: ## libFuzzer on every target, SECONDS=60 each; adds to bench/results/fuzz.tsv
+	$(call variant,fuzz,fuzz-programs,CC=clang SANITIZE='-fsanitize=fuzzer-no-link$(,)address$(,)undefined -fno-sanitize-recover=all')
+	$(Q)python3 tools/fuzz.py --build $(BUILD)/fuzz --seconds $(SECONDS) $(FUZZ_BINS:$(BUILD)/tests/fuzz/fuzz_%=%)
+
+lint: ## layers, banned calls, format, gcc and clang warnings, clang-tidy, cppcheck
+	$(Q)python3 tools/check_layers.py src tools/layers.allow
+	$(Q)python3 tools/check_source.py
+	$(Q)clang-format --dry-run -Werror $(LINTED) $(HEADERS)
+	+$(Q)$(MAKE) --no-print-directory -k -j$(JOBS) BUILD=$(BUILD)/lint lint-files
+
+.PHONY: lint-files
+lint-files: $(LINTED:%.c=$(BUILD)/%.o) $(LINTED:%.c=$(BUILD)/%.tidy)
+
+$(BUILD)/%.tidy: %.c .clang-tidy Makefile
+	$(call say,TIDY,$<)
+	@mkdir -p $(@D)
+	$(Q)clang -fsyntax-only $(FLAGS) $(DEFS) -MMD -MP -MT $@ -MF $@.d $<
+	$(Q)cppcheck --quiet --std=c11 --enable=warning,performance,portability --error-exitcode=1 \
+	    --inline-suppr --suppressions-list=tools/cppcheck.suppress $(DEFS) $<
+	$(Q)clang-tidy --quiet $< -- $(FLAGS) $(DEFS) 2>/dev/null
+	$(Q)touch $@
+
+format: ## clang-format on every file of ours
+	$(Q)clang-format -i $(LINTED) $(HEADERS)
+
+oracle: all ## compares with results computed by others: ORACLE=folder
+	$(Q)python3 tests/run.py --oracle "$(ORACLE)" --build $(BUILD)
+
+bench: all ## measures, and leaves dated tables in bench/results
+	$(Q)for b in bench/run_*.py; do [ ! -e $$b ] || python3 $$b --muster $(BIN); done
+
+peers: ## other programs that bench compares with, made ready in the cache
+	$(Q)python3 tests/oracle/fetch.py peers
+
+install: all ## into $(DESTDIR)$(PREFIX): program, man page, completions
+	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/muster
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 \
+	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+	    $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(BIN) --man > $(DESTDIR)$(PREFIX)/share/man/man1/muster.1
+	$(BIN) completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/muster
+	$(BIN) completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_muster
+	$(BIN) completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/muster.fish
+
+clean: ## removes $(BUILD)
+	rm -rf $(BUILD)
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+, := ,
+-include $(OBJECTS:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_BINS:=.d) $(FUZZ_BINS:=.d) $(LINTED:%.c=$(BUILD)/%.tidy.d)
+.SECONDARY:
