@@ -96,7 +96,11 @@ mu_status mu_team_create(unsigned n_threads, const int *cpus, struct mu_team **o
     *team = (struct mu_team){.n = n_threads};
     team->spins = mu_cpu_usable(usable, CPU_SETSIZE) >= n_threads ? SPINS : 0;
     team->members = mu_calloc(n_threads, sizeof *team->members);
-    mu_status status = team->members ? MU_OK : mu_fail_memory(err, sizeof *team->members);
+    if (!team->members) {
+        mu_team_destroy(team);
+        return mu_fail_memory(err, n_threads * sizeof *team->members);
+    }
+    mu_status status = MU_OK;
     for (unsigned i = 1; status == MU_OK && i < n_threads; i++) {
         char name[16];
         (void)snprintf(name, sizeof name, "muster-team-%u", i % 1000);

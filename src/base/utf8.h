@@ -9,8 +9,8 @@
 /* The code point at the start of `s` and its length in `*len`; MU_UTF8_BAD with the length of the
  * longest valid beginning (at least 1) when the bytes are not UTF-8. `s.len` > 0. */
 uint32_t mu_utf8_decode(struct mu_str s, unsigned *len);
-/* Writes 1 to 4 bytes; returns how many. */
-unsigned mu_utf8_encode(uint32_t code_point, char out[4]);
+/* Writes the code point in 1 to 4 bytes; returns how many. */
+unsigned mu_utf8_encode(uint32_t cp, char out[4]);
 
 bool mu_utf8_valid(struct mu_str s);
 /* Appends `s`, with U+FFFD for each maximal piece that is not UTF-8. */
