@@ -109,7 +109,7 @@ $(BUILD)/%.tidy: %.c .clang-tidy Makefile
 	@mkdir -p $(@D)
 	$(Q)clang -fsyntax-only $(FLAGS) $(DEFS) -MMD -MP -MT $@ -MF $@.d $<
 	$(Q)cppcheck --quiet --std=c11 --enable=warning,performance,portability --error-exitcode=1 \
-	    --inline-suppr --suppressions-list=tools/cppcheck.suppress $(DEFS) $<
+	    --inline-suppr $(DEFS) $<
 	$(Q)clang-tidy --quiet $< -- $(FLAGS) $(DEFS) 2>/dev/null
 	$(Q)touch $@
 
@@ -142,5 +142,5 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 , := ,
--include $(OBJECTS:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_BINS:=.d) $(FUZZ_BINS:=.d) $(LINTED:%.c=$(BUILD)/%.tidy.d)
+-include $(LINTED:%.c=$(BUILD)/%.d) $(LINTED:%.c=$(BUILD)/%.tidy.d)
 .SECONDARY:
