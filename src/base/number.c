@@ -1,6 +1,7 @@
 /* Strict numbers; see number.h. */
 #include "base/number.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,18 +103,20 @@ const char *mu_format_bytes(uint64_t bytes, char out[MU_BYTES_TEXT])
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
     double v = (double)bytes;
     size_t u = 0;
-    while (v >= 1000 && u + 1 < MU_ARRAY_LEN(units)) {
+    while (v >= 999.5 && u + 1 < MU_ARRAY_LEN(units)) {
         v /= 1024;
         u++;
     }
-    int decimals = u == 0 || v >= 100 ? 0 : v >= 10 ? 1 : 2;
+    /* What rounds up to 10 or 100 has a digit more before the point. */
+    int decimals = u == 0 || v >= 99.95 ? 0 : v >= 9.995 ? 1 : 2;
     (void)snprintf(out, MU_BYTES_TEXT, "%.*f %s", decimals, v, units[u]);
     return out;
 }
 
 const char *mu_format_f32(float value, char out[MU_FLOAT_TEXT])
 {
-    for (int digits = 6; digits <= 9; digits++) {
+    /* Six digits always survive (and %g drops zeros at their end); subnormals hold fewer. */
+    for (int digits = fabsf(value) < FLT_MIN ? 1 : 6; digits <= 9; digits++) {
         (void)snprintf(out, MU_FLOAT_TEXT, "%.*g", digits, (double)value);
         if (strtof(out, NULL) == value) break;
     }
@@ -122,7 +125,7 @@ const char *mu_format_f32(float value, char out[MU_FLOAT_TEXT])
 
 const char *mu_format_f64(double value, char out[MU_FLOAT_TEXT])
 {
-    for (int digits = 15; digits <= 17; digits++) {
+    for (int digits = fabs(value) < DBL_MIN ? 1 : 15; digits <= 17; digits++) {
         (void)snprintf(out, MU_FLOAT_TEXT, "%.*g", digits, value);
         if (strtod(out, NULL) == value) break;
     }
