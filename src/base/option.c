@@ -28,14 +28,15 @@ static unsigned option_count(const struct mu_option_spec *spec)
 
 static bool choice_ok(const char *choices, const char *value)
 {
-    size_t len = strlen(value);
+    size_t len = strcspn(value, "|");
+    if (value[len]) return false;
     for (const char *p = choices; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL)
         if (strncmp(p, value, len) == 0 && (p[len] == '|' || p[len] == '\0') && len > 0)
             return true;
     return false;
 }
 
-/* `source` says who gave the value, for the message: "--n", "MUSTER_N", "config: n". */
+/* `source` says who gave the value, for the message: "--n", "MUSTER_N", "n". */
 static mu_status option_set(const struct mu_option *o, const char *value, const char *source,
                             void *values, struct mu_err *err)
 {
@@ -91,6 +92,19 @@ static mu_status option_set(const struct mu_option *o, const char *value, const 
     return MU_OK;
 }
 
+/* Takes a value the user gave. `seen` are the options that this source (command line, environment,
+ * file) gave before: the first item of a list takes the place of those from weaker sources. */
+static mu_status option_give(const struct mu_option_spec *spec, unsigned i, const char *value,
+                             const char *source, void *values, uint64_t *seen, struct mu_err *err)
+{
+    const struct mu_option *o = &spec->options[i];
+    if (o->kind == MU_OPTION_LIST && !(*seen >> i & 1))
+        *(struct mu_option_list *)(void *)((char *)values + o->offset) =
+            (struct mu_option_list){.n = 0};
+    *seen |= 1ull << i;
+    return option_set(o, value, source, values, err);
+}
+
 static void set_defaults(const struct mu_option_spec *spec, void *values)
 {
     for (const struct mu_option *o = spec->options; o->name; o++) {
@@ -133,6 +147,7 @@ static mu_status read_config(const struct mu_option_spec *spec, const char *path
     MU_TRY(status);
     bool ours = true, general = true;
     int number = 0;
+    uint64_t seen = 0;
     char *cursor = result->texts;
     for (char *line; (line = next_line(&cursor));) {
         number++;
@@ -160,28 +175,29 @@ static mu_status read_config(const struct mu_option_spec *spec, const char *path
         while (o->name && strcmp(o->name, line) != 0)
             o++;
         if (!ours || (!o->name && general)) continue;
-        status = o->name ? option_set(o, value, o->name, values, err)
+        status = o->name ? option_give(spec, (unsigned)(o - spec->options), value, o->name, values,
+                                       &seen, err)
                          : mu_fail(err, MU_E_USAGE, "%s has no option '%s'", spec->command, line);
         mu_err_where(err, "%s, line %d", path, number);
         MU_TRY(status);
-        result->given |= 1ull << (o - spec->options);
     }
+    result->given |= seen;
     return MU_OK;
 }
 
 static mu_status read_environment(const struct mu_option_spec *spec, void *values,
                                   struct mu_option_result *result, struct mu_err *err)
 {
-    for (const struct mu_option *o = spec->options; o->name; o++) {
+    uint64_t seen = 0;
+    for (unsigned i = 0; spec->options[i].name; i++) {
         char name[64];
-        (void)snprintf(name, sizeof name, "MUSTER_%s", o->name);
+        (void)snprintf(name, sizeof name, "MUSTER_%s", spec->options[i].name);
         for (char *p = name; *p; p++)
             *p = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
         const char *value = getenv(name);
-        if (!value) continue;
-        MU_TRY(option_set(o, value, name, values, err));
-        result->given |= 1ull << (o - spec->options);
+        if (value) MU_TRY(option_give(spec, i, value, name, values, &seen, err));
     }
+    result->given |= seen;
     return MU_OK;
 }
 
@@ -216,8 +232,7 @@ static mu_status fail_word(const struct mu_option_spec *spec, int key, const cha
     bool is_long = word[0] == '-' && word[1] == '-';
     if (key == ':') return mu_fail(err, MU_E_USAGE, "%s wants a value", is_long ? word : letter);
     if (is_long && optopt >= KEY_HELP)
-        return mu_fail(err, MU_E_USAGE, "--%s takes no value",
-                       optopt >= KEY_FIRST ? spec->options[optopt - KEY_FIRST].name : "help");
+        return mu_fail(err, MU_E_USAGE, "%.*s takes no value", (int)strcspn(word, "="), word);
     if (is_long) {
         size_t len = strcspn(word + 2, "=");
         unsigned matches = 0;
@@ -235,6 +250,7 @@ static mu_status read_arguments(const struct mu_option_spec *spec, int argc, cha
     struct option longs[OPTIONS_MAX + 3];
     char letters[OPTIONS_MAX * 2 + 4] = ":h";
     unsigned n = option_count(spec);
+    uint64_t seen = 0;
     size_t at = 2;
     for (unsigned i = 0; i < n; i++) {
         const struct mu_option *o = &spec->options[i];
@@ -269,14 +285,11 @@ static mu_status read_arguments(const struct mu_option_spec *spec, int argc, cha
         unsigned i = key >= KEY_FIRST ? (unsigned)(key - KEY_FIRST) : 0;
         while (key < KEY_FIRST && spec->options[i].letter != key)
             i++;
-        const struct mu_option *o = &spec->options[i];
         char source[64];
-        (void)snprintf(source, sizeof source, "--%s", o->name);
-        if (o->kind == MU_OPTION_LIST && !(result->given & 1ull << (i + 0)))
-            ((struct mu_option_list *)(void *)((char *)values + o->offset))->n = 0;
-        MU_TRY(option_set(o, optarg, source, values, err));
-        result->given |= 1ull << i;
+        (void)snprintf(source, sizeof source, "--%s", spec->options[i].name);
+        MU_TRY(option_give(spec, i, optarg, source, values, &seen, err));
     }
+    result->given |= seen;
     result->operands = (const char *const *)(argv + optind);
     result->n_operands = (unsigned)(argc - optind);
     return MU_OK;
