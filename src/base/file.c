@@ -16,7 +16,9 @@
 mu_status mu_file_map(const char *path, struct mu_file_map *map, struct mu_err *err)
 {
     struct stat st;
-    int fd = mu_fault_hit(MU_FAULT_READ) ? (errno = EIO, -1) : open(path, O_RDONLY | O_CLOEXEC);
+    /* Without O_NONBLOCK a pipe put in a model's place would hold us for ever. */
+    int fd = mu_fault_hit(MU_FAULT_READ) ? (errno = EIO, -1)
+                                         : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         mu_status status = mu_fail_errno(err, MU_E_IO, errno, "cannot open");
         mu_err_where(err, "%s", path);
@@ -141,19 +143,38 @@ mu_status mu_file_out_write(struct mu_file_out *out, const void *bytes, size_t l
     return MU_OK;
 }
 
+/* A new name survives a power cut once its folder is on disk. Folders that we may not open, and
+ * file systems that cannot sync one, are left to themselves. */
+static bool folder_sync(const char *file_path)
+{
+    const char *slash = strrchr(file_path, '/');
+    char *folder = slash ? mu_strndup(file_path, (size_t)(slash - file_path) + 1) : mu_strdup(".");
+    int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    mu_free(folder);
+    if (fd < 0) return true;
+    bool good = fsync(fd) == 0 || errno != EIO;
+    (void)close(fd);
+    return good;
+}
+
 mu_status mu_file_out_commit(struct mu_file_out *out, struct mu_err *err)
 {
     MU_TRY(file_out_flush(out, err));
+    if (mu_fault_hit(MU_FAULT_WRITE) ? (errno = EIO, true) : fsync(out->fd) != 0) {
+        mu_status status = mu_fail_errno(err, MU_E_IO, errno, "cannot bring to disk");
+        mu_err_where(err, "%s", out->part_path);
+        return status;
+    }
     mu_status status = MU_OK;
-    if (mu_fault_hit(MU_FAULT_WRITE) ? (errno = EIO, true) : fsync(out->fd) != 0)
-        status = mu_fail_errno(err, MU_E_IO, errno, "cannot bring to disk");
-    else if (rename(out->part_path, out->path) != 0)
-        status = mu_fail_errno(err, MU_E_IO, errno, "cannot rename to its final name");
-    mu_err_where(err, "%s", out->part_path);
-    if (status == MU_OK) {
+    if (rename(out->part_path, out->path) != 0) {
+        status = mu_fail_errno(err, MU_E_IO, errno, "cannot take its final name");
+    } else {
         mu_free(out->part_path);
         out->part_path = NULL;
+        if (!folder_sync(out->path))
+            status = mu_fail_errno(err, MU_E_IO, EIO, "cannot bring its name to disk");
     }
+    mu_err_where(err, "%s", out->path);
     return status;
 }
 
@@ -197,7 +218,7 @@ mu_status mu_folder_make(const char *path, struct mu_err *err)
         char c = *p;
         if (c != '/' && c != '\0') continue;
         *p = '\0';
-        if (mkdir(copy, 0777) != 0 && errno != EEXIST) {
+        if (mkdir(copy, 0777) != 0 && !(errno == EEXIST && mu_file_is_folder(copy))) {
             status = mu_fail_errno(err, MU_E_IO, errno, "cannot make the folder");
             mu_err_where(err, "%s", copy);
         }
