@@ -118,6 +118,8 @@ void *mu_arena_alloc(struct mu_arena *arena, size_t n, size_t size)
 {
     uint64_t bytes;
     if (!mu_mul(n, size, &bytes) || bytes > arena->limit - arena->used) return NULL;
+    if (bytes > SIZE_MAX / 2)
+        return NULL; /* no limit was meant: keep the sums below from wrapping */
 #ifndef MU_CHECKS
     bytes = MU_ROUND_UP(bytes, ARENA_ALIGN);
 #endif
