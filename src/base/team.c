@@ -21,22 +21,35 @@ struct mu_team {
     mu_team_fn *fn;
     void *arg;
     struct team_member *members;
+    bool pinned; /* the creator, who could use these CPUs before: */
+    cpu_set_t creator_cpus;
 
     _Alignas(MU_CACHE_LINE) _Atomic uint32_t round; /* grows with every run; members wait on it */
     _Alignas(MU_CACHE_LINE) _Atomic uint32_t claimed;
     _Alignas(MU_CACHE_LINE) _Atomic uint32_t arrived;
-    _Alignas(MU_CACHE_LINE) _Atomic uint32_t phase; /* grows with every barrier */
+    _Alignas(MU_CACHE_LINE) _Atomic uint32_t phase;    /* grows with every barrier */
+    _Alignas(MU_CACHE_LINE) _Atomic uint32_t sleepers; /* members in, or next to, a sleep */
 };
 
-/* Returns once *word != value: pairs with the release store that changes it. */
-static void wait_change(const struct mu_team *team, _Atomic uint32_t *word, uint32_t value)
+/* Returns once *word != value: pairs with word_step. */
+static void wait_change(struct mu_team *team, _Atomic uint32_t *word, uint32_t value)
 {
     for (unsigned i = 0; i < team->spins; i++) {
         if (atomic_load_explicit(word, memory_order_acquire) != value) return;
         mu_cpu_relax();
     }
-    while (atomic_load_explicit(word, memory_order_acquire) == value)
+    atomic_fetch_add_explicit(&team->sleepers, 1, memory_order_seq_cst);
+    while (atomic_load_explicit(word, memory_order_seq_cst) == value)
         mu_wait_word(word, value);
+    atomic_fetch_sub_explicit(&team->sleepers, 1, memory_order_relaxed);
+}
+
+/* Steps a word and wakes who sleeps on it. When all still spin there is no system call: in the one
+ * order of the seq_cst operations either we see a sleeper's count, or it sees our step. */
+static void word_step(struct mu_team *team, _Atomic uint32_t *word)
+{
+    atomic_fetch_add_explicit(word, 1, memory_order_seq_cst);
+    if (atomic_load_explicit(&team->sleepers, memory_order_seq_cst) > 0) mu_wake_word(word);
 }
 
 uint32_t mu_team_claim(struct mu_team *team)
@@ -55,8 +68,7 @@ void mu_team_barrier(struct mu_team *team)
     if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 == team->n) {
         atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
         atomic_store_explicit(&team->claimed, 0, memory_order_relaxed);
-        atomic_store_explicit(&team->phase, phase + 1, memory_order_release);
-        mu_wake_word(&team->phase);
+        word_step(team, &team->phase);
     } else {
         wait_change(team, &team->phase, phase);
     }
@@ -79,8 +91,7 @@ void mu_team_run(struct mu_team *team, mu_team_fn *fn, void *arg)
     if (team->n > 1) {
         team->fn = fn;
         team->arg = arg;
-        atomic_fetch_add_explicit(&team->round, 1, memory_order_release);
-        mu_wake_word(&team->round);
+        word_step(team, &team->round);
     }
     fn(arg, 0);
     mu_team_barrier(team);
@@ -116,7 +127,8 @@ mu_status mu_team_create(unsigned n_threads, const int *cpus, struct mu_team **o
         cpu_set_t set;
         CPU_ZERO(&set);
         CPU_SET((size_t)cpus[0], &set);
-        (void)pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+        team->pinned = sched_getaffinity(0, sizeof team->creator_cpus, &team->creator_cpus) == 0 &&
+                       sched_setaffinity(0, sizeof set, &set) == 0;
     }
     *out = team;
     return MU_OK;
@@ -126,10 +138,10 @@ void mu_team_destroy(struct mu_team *team)
 {
     if (!team) return;
     team->stop = true;
-    atomic_fetch_add_explicit(&team->round, 1, memory_order_release);
-    mu_wake_word(&team->round);
+    word_step(team, &team->round);
     for (unsigned i = 1; team->members && i < team->n; i++)
         mu_thread_join(&team->members[i].thread);
+    if (team->pinned) (void)sched_setaffinity(0, sizeof team->creator_cpus, &team->creator_cpus);
     mu_free(team->members);
     mu_free(team);
 }

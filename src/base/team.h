@@ -14,7 +14,8 @@
 struct mu_team;
 
 /* `cpus` says where members 0..n-1 live, or is NULL: they may run anywhere. Member 0, the caller's
- * own thread, is pinned too when `cpus` is given. */
+ * own thread, is pinned too when `cpus` is given; destroying the team, which the same thread does,
+ * sets it free again. */
 mu_status mu_team_create(unsigned n_threads, const int *cpus, struct mu_team **out,
                          struct mu_err *err);
 void mu_team_destroy(struct mu_team *team);
