@@ -77,7 +77,7 @@ def run_program(name, command, timeout, build):
                    XDG_CONFIG_HOME=scratch, XDG_DATA_HOME=scratch, XDG_STATE_HOME=scratch,
                    CMOCKA_MESSAGE_OUTPUT="TAP",
                    ASAN_OPTIONS="detect_leaks=1:allocator_may_return_null=1",
-                   UBSAN_OPTIONS="print_stacktrace=1", TSAN_OPTIONS="halt_on_error=1")
+                   UBSAN_OPTIONS="print_stacktrace=1", TSAN_OPTIONS="halt_on_error=1:allocator_may_return_null=1")
         start = time.monotonic()
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL,
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
