@@ -202,7 +202,7 @@ static void mistakes_are_named(void **state)
     wrong("one of fast|slow, not 'slo'", PARSE("model", "-m", "slo"));
     wrong("one of fast|slow, not 'fast|slow'", PARSE("model", "-m", "fast|slow"));
     wrong("one of fast|slow, not ''", PARSE("model", "-m", ""));
-    wrong("try wants MODEL", parse(0, NULL));
+    wrong("try wants MODEL", parse(0, (const char *const[]){""}));
     wrong("try cannot use 'c'", PARSE("a", "b", "c"));
     wrong("16 times at most",
           PARSE("a", "-t1", "-t2", "-t3", "-t4", "-t5", "-t6", "-t7", "-t8", "-t9", "-t10", "-t11",
