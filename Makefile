@@ -108,7 +108,7 @@ lint-files: $(LINTED:%.c=$(BUILD)/%.o) $(LINTED:%.c=$(BUILD)/%.tidy)
 $(BUILD)/%.tidy: %.c .clang-tidy Makefile
 	$(call say,TIDY,$<)
 	@mkdir -p $(@D)
-	$(Q)clang -fsyntax-only $(FLAGS) $(DEFS) -MMD -MP -MT $@ -MF $@.d $<
+	$(Q)clang -fsyntax-only $(FLAGS) $(DEFS) -DMU_CHECKS -MMD -MP -MT $@ -MF $@.d $<
 	$(Q)cppcheck --quiet --std=c11 --enable=warning,performance,portability --error-exitcode=1 \
 	    --inline-suppr $(DEFS) $<
 	$(Q)clang-tidy --quiet $< -- $(FLAGS) $(DEFS) 2>/dev/null

@@ -324,10 +324,11 @@ void mu_option_result_fini(struct mu_option_result *result)
 bool mu_option_given(const struct mu_option_spec *spec, const struct mu_option_result *result,
                      const char *name)
 {
-    for (unsigned i = 0; spec->options[i].name; i++)
-        if (strcmp(spec->options[i].name, name) == 0) return result->given >> i & 1;
-    MU_ASSERT(!"an option of the table");
-    return false;
+    unsigned i = 0;
+    while (spec->options[i].name && strcmp(spec->options[i].name, name) != 0)
+        i++;
+    MU_ASSERT(spec->options[i].name);
+    return result->given >> i & 1;
 }
 
 #define HELP_COLUMN 28
