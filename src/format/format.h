@@ -48,8 +48,11 @@ struct mu_rope_config {
     double beta_fast, beta_slow, mscale, mscale_all_dim;
     double attention_factor; /* 0: follow the rule of the kind */
     bool truncate;
-    double partial;     /* share of the head that is rotated: 1 for all */
-    uint32_t n_factors; /* longrope: short_factor and long_factor; GGUF's rope_freqs too */
+    double partial; /* share of the head that is rotated: 1 for all */
+    /* longrope: frequency j is divided by short_factor[j], or by long_factor[j] beyond the original
+     * context. A GGUF file's rope_freqs tensor (how it carries llama3 scaling) is given in the same
+     * words: MU_ROPE_LONGROPE, both lists the tensor's values, factor 1, attention_factor 1. */
+    uint32_t n_factors;
     double short_factor[MU_ROPE_FACTORS_MAX], long_factor[MU_ROPE_FACTORS_MAX];
 };
 
@@ -60,7 +63,9 @@ struct mu_rope_config {
 /* config.json or GGUF metadata in one spelling. 0 (or false) means absent unless said otherwise. */
 struct mu_config {
     char architecture[32]; /* transformers' model_type: "llama", "qwen2" */
-    enum mu_names names;   /* how this file names its tensors */
+    /* How this file names its tensors. GGUF also differs in content: q and k rows of the llama
+     * family are permuted for interleaved rope (below), gemma's norm weights have the 1 added. */
+    enum mu_names names;
     uint32_t n_layers, hidden, n_heads, n_kv_heads, head_dim, ffn, vocab;
     uint64_t context; /* max_position_embeddings */
     double norm_eps;
@@ -84,8 +89,13 @@ struct mu_config {
     uint32_t n_group, topk_group;
     /* Multi-head latent attention. */
     uint32_t q_lora_rank, kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim;
-    double swiglu_limit;
-    char quant_method[32]; /* "" for none: "awq", "gptq", ... */
+    bool rope_interleaved; /* rope turns pairs (2i, 2i + 1), not (i, i + half) */
+    double swiglu_limit, swiglu_alpha;
+    /* quantization_config; what the tensors themselves tell (group sizes, zero points) is there. */
+    char quant_method[32];                 /* "" for none: "awq", "gptq", ... */
+    char quant_format[32];                 /* "gemm", "gptq_v2", "nf4", "pack-quantized", ... */
+    uint32_t quant_bits, quant_group_size; /* group 0: the whole row, or not said */
+    uint32_t quant_block[2];               /* fp8: rows and columns that share a scale */
     /* Tokens, and how the publisher wants text to be drawn; NAN / MU_TOKEN_NONE: absent. */
     uint32_t bos, pad;
     uint32_t eos[MU_EOS_MAX];
