@@ -1,0 +1,173 @@
+/* Devices with budgets: CPU devices. See device.h. */
+#include "device/device.h"
+
+#include "base/alloc.h"
+#include "base/checked.h"
+#include "base/fault.h"
+#include "base/file.h"
+#include "base/number.h"
+
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* From this size on memory comes straight from the system, in huge pages where it offers them. */
+#define MAP_BYTES (1u << 21)
+
+struct mu_device {
+    struct mu_device_spec spec;
+    struct {
+        _Atomic uint64_t now[MU_PURPOSE_COUNT], high[MU_PURPOSE_COUNT];
+        _Atomic uint64_t total_now, total_high;
+    } usage;
+};
+
+const char *mu_purpose_name(enum mu_purpose purpose)
+{
+    static const char *const names[MU_PURPOSE_COUNT] = {"weights", "kv", "activations", "tables"};
+    return names[purpose];
+}
+
+/* Memory that could be used now without swapping; the physical memory when that is not told. */
+static uint64_t memory_available(void)
+{
+    struct mu_text text;
+    mu_text_init(&text, 16384);
+    uint64_t kib = 0;
+    if (mu_file_read("/proc/meminfo", &text, NULL) == MU_OK) {
+        const char *line = strstr(mu_text_get(&text), "MemAvailable:");
+        line = line ? line + sizeof "MemAvailable:" - 1 : "";
+        line += strspn(line, " ");
+        (void)mu_parse_u64((struct mu_str){line, strcspn(line, " \n")}, 0, UINT64_MAX / 1024, &kib);
+    }
+    mu_text_fini(&text);
+    if (kib) return kib * 1024;
+    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static mu_status fail_spec(const char *text, struct mu_err *err)
+{
+    mu_status status = mu_fail(err, MU_E_USAGE, "cannot read the devices '%s'", text);
+    mu_err_cure(err, "write cpu, cpu:4 or cpu:4x2GiB");
+    return status;
+}
+
+mu_status mu_devices_parse(const char *text, unsigned threads, struct mu_device_list *out,
+                           struct mu_err *err)
+{
+    uint64_t n = 1, budget = 0;
+    if (strncmp(text, "cuda", 4) == 0) {
+        mu_status status = mu_fail(err, MU_E_UNSUPPORTED, "this build has no CUDA devices");
+        mu_err_cure(err, "use --devices cpu");
+        return status;
+    }
+    if (strncmp(text, "cpu", 3) != 0 || (text[3] != '\0' && text[3] != ':'))
+        return fail_spec(text, err);
+    if (text[3] == ':') {
+        const char *count = text + 4;
+        size_t len = strcspn(count, "x");
+        if (!mu_parse_u64((struct mu_str){count, len}, 1, MU_DEVICES_MAX, &n))
+            return fail_spec(text, err);
+        if (count[len] == 'x' && (!mu_parse_bytes(mu_str(count + len + 1), &budget) || budget == 0))
+            return fail_spec(text, err);
+    }
+    int cpus[MU_DEVICE_CPUS_MAX];
+    unsigned usable = mu_cpu_usable(cpus, MU_DEVICE_CPUS_MAX);
+    *out = (struct mu_device_list){.n = (unsigned)n};
+    for (unsigned i = 0; i < n; i++) {
+        struct mu_device_spec *d = &out->items[i];
+        unsigned first = i * usable / (unsigned)n, end = (i + 1) * usable / (unsigned)n;
+        d->n_threads = threads ? threads : MU_MAX(end - first, 1u);
+        /* Pinned only where every thread of every device has a core of its own. */
+        if (d->n_threads == end - first)
+            for (unsigned j = first; j < end; j++)
+                d->cpus[d->n_cpus++] = cpus[j];
+        d->budget_bytes = budget ? budget : memory_available() / n;
+        if (n == 1)
+            (void)snprintf(d->name, sizeof d->name, "cpu");
+        else
+            (void)snprintf(d->name, sizeof d->name, "cpu:%u", i);
+    }
+    return MU_OK;
+}
+
+mu_status mu_device_open(const struct mu_device_spec *spec, struct mu_device **out,
+                         struct mu_err *err)
+{
+    struct mu_device *device = mu_calloc(1, sizeof *device);
+    if (!device) return mu_fail_memory(err, sizeof *device);
+    device->spec = *spec;
+    *out = device;
+    return MU_OK;
+}
+
+void mu_device_close(struct mu_device *device)
+{
+    mu_free(device);
+}
+
+const struct mu_device_spec *mu_device_spec(const struct mu_device *device)
+{
+    return &device->spec;
+}
+
+static void raise_high(_Atomic uint64_t *high, uint64_t now)
+{
+    uint64_t seen = atomic_load_explicit(high, memory_order_relaxed);
+    while (seen < now && !atomic_compare_exchange_weak_explicit(
+                             high, &seen, now, memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
+mu_status mu_device_alloc(struct mu_device *device, enum mu_purpose purpose, uint64_t bytes,
+                          const char *what, void **out, struct mu_err *err)
+{
+    uint64_t used = atomic_load_explicit(&device->usage.total_now, memory_order_relaxed);
+    if (!mu_range_ok(used, bytes, device->spec.budget_bytes)) {
+        char a[MU_BYTES_TEXT], b[MU_BYTES_TEXT], c[MU_BYTES_TEXT];
+        return mu_fail(err, MU_E_FIT, "%s does not fit on %s: %s on top of %s, budget %s", what,
+                       device->spec.name, mu_format_bytes(bytes, a), mu_format_bytes(used, b),
+                       mu_format_bytes(device->spec.budget_bytes, c));
+    }
+    void *p;
+    if (bytes >= MAP_BYTES) {
+        p = mu_fault_hit(MU_FAULT_ALLOC)
+                ? MAP_FAILED
+                : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED) return mu_fail_memory(err, bytes);
+        (void)madvise(p, bytes, MADV_HUGEPAGE);
+    } else {
+        p = mu_alloc_aligned(MU_CACHE_LINE, bytes);
+        if (!p) return mu_fail_memory(err, bytes);
+        memset(p, 0, bytes);
+    }
+    uint64_t total =
+        atomic_fetch_add_explicit(&device->usage.total_now, bytes, memory_order_relaxed) + bytes;
+    uint64_t now =
+        atomic_fetch_add_explicit(&device->usage.now[purpose], bytes, memory_order_relaxed) + bytes;
+    raise_high(&device->usage.total_high, total);
+    raise_high(&device->usage.high[purpose], now);
+    *out = p;
+    return MU_OK;
+}
+
+void mu_device_free(struct mu_device *device, enum mu_purpose purpose, void *p, uint64_t bytes)
+{
+    if (!p) return;
+    if (bytes >= MAP_BYTES)
+        (void)munmap(p, bytes);
+    else
+        mu_free(p);
+    atomic_fetch_sub_explicit(&device->usage.total_now, bytes, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&device->usage.now[purpose], bytes, memory_order_relaxed);
+}
+
+void mu_device_usage(const struct mu_device *device, struct mu_device_usage *out)
+{
+    for (int i = 0; i < MU_PURPOSE_COUNT; i++) {
+        out->now_bytes[i] = atomic_load_explicit(&device->usage.now[i], memory_order_relaxed);
+        out->high_bytes[i] = atomic_load_explicit(&device->usage.high[i], memory_order_relaxed);
+    }
+    out->total_now_bytes = atomic_load_explicit(&device->usage.total_now, memory_order_relaxed);
+    out->total_high_bytes = atomic_load_explicit(&device->usage.total_high, memory_order_relaxed);
+}

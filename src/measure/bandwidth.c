@@ -1,0 +1,75 @@
+/* The machine's read bandwidth; see measure.h. */
+#include "measure/measure.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define READ_BYTES  (256u << 20)
+#define CHUNK_BYTES (1u << 20)
+#define PASSES      9
+
+typedef uint64_t line __attribute__((vector_size(64)));
+
+struct job {
+    struct mu_team *team;
+    const line *lines;
+    _Atomic uint64_t sink; /* so that the reads cannot be left out */
+};
+
+static void read_chunks(void *arg, unsigned member)
+{
+    struct job *job = arg;
+    (void)member;
+    line sums[4] = {{0}};
+    uint32_t chunk;
+    while ((chunk = mu_team_claim(job->team)) < READ_BYTES / CHUNK_BYTES) {
+        const line *p = job->lines + (size_t)chunk * (CHUNK_BYTES / sizeof(line));
+        for (size_t i = 0; i < CHUNK_BYTES / sizeof(line); i += 4)
+            for (size_t j = 0; j < 4; j++)
+                sums[j] ^= p[i + j];
+    }
+    line all = sums[0] ^ sums[1] ^ sums[2] ^ sums[3];
+    atomic_fetch_xor_explicit(&job->sink, all[0] ^ all[3] ^ all[7], memory_order_relaxed);
+}
+
+static void fill_chunks(void *arg, unsigned member)
+{
+    struct job *job = arg;
+    uint32_t chunk;
+    while ((chunk = mu_team_claim(job->team)) < READ_BYTES / CHUNK_BYTES)
+        memset((char *)(uintptr_t)job->lines + (size_t)chunk * CHUNK_BYTES, (int)member + 1,
+               CHUNK_BYTES);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+mu_status mu_measure_read_bandwidth(unsigned n_threads, const int *cpus, double *bytes_per_s,
+                                    struct mu_err *err)
+{
+    struct job job = {0};
+    void *memory = mu_alloc_aligned(4096, READ_BYTES);
+    if (!memory) return mu_fail_memory(err, READ_BYTES);
+    job.lines = memory;
+    mu_status status = mu_team_create(n_threads, cpus, &job.team, err);
+    if (status == MU_OK) {
+        double rates[PASSES];
+        mu_team_run(job.team, fill_chunks, &job);
+        for (int i = 0; i < PASSES; i++) {
+            uint64_t start = mu_clock_ns();
+            mu_team_run(job.team, read_chunks, &job);
+            rates[i] = READ_BYTES / mu_clock_seconds_since(start);
+        }
+        qsort(rates, PASSES, sizeof *rates, by_value);
+        *bytes_per_s = rates[PASSES / 2];
+    }
+    mu_team_destroy(job.team);
+    mu_free(memory);
+    return status;
+}
