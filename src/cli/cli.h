@@ -40,4 +40,7 @@ bool mu_cli_interrupted(void);
 
 extern const struct mu_command *const mu_commands[]; /* NULL at the end */
 
+/* Appends the manual page of the whole program, as roff. */
+void mu_cli_manual(struct mu_text *out);
+
 #endif

@@ -1,4 +1,13 @@
-/* The commands, in the order of `muster --help`. */
+/* The commands, in the order of `muster --help`: one line each. */
 #include "cli/cli.h"
 
-const struct mu_command *const mu_commands[] = {NULL};
+/* clang-format off */
+#define COMMANDS(X) \
+    X(completion)
+/* clang-format on */
+
+#define DECLARE_(name) extern const struct mu_command mu_command_##name;
+COMMANDS(DECLARE_)
+
+#define ROW_(name) &mu_command_##name,
+const struct mu_command *const mu_commands[] = {COMMANDS(ROW_) NULL};

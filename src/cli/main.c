@@ -58,7 +58,7 @@ static void add_overview(struct mu_text *out)
                      "Usage: muster COMMAND [OPTION]... [ARGUMENT]...\n\n");
     for (const struct mu_command *const *c = mu_commands; *c; c++)
         mu_text_printf(out, "  %-12s %s\n", (*c)->spec.command, (*c)->spec.summary);
-    mu_text_str(out, "\nmuster COMMAND --help tells more.\n");
+    mu_text_str(out, "\nmuster COMMAND --help tells more; muster --man is the whole manual.\n");
 }
 
 static const struct mu_command *command_find(const char *name, struct mu_err *err)
@@ -121,10 +121,12 @@ static mu_status run(int argc, char **argv, struct mu_err *err)
     const char *word = argc > 1 ? argv[1] : "--help";
     if (strcmp(word, "--version") == 0)
         return mu_cli_out("muster " MU_VERSION "\n", sizeof "muster " MU_VERSION, err);
-    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
+    bool manual = strcmp(word, "--man") == 0;
+    if (manual || strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 ||
+        strcmp(word, "help") == 0) {
         struct mu_text text;
-        mu_text_init(&text, 1 << 16);
-        add_overview(&text);
+        mu_text_init(&text, 1 << 20);
+        (manual ? mu_cli_manual : add_overview)(&text);
         mu_status status = mu_cli_out_text(&text, err);
         mu_text_fini(&text);
         return status;
