@@ -34,6 +34,8 @@
     X(IQ2_S, "iq2_s", 256, 82, 22, NULL)                                                           \
     X(IQ4_XS, "iq4_xs", 256, 136, 23, NULL)                                                        \
     X(IQ1_M, "iq1_m", 256, 56, 29, NULL)                                                           \
+    X(TQ1_0, "tq1_0", 256, 54, 34, NULL)                                                           \
+    X(TQ2_0, "tq2_0", 256, 66, 35, NULL)                                                           \
     X(MXFP4, "mxfp4", 32, 17, 39, NULL)                                                            \
     X(F64, "f64", 1, 8, 28, "F64")                                                                 \
     X(BOOL, "bool", 1, 1, -1, "BOOL")                                                              \
