@@ -19,6 +19,7 @@
 
 #define MU_KV_BLOCK_TOKENS 32  /* tokens in one block of the paged cache */
 #define MU_ATTEND_CHUNK    128 /* keys whose partial attention is computed on its own */
+#define MU_ATTEND_LEVELS   27 /* partial results that wait at once: one a bit of a chunk's number */
 
 /* The form in which a linear reads its activations. */
 enum mu_form {
@@ -69,6 +70,14 @@ struct mu_linear_args {
     uint32_t n_rows;
 };
 
+/*
+ * Attention's contract. The keys that a row sees, [begin, end) by its position and the window, are
+ * cut at multiples of MU_ATTEND_CHUNK; each piece gives a partial result (largest score, sum of
+ * exp(score - largest), values weighted so). The pieces, numbered from 0, are pushed on a stack as
+ * a binary counter counts: after piece i, the two topmost partials are merged once for every
+ * trailing one bit of i. At the end those that wait are merged from the top, the latest, down; then
+ * the sink joins. Only positions decide, so chunking, batching and blocks cannot change a bit.
+ */
 /* Where the attention of one step finds everything. Cache layout of a layer, for K and V alike:
  * [block][kv head][token of the block][head_dim] in cache_type. */
 struct mu_attend_args {
@@ -91,16 +100,23 @@ struct mu_attend_args {
     float *scratch;     /* mu_kernels.attend_scratch floats for this thread */
 };
 
-enum mu_activation { MU_ACT_SILU, MU_ACT_GELU_TANH, MU_ACT_GELU };
+enum mu_activation {
+    MU_ACT_SILU,
+    MU_ACT_GELU_TANH,
+    MU_ACT_GELU,
+    MU_ACT_SWIGLU_OAI /* gate and up clamped at 7: gate sigmoid(1.702 gate) (up + 1) */
+};
 
 struct mu_kernels {
     const char *family;
 
     /* Linear. The form is chosen by weight type; packed size and layout follow from both. */
     enum mu_form (*form)(enum mu_dtype type, enum mu_compute compute);
-    uint64_t (*weight_bytes)(enum mu_dtype type, enum mu_form form, uint32_t rows, uint32_t cols);
+    uint64_t (*weight_bytes)(enum mu_dtype type, enum mu_form form, uint32_t rows,
+                             uint32_t col_first, uint32_t cols);
     /* Packs whole stored rows: `stored[i]` begins the full stored row of output first + i. first
-     * and n are multiples of row_tile, but for the end of the matrix. */
+     * and n are multiples of row_tile, but for the end of the matrix. A slice may begin and end
+     * inside stored blocks: the family keeps the blocks that cover it. */
     void (*weight_pack)(struct mu_weight *weight, uint32_t first, uint32_t n,
                         const uint8_t *const *stored);
     uint32_t row_tile;
@@ -110,7 +126,8 @@ struct mu_kernels {
      * multiples of 32, but for the end of the row. */
     void (*form_store)(enum mu_form form, void *out, uint32_t cols, uint32_t first, uint32_t n,
                        const float *x);
-    /* Outputs [first, end) of all rows; borders as in weight_pack. */
+    /* Outputs [first, end) of all rows; borders as in weight_pack. Borders of a cut are multiples
+     * of 32 columns of the slice in MU_FORM_Q8, of 2 in MU_FORM_BF16. */
     void (*linear)(const struct mu_linear_args *args, uint32_t first, uint32_t end);
 
     /* y = x / rms(x) * (offset + w) over n values. */
@@ -143,8 +160,9 @@ void mu_codec_decode(enum mu_dtype type, const void *stored, float *out, uint64_
 bool mu_codec_can_encode(enum mu_dtype type);
 void mu_codec_encode(enum mu_dtype type, const float *x, void *stored, uint64_t n);
 
-/* exp and tanh of our own: the same bits wherever they run. */
+/* exp, tanh and erf of our own: the same bits wherever they run. */
 float mu_expf(float x);
 float mu_tanhf(float x);
+float mu_erff(float x);
 
 #endif

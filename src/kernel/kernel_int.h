@@ -1,0 +1,51 @@
+/*
+ * What the files of kernel/ share and nobody else may see: blocks taken apart, code books, the list
+ * of families.
+ */
+#ifndef MU_KERNEL_INT_H
+#define MU_KERNEL_INT_H
+
+#include "kernel/kernel.h"
+
+#define MU_PARTS_MAX 256 /* values of the largest stored block */
+
+/*
+ * A stored block taken apart. Value i is d * sc[i / 16] * code[i] - dmin * m[i / 16], products
+ * taken in that order, each rounded to float: exactly what the format defines for every type,
+ * because sc is 1 where a type has one scale and dmin is 0 where it has no minimum.
+ */
+struct mu_parts {
+    float d, dmin;
+    int8_t sc[MU_PARTS_MAX / 16];
+    uint8_t m[MU_PARTS_MAX / 16];
+    int8_t code[MU_PARTS_MAX];
+};
+
+/* Takes one block of a quantised type apart; false for the types that have no codes. */
+bool mu_parts_known(enum mu_dtype type);
+void mu_parts_split(enum mu_dtype type, const uint8_t *block, struct mu_parts *parts);
+
+static inline uint16_t mu_get16(const uint8_t *p)
+{
+    uint16_t x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+static inline uint32_t mu_get32(const uint8_t *p)
+{
+    uint32_t x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+static inline float mu_get_f16(const uint8_t *p)
+{
+    return mu_f16_to_f32(mu_get16(p));
+}
+
+extern const uint16_t mu_grid_iq2_xxs[256], mu_grid_iq2_xs[512], mu_grid_iq2_s[1024];
+extern const uint16_t mu_grid_iq3_xxs[256], mu_grid_iq3_s[512], mu_grid_iq1[2048];
+extern const int8_t mu_codes_iq4[16], mu_codes_fp4[16];
+
+#endif
