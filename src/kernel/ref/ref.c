@@ -1,0 +1,324 @@
+/*
+ * The family "ref": the readable definition of every kernel, in fp32, for every stored type.
+ *
+ * Sums over many values run in 16 lanes (lane l takes the values l, l + 16, ... in order) that a
+ * fixed tree adds at the end, so that compilers may vectorise without changing a bit. Weights lie
+ * as they are stored; a row is widened a tile at a time and used for all activation rows.
+ */
+#include "kernel/kernel_int.h"
+
+#include <math.h>
+
+#define LANES     16
+#define TILE      256 /* values widened at once: a whole number of every type's blocks */
+#define ROW_BATCH 16  /* activation rows that share a widened tile */
+
+/* Adds x[k] * y[k] into lane (phase + k) mod 16, where phase is a multiple of 8. */
+static void lanes_dot(float lanes[LANES], const float *x, const float *y, uint32_t n,
+                      uint32_t phase)
+{
+    uint32_t k = 0;
+    for (; k < n && (phase + k) % LANES; k++)
+        lanes[(phase + k) % LANES] += x[k] * y[k];
+    for (; k + LANES <= n; k += LANES)
+        for (unsigned l = 0; l < LANES; l++)
+            lanes[l] += x[k + l] * y[k + l];
+    for (unsigned l = 0; k + l < n; l++)
+        lanes[l] += x[k + l] * y[k + l];
+}
+
+static float lanes_sum(const float lanes[LANES])
+{
+    float sum[LANES];
+    memcpy(sum, lanes, sizeof sum);
+    for (unsigned half = LANES / 2; half > 0; half /= 2)
+        for (unsigned l = 0; l < half; l++)
+            sum[l] += sum[l + half];
+    return sum[0];
+}
+
+static float dot(const float *x, const float *y, uint32_t n)
+{
+    float lanes[LANES] = {0};
+    lanes_dot(lanes, x, y, n, 0);
+    return lanes_sum(lanes);
+}
+
+static enum mu_form form(enum mu_dtype type, enum mu_compute compute)
+{
+    (void)type;
+    (void)compute;
+    return MU_FORM_F32;
+}
+
+/* A slice keeps the stored blocks that cover it; this is the first block and how many. */
+static uint32_t slice_blocks(enum mu_dtype type, uint32_t col_first, uint32_t cols, uint32_t *n)
+{
+    uint32_t values = mu_dtype(type)->block_values, first = col_first / values;
+    *n = MU_CEIL_DIV(col_first + cols, values) - first;
+    return first;
+}
+
+static uint64_t row_bytes(enum mu_dtype type, uint32_t col_first, uint32_t cols)
+{
+    uint32_t n;
+    slice_blocks(type, col_first, cols, &n);
+    return (uint64_t)n * mu_dtype(type)->block_bytes;
+}
+
+static uint64_t weight_bytes(enum mu_dtype type, enum mu_form f, uint32_t rows, uint32_t col_first,
+                             uint32_t cols)
+{
+    (void)f;
+    return rows * row_bytes(type, col_first, cols);
+}
+
+static void weight_pack(struct mu_weight *w, uint32_t first, uint32_t n,
+                        const uint8_t *const *stored)
+{
+    uint32_t n_blocks, skip = slice_blocks(w->type, w->col_first, w->cols, &n_blocks);
+    size_t block_bytes = mu_dtype(w->type)->block_bytes, bytes = n_blocks * block_bytes;
+    for (uint32_t i = 0; i < n; i++)
+        memcpy((uint8_t *)w->data + (first + i) * bytes, stored[i] + skip * block_bytes, bytes);
+}
+
+static size_t form_bytes(enum mu_form f, uint32_t cols)
+{
+    (void)f;
+    return cols * sizeof(float);
+}
+
+static void form_store(enum mu_form f, void *out, uint32_t cols, uint32_t first, uint32_t n,
+                       const float *x)
+{
+    (void)f;
+    (void)cols;
+    memcpy((float *)out + first, x, n * sizeof *x);
+}
+
+/* The part of output o that columns [first, end) of the slice give, for n rows of x. */
+static void segment_dot(const struct mu_linear_args *a, uint32_t o, uint32_t first, uint32_t end,
+                        const float *const *x, uint32_t n, float *out)
+{
+    const struct mu_weight *w = a->weight;
+    uint32_t values = mu_dtype(w->type)->block_values, skip = w->col_first % values;
+    const uint8_t *row = (const uint8_t *)w->data + o * row_bytes(w->type, w->col_first, w->cols);
+    float lanes[ROW_BATCH][LANES] = {{0}}, tile[TILE];
+    for (uint32_t k = first; k < end;) {
+        uint32_t at = k + skip, start = at - at % values; /* of the first block of the tile */
+        uint32_t stop = MU_MIN(start + TILE, end + skip);
+        mu_codec_decode(w->type, row + (size_t)(start / values) * mu_dtype(w->type)->block_bytes,
+                        tile, MU_ROUND_UP(stop - start, values));
+        for (uint32_t r = 0; r < n; r++)
+            lanes_dot(lanes[r], tile + (at - start), x[r] + k, stop - at, k - first);
+        k += stop - at;
+    }
+    for (uint32_t r = 0; r < n; r++)
+        out[r] = lanes_sum(lanes[r]);
+}
+
+static const struct mu_cut *cut_or_whole(const struct mu_linear_args *a, struct mu_cut *whole)
+{
+    if (a->cut) return a->cut;
+    *whole = (struct mu_cut){.n = 1, .run = {0, 1}, .border = {0, a->weight->cols}};
+    return whole;
+}
+
+/* Output o for up to ROW_BATCH rows: every owned segment alone, then the maximal subtrees. */
+static void output_batch(const struct mu_linear_args *a, const struct mu_cut *cut, uint32_t o,
+                         uint32_t row, uint32_t n)
+{
+    const float *x[ROW_BATCH];
+    float part[MU_SEGMENTS_MAX][ROW_BATCH], *pieces[MU_SEGMENTS_MAX];
+    struct mu_run leaves[MU_SEGMENTS_MAX], trees[MU_SUBTREES_MAX];
+    for (uint32_t r = 0; r < n; r++)
+        x[r] = (const float *)(const void *)((const char *)a->x + (row + r) * a->x_stride);
+    for (uint32_t s = cut->run.first; s < cut->run.end; s++) {
+        uint32_t i = s - cut->run.first;
+        leaves[i] = (struct mu_run){s, s + 1};
+        pieces[i] = part[i];
+        segment_dot(a, o, cut->border[i], cut->border[i + 1], x, n, part[i]);
+    }
+    unsigned n_trees = mu_segment_subtrees(cut->n, cut->run, trees);
+    for (unsigned t = 0; t < n_trees; t++) {
+        uint32_t i = trees[t].first - cut->run.first, leaf_count = trees[t].end - trees[t].first;
+        mu_segment_add(trees[t].first, trees[t].end, leaves + i, pieces + i, leaf_count, n,
+                       part[i]);
+        for (uint32_t r = 0; r < n; r++)
+            a->y[(row + r) * a->y_stride + t * a->y_subtree + o] =
+                a->bias ? part[i][r] + a->bias[o] : part[i][r];
+    }
+}
+
+static void linear(const struct mu_linear_args *a, uint32_t first, uint32_t end)
+{
+    struct mu_cut whole;
+    const struct mu_cut *cut = cut_or_whole(a, &whole);
+    for (uint32_t row = 0; row < a->n_rows; row += ROW_BATCH)
+        for (uint32_t o = first; o < end; o++)
+            output_batch(a, cut, o, row, MU_MIN(a->n_rows - row, (uint32_t)ROW_BATCH));
+}
+
+static void norm(float *y, const float *x, const float *w, uint32_t n, float eps, float offset)
+{
+    float r = 1.0f / sqrtf(dot(x, x, n) / (float)n + eps);
+    for (uint32_t i = 0; i < n; i++)
+        y[i] = x[i] * r * (offset + w[i]);
+}
+
+static void rope(float *x, const float *cos, const float *sin, uint32_t n)
+{
+    float *low = x, *high = x + n / 2;
+    for (uint32_t i = 0; i < n / 2; i++) {
+        float a = low[i], b = high[i];
+        low[i] = a * cos[i] - b * sin[i];
+        high[i] = b * cos[i] + a * sin[i];
+    }
+}
+
+static float sigmoid(float x)
+{
+    return 1.0f / (1.0f + mu_expf(-x));
+}
+
+static float activate(float gate, float up, enum mu_activation act)
+{
+    switch (act) {
+    case MU_ACT_SILU:
+        return gate * sigmoid(gate) * up;
+    case MU_ACT_GELU_TANH:
+        gate *=
+            0.5f * (1.0f + mu_tanhf(0x1.988454p-1f * (gate + 0x1.6e4e26p-5f * gate * gate * gate)));
+        return gate * up;
+    case MU_ACT_GELU:
+        return gate * (0.5f * (1.0f + mu_erff(gate * 0x1.6a09e6p-1f))) * up;
+    case MU_ACT_SWIGLU_OAI:
+        gate = MU_MIN(gate, 7.0f);
+        return gate * sigmoid(1.702f * gate) * (MU_MAX(MU_MIN(up, 7.0f), -7.0f) + 1.0f);
+    }
+    return 0;
+}
+
+static void glu(float *y, const float *gate, const float *up, uint32_t n, enum mu_activation act)
+{
+    for (uint32_t i = 0; i < n; i++)
+        y[i] = activate(gate[i], up[i], act);
+}
+
+static void kv_store(void *out, enum mu_dtype type, const float *x, uint32_t n)
+{
+    mu_codec_encode(type, x, out, n);
+}
+
+/* One partial result of attention: the values are out of `v`, head_dim of them. */
+struct partial {
+    float max, sum;
+    float *v;
+};
+
+/* left and right become one, in `left`. */
+static void partial_merge(struct partial *left, const struct partial *right, uint32_t n)
+{
+    float max = MU_MAX(left->max, right->max);
+    float a = mu_expf(left->max - max), b = mu_expf(right->max - max);
+    left->max = max;
+    left->sum = left->sum * a + right->sum * b;
+    for (uint32_t i = 0; i < n; i++)
+        left->v[i] = left->v[i] * a + right->v[i] * b;
+}
+
+/* The key or value of one position, widened. */
+static void kv_load(const struct mu_attend_args *a, const void *cache, uint32_t row, uint32_t kv,
+                    uint32_t position, float *out)
+{
+    uint32_t block = a->tables[a->sequences[row] * a->table_stride + position / MU_KV_BLOCK_TOKENS];
+    size_t at = (((size_t)block * a->n_kv_heads + kv) * MU_KV_BLOCK_TOKENS +
+                 position % MU_KV_BLOCK_TOKENS) *
+                a->head_dim;
+    mu_codec_decode(a->cache_type, (const char *)cache + at * mu_dtype(a->cache_type)->block_bytes,
+                    out, a->head_dim);
+}
+
+/* Keys [first, end), all of one chunk. `widened` has room for one key or value. */
+static void chunk_attend(const struct mu_attend_args *a, uint32_t row, uint32_t kv, const float *q,
+                         uint32_t first, uint32_t end, float *widened, struct partial *out)
+{
+    float score[MU_ATTEND_CHUNK];
+    out->max = -INFINITY;
+    for (uint32_t j = first; j < end; j++) {
+        kv_load(a, a->keys, row, kv, j, widened);
+        float s = dot(q, widened, a->head_dim) * a->scale;
+        if (a->softcap > 0) s = a->softcap * mu_tanhf(s / a->softcap);
+        score[j - first] = s;
+        out->max = MU_MAX(out->max, s);
+    }
+    out->sum = 0;
+    memset(out->v, 0, a->head_dim * sizeof *out->v);
+    for (uint32_t j = first; j < end; j++) {
+        float weight = mu_expf(score[j - first] - out->max);
+        kv_load(a, a->values, row, kv, j, widened);
+        out->sum += weight;
+        for (uint32_t i = 0; i < a->head_dim; i++)
+            out->v[i] += weight * widened[i];
+    }
+}
+
+/* One head of one row; kernel.h says how the chunks combine. */
+static void head_attend(const struct mu_attend_args *a, uint32_t row, uint32_t h)
+{
+    struct partial stack[MU_ATTEND_LEVELS];
+    float *widened = a->scratch;
+    const float *q = a->q + row * a->q_stride + (size_t)h * a->head_dim;
+    float *out = a->out + row * a->out_stride + (size_t)h * a->head_dim;
+    uint32_t end = a->positions[row] + 1;
+    uint32_t begin = a->window && end > a->window ? end - a->window : 0;
+    unsigned depth = 0;
+    for (uint32_t i = 0, first = begin; first < end; i++) {
+        uint32_t stop = MU_MIN(first - first % MU_ATTEND_CHUNK + MU_ATTEND_CHUNK, end);
+        stack[depth].v = a->scratch + (depth + 1) * (size_t)a->head_dim;
+        chunk_attend(a, row, a->kv_head[h], q, first, stop, widened, &stack[depth++]);
+        for (uint32_t carry = i; carry & 1; carry >>= 1, depth--)
+            partial_merge(&stack[depth - 2], &stack[depth - 1], a->head_dim);
+        first = stop;
+    }
+    for (; depth > 1; depth--)
+        partial_merge(&stack[depth - 2], &stack[depth - 1], a->head_dim);
+    float max = stack[0].max, scale = 1.0f;
+    if (a->sinks) {
+        max = MU_MAX(max, a->sinks[h]);
+        scale = mu_expf(stack[0].max - max);
+        stack[0].sum = stack[0].sum * scale + mu_expf(a->sinks[h] - max);
+    }
+    float factor = scale / stack[0].sum;
+    for (uint32_t i = 0; i < a->head_dim; i++)
+        out[i] = stack[0].v[i] * factor;
+}
+
+static void attend(const struct mu_attend_args *a, uint32_t row, uint32_t kv)
+{
+    for (uint32_t h = 0; h < a->n_heads; h++)
+        if (a->kv_head[h] == kv) head_attend(a, row, h);
+}
+
+static size_t attend_scratch(uint32_t group, uint32_t head_dim)
+{
+    (void)group; /* heads come one after the other */
+    return (size_t)head_dim * (MU_ATTEND_LEVELS + 1);
+}
+
+const struct mu_kernels mu_kernels_ref = {
+    .family = "ref",
+    .form = form,
+    .weight_bytes = weight_bytes,
+    .weight_pack = weight_pack,
+    .row_tile = 1,
+    .form_bytes = form_bytes,
+    .form_store = form_store,
+    .linear = linear,
+    .norm = norm,
+    .rope = rope,
+    .glu = glu,
+    .kv_store = kv_store,
+    .attend = attend,
+    .attend_scratch = attend_scratch,
+};

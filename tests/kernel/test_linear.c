@@ -1,0 +1,325 @@
+/*
+ * linear of every family: against double precision within stated bounds for every type and ragged
+ * shapes; and bit for bit the same for any split of rows, outputs and segments.
+ */
+#include "kernel_test.h"
+
+struct shape {
+    enum mu_dtype type;
+    enum mu_compute compute;
+    uint32_t rows, cols, n_rows;
+    uint32_t col_first, stored_cols;
+};
+
+struct setup {
+    const struct mu_kernels *k;
+    struct shape s;
+    uint8_t *stored;
+    float *x; /* [n_rows][cols] */
+    struct mu_weight w;
+    void *forms;
+    size_t stride;
+};
+
+static struct setup setup_create(const struct mu_kernels *k, struct shape s)
+{
+    struct setup t = {.k = k, .s = s};
+    t.stored = random_stored(s.type, s.rows, s.stored_cols);
+    t.x = mu_alloc(sizeof *t.x * s.n_rows * s.cols);
+    assert_non_null(t.x);
+    for (uint32_t i = 0; i < s.n_rows * s.cols; i++)
+        t.x[i] = random_value();
+    t.w = pack(k, s.type, s.compute, t.stored, s.rows, s.stored_cols, s.col_first, s.cols);
+    t.forms = store_forms(k, t.w.form, t.x, s.n_rows, s.cols, &t.stride);
+    return t;
+}
+
+static void setup_destroy(struct setup *t)
+{
+    mu_free(t->stored);
+    mu_free(t->x);
+    mu_free(t->w.data);
+    mu_free(t->forms);
+}
+
+static struct mu_linear_args args_of(const struct setup *t, float *y)
+{
+    return (struct mu_linear_args){.weight = &t->w,
+                                   .x = t->forms,
+                                   .x_stride = t->stride,
+                                   .y = y,
+                                   .y_stride = t->s.rows,
+                                   .n_rows = t->s.n_rows};
+}
+
+static float *new_y(const struct setup *t, uint32_t copies)
+{
+    float *y = mu_calloc((size_t)t->s.n_rows * t->s.rows * copies, sizeof *y);
+    assert_non_null(y);
+    return y;
+}
+
+/* How far rounding may take a product w x from the truth, as a part of |w x| or of the block's
+ * largest activation. fp32 sums add a little per value. */
+static double form_error(enum mu_form form, double w, double x, double block_max)
+{
+    double sum = fabs(w * x) * 3e-6 + 1e-9;
+    switch (form) {
+    case MU_FORM_F32:
+        return sum;
+    case MU_FORM_BF16:
+        return sum + fabs(w * x) * 0x1p-8;
+    case MU_FORM_Q8:
+        return sum + fabs(w) * block_max / 127 * 0.51;
+    case MU_FORM_COUNT:
+        break;
+    }
+    return 0;
+}
+
+static double block_max(const float *x, uint32_t k)
+{
+    double largest = 0;
+    for (uint32_t i = k - k % 32; i < k - k % 32 + 32; i++)
+        largest = fmax(largest, fabs((double)x[i]));
+    return largest;
+}
+
+static void check_values(const struct setup *t, const float *y)
+{
+    const struct shape *s = &t->s;
+    uint64_t row_bytes = 0;
+    float *w = mu_alloc(s->stored_cols * sizeof *w);
+    assert_non_null(w);
+    assert_true(mu_dtype_bytes(s->type, s->stored_cols, &row_bytes));
+    for (uint32_t o = 0; o < s->rows; o++) {
+        mu_codec_decode(s->type, t->stored + o * row_bytes, w, s->stored_cols);
+        for (uint32_t r = 0; r < s->n_rows; r++) {
+            double sum = 0, bound = 1e-6;
+            const float *x = t->x + (size_t)r * s->cols;
+            for (uint32_t k = 0; k < s->cols; k++) {
+                double a = (double)w[s->col_first + k], b = (double)x[k];
+                double largest = t->w.form == MU_FORM_Q8 ? block_max(x, k) : 0;
+                sum += a * b;
+                bound += form_error(t->w.form, a, b, largest);
+            }
+            double got = (double)y[(size_t)r * s->rows + o];
+            if (!(fabs(got - sum) <= bound))
+                fail_msg("%s %s form %d rows %u cols %u+%u n %u: y[%u][%u] is %g, not %g +- %g",
+                         t->k->family, mu_dtype(s->type)->name, t->w.form, s->rows, s->col_first,
+                         s->cols, s->n_rows, r, o, got, sum, bound);
+        }
+    }
+    mu_free(w);
+}
+
+static void assert_same(const struct setup *t, const float *a, const float *b, const char *what)
+{
+    size_t n = (size_t)t->s.n_rows * t->s.rows;
+    if (memcmp(a, b, n * sizeof *a) == 0) return;
+    size_t i = 0;
+    while (mu_f32_bits(a[i]) == mu_f32_bits(b[i]))
+        i++;
+    fail_msg("%s %s form %d rows %u cols %u n %u: other bits %s at %zu: %a %a", t->k->family,
+             mu_dtype(t->s.type)->name, t->w.form, t->s.rows, t->s.cols, t->s.n_rows, what, i,
+             (double)a[i], (double)b[i]);
+}
+
+/* Any pieces of rows and outputs give the bits of the whole. */
+static void check_splits(const struct setup *t, const float *y)
+{
+    float *z = new_y(t, 1);
+    struct mu_linear_args a = args_of(t, z);
+    for (uint32_t r = 0, n; r < t->s.n_rows; r += n) {
+        n = 1 + random_below(9);
+        n = MU_MIN(n, t->s.n_rows - r);
+        struct mu_linear_args part = a;
+        part.x = (const char *)a.x + r * t->stride;
+        part.y = z + (size_t)r * t->s.rows;
+        part.n_rows = n;
+        for (uint32_t o = 0, m; o < t->s.rows; o += m) {
+            m = (1 + random_below(4)) * t->k->row_tile;
+            m = MU_MIN(m, t->s.rows - o);
+            t->k->linear(&part, o, o + m);
+        }
+    }
+    assert_same(t, y, z, "in pieces");
+    mu_free(z);
+}
+
+static void check_shape(const struct mu_kernels *k, struct shape s)
+{
+    struct setup t = setup_create(k, s);
+    float *y = new_y(&t, 1);
+    struct mu_linear_args a = args_of(&t, y);
+    k->linear(&a, 0, s.rows);
+    check_values(&t, y);
+    check_splits(&t, y);
+    mu_free(y);
+    setup_destroy(&t);
+}
+
+/* One owner of the run: slices the columns, leaves its subtrees in `y` [subtree][row][output]. */
+static unsigned run_owner(const struct setup *t, uint32_t n, const uint32_t *border,
+                          struct mu_run run, float *y, struct mu_run *trees)
+{
+    struct setup own = *t;
+    struct mu_cut cut = {.n = n, .run = run};
+    uint32_t first = border[run.first];
+    for (uint32_t s = run.first; s <= run.end; s++)
+        cut.border[s - run.first] = border[s] - first;
+    own.s.cols = border[run.end] - first;
+    own.s.col_first = t->s.col_first + first;
+    own.w = pack(t->k, t->s.type, t->s.compute, t->stored, t->s.rows, t->s.stored_cols,
+                 own.s.col_first, own.s.cols);
+    own.x = mu_alloc(sizeof *own.x * t->s.n_rows * own.s.cols);
+    assert_non_null(own.x);
+    for (uint32_t r = 0; r < t->s.n_rows; r++)
+        memcpy(own.x + (size_t)r * own.s.cols, t->x + (size_t)r * t->s.cols + first,
+               own.s.cols * sizeof *own.x);
+    own.forms = store_forms(t->k, own.w.form, own.x, t->s.n_rows, own.s.cols, &own.stride);
+    struct mu_linear_args a = args_of(&own, y);
+    a.cut = &cut;
+    a.y_subtree = (size_t)t->s.n_rows * t->s.rows;
+    t->k->linear(&a, 0, t->s.rows);
+    mu_free(own.x);
+    mu_free(own.w.data);
+    mu_free(own.forms);
+    return mu_segment_subtrees(n, run, trees);
+}
+
+/* The sum over `units` units of `unit` columns is the same bits for 1 to 8 owners. */
+static void check_cut(const struct mu_kernels *k, struct shape s, uint32_t units, uint32_t unit)
+{
+    s.cols = units * unit;
+    struct setup t = setup_create(k, s);
+    uint32_t n = mu_segment_count(units), border[MU_SEGMENTS_MAX + 1];
+    for (uint32_t i = 0; i <= n; i++)
+        border[i] = (uint32_t)mu_segment_start(units, n, i) * unit;
+    float *one = new_y(&t, 1), *many = new_y(&t, 2 * MU_SEGMENTS_MAX);
+    struct mu_run trees[2 * MU_SEGMENTS_MAX];
+    size_t size = (size_t)s.n_rows * s.rows;
+    assert_int_equal(run_owner(&t, n, border, (struct mu_run){0, n}, one, trees), 1);
+    check_values(&t, one);
+    for (uint32_t owners = 2; owners <= n; owners++) {
+        float *pieces[2 * MU_SEGMENTS_MAX];
+        unsigned got = 0;
+        for (uint32_t rank = 0; rank < owners; rank++)
+            got += run_owner(&t, n, border, mu_segment_run(n, rank, owners), many + got * size,
+                             trees + got);
+        for (unsigned i = 0; i < got; i++)
+            pieces[i] = many + i * size;
+        mu_segment_add(0, n, trees, pieces, got, (uint32_t)size, many);
+        assert_same(&t, one, many, "with several owners");
+    }
+    mu_free(one);
+    mu_free(many);
+    setup_destroy(&t);
+}
+
+#define FOR_EACH_CASE(k, type, compute)                                                            \
+    for (unsigned family_ = 0; ((k) = mu_kernels_usable(family_)); family_++)                      \
+        for (int type_ = 0; type_ < MU_DTYPE_COUNT; type_++)                                       \
+            for (int compute_ = 0; compute_ < 2; compute_++)                                       \
+                if (((type) = (enum mu_dtype)type_, (compute) = (enum mu_compute)compute_,         \
+                     mu_codec_can_decode(type)))
+
+static void shapes(void **state)
+{
+    const struct mu_kernels *k;
+    enum mu_dtype type;
+    enum mu_compute compute;
+    (void)state;
+    FOR_EACH_CASE(k, type, compute)
+    {
+        uint32_t block = mu_dtype(type)->block_values;
+        for (uint32_t n_rows = 1; n_rows <= 33; n_rows += n_rows < 9 ? 1 : 6) {
+            uint32_t cols = MU_MAX(block, 32) * (1 + random_below(block == 256 ? 3 : 20));
+            check_shape(k,
+                        (struct shape){type, compute, 1 + random_below(70), cols, n_rows, 0, cols});
+        }
+        check_shape(k, (struct shape){type, compute, 150, MU_MAX(block, 32) * 2, 2, 0,
+                                      MU_MAX(block, 32) * 2});
+    }
+}
+
+/* Long rows cross every panel and prefetch border. */
+static void long_rows(void **state)
+{
+    const struct mu_kernels *k;
+    enum mu_dtype type;
+    enum mu_compute compute;
+    (void)state;
+    FOR_EACH_CASE(k, type, compute)
+    check_shape(k, (struct shape){type, compute, 35, 5120, 17, 0, 5120});
+}
+
+/* Slices that begin and end inside stored blocks; of fp32 activations also inside 32 values. */
+static void slices(void **state)
+{
+    const struct mu_kernels *k;
+    enum mu_dtype type;
+    enum mu_compute compute;
+    (void)state;
+    FOR_EACH_CASE(k, type, compute)
+    {
+        uint32_t unit = k->form(type, compute) == MU_FORM_Q8 ? 32 : 8;
+        for (int i = 0; i < 8; i++) {
+            uint32_t first = random_below(512 / unit) * unit;
+            uint32_t cols = (1 + random_below((1024 - first) / unit)) * unit;
+            check_shape(k,
+                        (struct shape){type, compute, 40, cols, 1 + random_below(12), first, 1024});
+        }
+    }
+}
+
+static void cuts(void **state)
+{
+    const struct mu_kernels *k;
+    enum mu_dtype type;
+    enum mu_compute compute;
+    (void)state;
+    FOR_EACH_CASE(k, type, compute)
+    {
+        for (uint32_t units = 1; units <= 20; units++) {
+            bool all = type == MU_DTYPE_Q8_0 || type == MU_DTYPE_Q4_K || type == MU_DTYPE_BF16;
+            if (!all && units % 5 != 3) continue;
+            uint32_t unit = k->form(type, compute) == MU_FORM_Q8 ? 32 : 8 * (1 + random_below(9));
+            struct shape s = {type, compute, 1 + random_below(20), 0, 1 + random_below(8), 0, 0};
+            s.stored_cols = MU_ROUND_UP(units * unit, 256u);
+            check_cut(k, s, units, unit);
+        }
+    }
+}
+
+static void bias(void **state)
+{
+    const struct mu_kernels *k;
+    (void)state;
+    for (unsigned i = 0; (k = mu_kernels_usable(i)); i++) {
+        struct setup t =
+            setup_create(k, (struct shape){MU_DTYPE_Q8_0, MU_COMPUTE_DEFAULT, 37, 96, 5, 0, 96});
+        float *y = new_y(&t, 1), *z = new_y(&t, 1), b[37];
+        struct mu_linear_args a = args_of(&t, y);
+        k->linear(&a, 0, 37);
+        for (int o = 0; o < 37; o++)
+            b[o] = random_value();
+        a.bias = b;
+        a.y = z;
+        k->linear(&a, 0, 37);
+        for (int j = 0; j < 5 * 37; j++)
+            assert_true(z[j] == y[j] + b[j % 37]);
+        mu_free(y);
+        mu_free(z);
+        setup_destroy(&t);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shapes), cmocka_unit_test(long_rows), cmocka_unit_test(slices),
+        cmocka_unit_test(cuts),   cmocka_unit_test(bias),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
