@@ -120,6 +120,9 @@ struct mu_kernels {
     void (*weight_pack)(struct mu_weight *weight, uint32_t first, uint32_t n,
                         const uint8_t *const *stored);
     uint32_t row_tile;
+    /* The values of one packed row, exactly as stored: an embedding, when the table is the head too
+     * (whole rows, so that col_first is 0). The engine requires it of every family. */
+    void (*weight_row)(const struct mu_weight *weight, uint32_t row, float *out);
     /* Bytes of one activation row of `cols` values. */
     size_t (*form_bytes)(enum mu_form form, uint32_t cols);
     /* Writes values [first, first + n) of a row of `cols` into the row `out`; first and n are

@@ -82,6 +82,12 @@ static void weight_pack(struct mu_weight *w, uint32_t first, uint32_t n,
         memcpy((uint8_t *)w->data + (first + i) * bytes, stored[i] + skip * block_bytes, bytes);
 }
 
+static void weight_row(const struct mu_weight *w, uint32_t row, float *out)
+{
+    const uint8_t *data = w->data;
+    mu_codec_decode(w->type, data + row * row_bytes(w->type, w->col_first, w->cols), out, w->cols);
+}
+
 static size_t form_bytes(enum mu_form f, uint32_t cols)
 {
     (void)f;
@@ -312,6 +318,7 @@ const struct mu_kernels mu_kernels_ref = {
     .weight_bytes = weight_bytes,
     .weight_pack = weight_pack,
     .row_tile = 1,
+    .weight_row = weight_row,
     .form_bytes = form_bytes,
     .form_store = form_store,
     .linear = linear,
