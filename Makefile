@@ -42,7 +42,7 @@ LINTED    := $(SOURCES) $(CLI) $(TESTS) $(FUZZERS) tests/fuzz/replay.c
 LIB       := $(BUILD)/libmuster.a
 BIN       := $(BUILD)/muster
 
-.PHONY: all run test lint format asan tsan fuzz bench oracle peers install help clean \
+.PHONY: all run test asan tsan fuzz lint lint-files format oracle install clean help \
         test-programs fuzz-programs
 all: $(BIN) ## the program, build/muster
 
@@ -104,7 +104,6 @@ lint: ## layers, banned calls, format, gcc and clang warnings, clang-tidy, cppch
 	$(Q)clang-format --dry-run -Werror $(LINTED) $(HEADERS)
 	+$(Q)$(MAKE) --no-print-directory -k -j$(JOBS) BUILD=$(BUILD)/lint lint-files
 
-.PHONY: lint-files
 lint-files: $(LINTED:%.c=$(BUILD)/%.o) $(LINTED:%.c=$(BUILD)/%.tidy)
 
 $(BUILD)/%.tidy: %.c .clang-tidy Makefile
@@ -121,12 +120,6 @@ format: ## clang-format on every file of ours
 
 oracle: all ## compares with results computed by others: ORACLE=folder
 	$(Q)python3 tests/run.py --oracle "$(ORACLE)" --build $(BUILD)
-
-bench: all ## measures, and leaves dated tables in bench/results
-	$(Q)for b in bench/run_*.py; do [ ! -e $$b ] || python3 $$b --muster $(BIN); done
-
-peers: ## other programs that bench compares with, made ready in the cache
-	$(Q)python3 tests/oracle/fetch.py peers
 
 install: all ## into $(DESTDIR)$(PREFIX): program, man page, completions
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/muster
