@@ -1,0 +1,42 @@
+"""Commands under every fault: each allocation, read and write of a command is made to fail once.
+
+The program must then end by itself, with an exit status of its table and at most one line of error.
+Needs the build with internal checks, which make test gives.
+"""
+import os
+import re
+import subprocess
+
+from _case import MUSTER, Skip, case, finish
+
+# Command lines that allocate, read or write in a way of their own.
+COMMANDS = (["--help"], ["--man"], ["completion", "bash"], ["completion", "--help"])
+MOST = 400  # of one point; beyond it a sample, evenly spread
+
+
+def run(words, fault):
+    return subprocess.run([MUSTER, *words], env=dict(os.environ, MUSTER_FAULT=fault), stdin=subprocess.DEVNULL,
+                          capture_output=True, timeout=60)
+
+
+def passages(words):
+    """How often a command passes each fault point."""
+    found = re.findall(rb"fault point (\w+) passed (\d+)", run(words, "count").stderr)
+    if not found:
+        raise Skip("this build has no fault points")
+    return {name.decode(): int(count) for name, count in found}
+
+
+@case
+def every_fault_ends_in_order():
+    for words in COMMANDS:
+        for point, count in passages(words).items():
+            for n in range(1, count + 1, max(1, count // MOST)):
+                done = run(words, f"{point}:{n}")
+                told = done.stderr.decode(errors="replace")
+                assert done.returncode in (0, 3, 4), (words, point, n, done.returncode, told)
+                assert told.count("\n") <= 1, (words, point, n, told)
+                assert done.returncode == 0 or told.startswith("muster: "), (words, point, n, told)
+
+
+finish()
