@@ -51,6 +51,9 @@ $(BUILD)/%.o: %.c Makefile VERSION
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(FLAGS) $(DEFS) $(FLAGS_$(notdir $(basename $<))) -MMD -MP -c $< -o $@
 
+# The assembler includes this table, and tells make nothing of it.
+$(BUILD)/src/format/share.o: share/models.tsv
+
 $(LIB): $(OBJECTS)
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $^
