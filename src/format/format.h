@@ -124,7 +124,8 @@ const struct mu_tensor *mu_model_file_find(const struct mu_model_file *file, con
 const char *mu_model_file_chat_template(const struct mu_model_file *file, bool with_tools);
 
 /* Bytes of rows [first, first + n) of the matrix (all dims but the last make rows): a pointer into
- * the mapping, or made into `scratch` (n stored rows) for synth: models. */
+ * the mapping, or made into `scratch` (n stored rows, aligned to 4) for synth: models. Mapped
+ * bytes of a safetensors file have no alignment. */
 const uint8_t *mu_tensor_rows(const struct mu_tensor *tensor, uint64_t first, uint64_t n,
                               uint8_t *scratch);
 uint64_t mu_tensor_row_bytes(const struct mu_tensor *tensor);

@@ -1,14 +1,353 @@
-/* Models made of random weights; see format.h. */
+/*
+ * synth:NAME[@TYPE]: a model in the exact shape of a known one, whose weights are made when they
+ * are asked for (synth_rows.c). A row of share/models.tsv is turned into a config.json and read
+ * like one, so that there is one reading of configurations. Names and shapes are the hub's.
+ */
 #include "format/format_int.h"
+
+#include "base/number.h"
+#include "format/synth.h"
+
+#include <ctype.h>
+#include <strings.h>
+#include <xxhash.h>
+
+/* ---- The table of models ------------------------------------------------------------------- */
+
+enum { COLUMN_NAME, COLUMN_MORE = 13, COLUMNS = 15 };
+
+/* What each column is called in config.json; NULL where it takes more than renaming. */
+static const char *const column_keys[COLUMNS] = {
+    NULL,
+    "model_type",
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "intermediate_size",
+    "vocab_size",
+    "max_position_embeddings",
+    "tie_word_embeddings",
+    "rms_norm_eps",
+    "rope_theta",
+    NULL,
+    NULL,
+};
+
+static struct mu_str take_until(struct mu_str *rest, char end)
+{
+    const char *stop = rest->len ? memchr(rest->p, end, rest->len) : NULL;
+    size_t len = stop ? (size_t)(stop - rest->p) : rest->len;
+    struct mu_str taken = {rest->p, len};
+    size_t used = stop ? len + 1 : len;
+    *rest = (struct mu_str){rest->p + used, rest->len - used};
+    return taken;
+}
+
+static bool same_name(struct mu_str a, struct mu_str b)
+{
+    return a.len == b.len && strncasecmp(a.p, b.p, a.len) == 0;
+}
+
+/* The columns of the row with this name; false when there is none. */
+static bool find_row(struct mu_str table, struct mu_str name, struct mu_str columns[COLUMNS])
+{
+    while (table.len) {
+        struct mu_str line = take_until(&table, '\n');
+        if (line.len == 0 || line.p[0] == '#') continue;
+        for (int i = 0; i < COLUMNS; i++)
+            columns[i] = take_until(&line, '\t');
+        if (same_name(columns[COLUMN_NAME], name)) return true;
+    }
+    return false;
+}
+
+static json_t *json_of(struct mu_str text)
+{
+    uint64_t whole;
+    double real;
+    if (mu_str_is(text, "yes")) return json_true();
+    if (mu_str_is(text, "no")) return json_false();
+    if (mu_parse_u64(text, 0, INT64_MAX, &whole)) return json_integer((json_int_t)whole);
+    if (mu_parse_f64(text, &real)) return json_real(real);
+    return json_stringn(text.p, text.len);
+}
+
+static mu_status config_of_row(const struct mu_str columns[COLUMNS], struct mu_config *config,
+                               struct mu_err *err)
+{
+    json_t *root = NULL;
+    struct mu_str more = columns[COLUMN_MORE].len ? columns[COLUMN_MORE] : MU_STR("{}");
+    MU_TRY(mu_json_parse(more, "models.tsv, column 'more'", &root, err));
+    mu_status status = MU_OK;
+    for (int i = 0; i < COLUMNS && status == MU_OK; i++)
+        if (column_keys[i] && json_object_set_new(root, column_keys[i], json_of(columns[i])) != 0)
+            status = mu_fail(err, MU_E_INPUT, "models.tsv: column %d of '%.*s' cannot be used",
+                             i + 1, (int)columns[0].len, columns[0].p);
+    if (status == MU_OK) status = mu_config_from_json(root, "models.tsv", config, err);
+    json_decref(root);
+    return status;
+}
+
+/* The nearest name, for "did you mean". */
+static void suggest(struct mu_str table, struct mu_str name, struct mu_err *err)
+{
+    char best[64] = "", wanted[64], lower[64];
+    unsigned best_distance = UINT32_MAX;
+    if (name.len >= sizeof wanted) return;
+    for (size_t i = 0; i <= name.len; i++)
+        wanted[i] = i < name.len ? (char)tolower((unsigned char)name.p[i]) : '\0';
+    while (table.len) {
+        struct mu_str line = take_until(&table, '\n');
+        struct mu_str other = take_until(&line, '\t');
+        if (other.len == 0 || other.p[0] == '#' || other.len >= sizeof lower) continue;
+        memcpy(lower, other.p, other.len);
+        lower[other.len] = '\0';
+        unsigned distance = mu_text_distance(wanted, lower);
+        if (distance >= best_distance) continue;
+        best_distance = distance;
+        memcpy(best, lower, sizeof best);
+    }
+    if (best[0]) mu_err_cure(err, "the nearest is synth:%s; share/models.tsv lists them all", best);
+}
+
+static mu_status find_config(struct mu_str name, struct mu_config *config, struct mu_err *err)
+{
+    struct mu_text table;
+    struct mu_str columns[COLUMNS];
+    mu_status status = mu_share_models(&table, err);
+    struct mu_str bytes = {mu_text_get(&table), table.len};
+    if (status == MU_OK && find_row(bytes, name, columns)) {
+        status = config_of_row(columns, config, err);
+    } else if (status == MU_OK) {
+        status = mu_fail(err, MU_E_MISSING, "no model named '%.*s' in the table of shapes",
+                         (int)MU_MIN(name.len, 100), name.p);
+        suggest(bytes, name, err);
+    }
+    mu_text_fini(&table);
+    return status;
+}
+
+/* ---- Its tensors --------------------------------------------------------------------------- */
+
+enum {
+    LLAMA = 1,
+    MISTRAL = 2,
+    QWEN2 = 4,
+    QWEN3 = 8,
+    MIXTRAL = 16,
+    QWEN3_MOE = 32,
+    GPT_OSS = 64,     /* experts in bf16 */
+    GPT_OSS_MX = 128, /* experts in mxfp4 */
+};
+#define OSS    (GPT_OSS | GPT_OSS_MX)
+#define EVERY  0xff
+#define GATED  (LLAMA | MISTRAL | QWEN2 | QWEN3)
+#define QKBIAS (QWEN2 | OSS)
+#define QKNORM (QWEN3 | QWEN3_MOE)
+
+static const struct {
+    const char *name;
+    unsigned bit;
+} families[] = {
+    {"llama", LLAMA},     {"mistral", MISTRAL},     {"qwen2", QWEN2},     {"qwen3", QWEN3},
+    {"mixtral", MIXTRAL}, {"qwen3_moe", QWEN3_MOE}, {"gpt_oss", GPT_OSS},
+};
+
+enum scope { ONCE, EACH_LAYER, EACH_EXPERT };
+
+/* Dimensions, slowest first: H hidden, V vocabulary, Q and K widths of queries and of keys, D head,
+ * A heads, F and X widths of MLP and expert, W twice X, E experts, G and J blocks of 32 in H and X,
+ * P the 16 bytes of such a block. */
+struct pattern {
+    unsigned families;
+    enum scope scope;
+    const char *name; /* below model.layers.N unless ONCE; # is the expert */
+    const char *dims;
+    enum mu_synth_kind kind;
+};
+
+static const struct pattern patterns[] = {
+    {EVERY, ONCE, "model.embed_tokens.weight", "VH", MU_SYNTH_WEIGHT},
+    {EVERY, EACH_LAYER, "input_layernorm.weight", "H", MU_SYNTH_ONES},
+    {EVERY, EACH_LAYER, "self_attn.q_proj.weight", "QH", MU_SYNTH_WEIGHT},
+    {EVERY, EACH_LAYER, "self_attn.k_proj.weight", "KH", MU_SYNTH_WEIGHT},
+    {EVERY, EACH_LAYER, "self_attn.v_proj.weight", "KH", MU_SYNTH_WEIGHT},
+    {EVERY, EACH_LAYER, "self_attn.o_proj.weight", "HQ", MU_SYNTH_WEIGHT},
+    {QKBIAS, EACH_LAYER, "self_attn.q_proj.bias", "Q", MU_SYNTH_PLAIN},
+    {QKBIAS, EACH_LAYER, "self_attn.k_proj.bias", "K", MU_SYNTH_PLAIN},
+    {QKBIAS, EACH_LAYER, "self_attn.v_proj.bias", "K", MU_SYNTH_PLAIN},
+    {OSS, EACH_LAYER, "self_attn.o_proj.bias", "H", MU_SYNTH_PLAIN},
+    {OSS, EACH_LAYER, "self_attn.sinks", "A", MU_SYNTH_PLAIN},
+    {QKNORM, EACH_LAYER, "self_attn.q_norm.weight", "D", MU_SYNTH_ONES},
+    {QKNORM, EACH_LAYER, "self_attn.k_norm.weight", "D", MU_SYNTH_ONES},
+    {EVERY, EACH_LAYER, "post_attention_layernorm.weight", "H", MU_SYNTH_ONES},
+    {GATED, EACH_LAYER, "mlp.gate_proj.weight", "FH", MU_SYNTH_WEIGHT},
+    {GATED, EACH_LAYER, "mlp.up_proj.weight", "FH", MU_SYNTH_WEIGHT},
+    {GATED, EACH_LAYER, "mlp.down_proj.weight", "HF", MU_SYNTH_WEIGHT},
+    {MIXTRAL, EACH_LAYER, "block_sparse_moe.gate.weight", "EH", MU_SYNTH_PLAIN},
+    {MIXTRAL, EACH_EXPERT, "block_sparse_moe.experts.#.w1.weight", "XH", MU_SYNTH_WEIGHT},
+    {MIXTRAL, EACH_EXPERT, "block_sparse_moe.experts.#.w2.weight", "HX", MU_SYNTH_WEIGHT},
+    {MIXTRAL, EACH_EXPERT, "block_sparse_moe.experts.#.w3.weight", "XH", MU_SYNTH_WEIGHT},
+    {QWEN3_MOE, EACH_LAYER, "mlp.gate.weight", "EH", MU_SYNTH_PLAIN},
+    {QWEN3_MOE, EACH_EXPERT, "mlp.experts.#.gate_proj.weight", "XH", MU_SYNTH_WEIGHT},
+    {QWEN3_MOE, EACH_EXPERT, "mlp.experts.#.up_proj.weight", "XH", MU_SYNTH_WEIGHT},
+    {QWEN3_MOE, EACH_EXPERT, "mlp.experts.#.down_proj.weight", "HX", MU_SYNTH_WEIGHT},
+    {OSS, EACH_LAYER, "mlp.router.weight", "EH", MU_SYNTH_PLAIN},
+    {OSS, EACH_LAYER, "mlp.router.bias", "E", MU_SYNTH_PLAIN},
+    {GPT_OSS, EACH_LAYER, "mlp.experts.gate_up_proj", "EHW", MU_SYNTH_PLAIN},
+    {GPT_OSS, EACH_LAYER, "mlp.experts.down_proj", "EXH", MU_SYNTH_PLAIN},
+    {GPT_OSS_MX, EACH_LAYER, "mlp.experts.gate_up_proj_blocks", "EWGP", MU_SYNTH_BYTES},
+    {GPT_OSS_MX, EACH_LAYER, "mlp.experts.gate_up_proj_scales", "EWG", MU_SYNTH_SCALES},
+    {GPT_OSS_MX, EACH_LAYER, "mlp.experts.down_proj_blocks", "EHJP", MU_SYNTH_BYTES},
+    {GPT_OSS_MX, EACH_LAYER, "mlp.experts.down_proj_scales", "EHJ", MU_SYNTH_SCALES},
+    {OSS, EACH_LAYER, "mlp.experts.gate_up_proj_bias", "EW", MU_SYNTH_PLAIN},
+    {OSS, EACH_LAYER, "mlp.experts.down_proj_bias", "EH", MU_SYNTH_PLAIN},
+    {EVERY, ONCE, "model.norm.weight", "H", MU_SYNTH_ONES},
+    {EVERY, ONCE, "lm_head.weight", "VH", MU_SYNTH_WEIGHT},
+};
+
+static uint64_t dimension(const struct mu_config *c, char symbol)
+{
+    switch (symbol) {
+    case 'H':
+        return c->hidden;
+    case 'V':
+        return c->vocab;
+    case 'Q':
+        return (uint64_t)c->n_heads * c->head_dim;
+    case 'K':
+        return (uint64_t)c->n_kv_heads * c->head_dim;
+    case 'D':
+        return c->head_dim;
+    case 'A':
+        return c->n_heads;
+    case 'F':
+        return c->ffn;
+    case 'X':
+        return c->expert_ffn;
+    case 'W':
+        return 2 * (uint64_t)c->expert_ffn;
+    case 'E':
+        return c->n_experts;
+    case 'G':
+        return c->hidden / 32;
+    case 'J':
+        return c->expert_ffn / 32;
+    default:
+        return 16;
+    }
+}
+
+/* The wanted type where whole blocks fit the row; else the nearest that does. */
+static enum mu_dtype type_for(enum mu_dtype wanted, enum mu_synth_kind kind, uint64_t row)
+{
+    bool plain = wanted == MU_DTYPE_F32 || wanted == MU_DTYPE_F16 || wanted == MU_DTYPE_BF16;
+    if (kind == MU_SYNTH_BYTES || kind == MU_SYNTH_SCALES) return MU_DTYPE_U8;
+    if (plain) return wanted;
+    if (kind != MU_SYNTH_WEIGHT) return MU_DTYPE_F32;
+    if (row % mu_dtype(wanted)->block_values == 0) return wanted;
+    return row % 32 == 0 ? MU_DTYPE_Q8_0 : MU_DTYPE_F16;
+}
+
+static const char *name_of(struct mu_arena *arena, const struct pattern *p, uint32_t layer,
+                           uint32_t expert)
+{
+    const char *mark = strchr(p->name, '#');
+    if (p->scope == ONCE) return p->name;
+    if (!mark) return mu_arena_printf(arena, "model.layers.%u.%s", layer, p->name);
+    return mu_arena_printf(arena, "model.layers.%u.%.*s%u%s", layer, (int)(mark - p->name), p->name,
+                           expert, mark + 1);
+}
+
+static mu_status add_tensor(struct mu_model_file *file, const struct pattern *p,
+                            enum mu_dtype wanted, uint32_t layer, uint32_t expert,
+                            struct mu_err *err)
+{
+    MU_TRY(mu_tensor_list_reserve(&file->tensors, 1, err));
+    struct mu_tensor *t = &file->tensors.items[file->tensors.n];
+    t->n_dims = (unsigned)strlen(p->dims);
+    for (unsigned i = 0; i < t->n_dims; i++)
+        t->dims[i] = dimension(&file->config, p->dims[i]);
+    t->type = type_for(wanted, p->kind, t->dims[t->n_dims - 1]);
+    if (!mu_tensor_measure(t))
+        return mu_fail(err, MU_E_INPUT, "a tensor of %s is too big", p->name);
+    t->name = name_of(file->arena, p, layer, expert);
+    if (!t->name) return mu_fail_memory(err, strlen(p->name));
+    t->seed = mu_synth_seed(XXH3_64bits(t->name, strlen(t->name)), p->kind);
+    file->tensors.n++;
+    return MU_OK;
+}
+
+static mu_status add_layer(struct mu_model_file *file, unsigned family, enum mu_dtype type,
+                           uint32_t layer, struct mu_err *err)
+{
+    for (size_t i = 0; i < MU_ARRAY_LEN(patterns); i++) {
+        const struct pattern *p = &patterns[i];
+        if (!(p->families & family) || p->scope == ONCE) continue;
+        uint32_t n = p->scope == EACH_EXPERT ? file->config.n_experts : 1;
+        for (uint32_t e = 0; e < n; e++)
+            MU_TRY(add_tensor(file, p, type, layer, e, err));
+    }
+    return MU_OK;
+}
+
+static mu_status add_tensors(struct mu_model_file *file, unsigned family, enum mu_dtype type,
+                             struct mu_err *err)
+{
+    const size_t last = MU_ARRAY_LEN(patterns) - 1;
+    MU_TRY(add_tensor(file, &patterns[0], type, 0, 0, err));
+    for (uint32_t layer = 0; layer < file->config.n_layers; layer++)
+        MU_TRY(add_layer(file, family, type, layer, err));
+    MU_TRY(add_tensor(file, &patterns[last - 1], type, 0, 0, err));
+    if (!file->config.tied_head) MU_TRY(add_tensor(file, &patterns[last], type, 0, 0, err));
+    return MU_OK;
+}
+
+/* ---- The whole ----------------------------------------------------------------------------- */
+
+static mu_status parse_type(struct mu_str text, struct mu_config *config, enum mu_dtype *out,
+                            struct mu_err *err)
+{
+    bool mx_experts = config->quant_method[0] != '\0';
+    *out = MU_DTYPE_BF16;
+    if (text.len == 0 || (mx_experts && mu_str_is(text, "mxfp4"))) return MU_OK;
+    if (!mu_dtype_by_name(text, out) || !mu_synth_can(*out))
+        return mu_fail(err, MU_E_UNSUPPORTED, "synth: weights of type '%.*s' cannot be made",
+                       (int)MU_MIN(text.len, 32), text.p);
+    if (!mx_experts) return MU_OK;
+    if (mu_dtype(*out)->block_values != 1)
+        return mu_fail(err, MU_E_UNSUPPORTED,
+                       "this model exists with experts in mxfp4, bf16, f16 or f32 only");
+    config->quant_method[0] = '\0';
+    return MU_OK;
+}
+
+static unsigned family_of(const struct mu_config *config)
+{
+    for (size_t i = 0; i < MU_ARRAY_LEN(families); i++) {
+        if (strcmp(families[i].name, config->architecture) != 0) continue;
+        if (families[i].bit == GPT_OSS && config->quant_method[0]) return GPT_OSS_MX;
+        return families[i].bit;
+    }
+    return 0;
+}
 
 mu_status mu_model_open_synth(struct mu_model_file *file, const char *name, struct mu_err *err)
 {
-    (void)file;
-    return mu_fail(err, MU_E_UNSUPPORTED, "synth:%s is not known", name);
-}
-
-void mu_synth_rows(const struct mu_tensor *tensor, uint64_t first, uint64_t n, uint8_t *out)
-{
-    (void)first;
-    memset(out, 0, n * mu_tensor_row_bytes(tensor));
+    struct mu_str rest = mu_str(name), type_name, model;
+    enum mu_dtype type;
+    const char *slash = strrchr(name, '/'); /* "synth:meta-llama/Llama-3.2-1B" means the same */
+    if (slash) rest = mu_str(slash + 1);
+    model = take_until(&rest, '@');
+    type_name = rest;
+    file->format = "synth";
+    MU_TRY(find_config(model, &file->config, err));
+    MU_TRY(parse_type(type_name, &file->config, &type, err));
+    unsigned family = family_of(&file->config);
+    if (!family)
+        return mu_fail(err, MU_E_UNSUPPORTED, "synth: has no tensor names for architecture %s",
+                       file->config.architecture);
+    return add_tensors(file, family, type, err);
 }
