@@ -130,4 +130,37 @@ const uint8_t *mu_tensor_rows(const struct mu_tensor *tensor, uint64_t first, ui
                               uint8_t *scratch);
 uint64_t mu_tensor_row_bytes(const struct mu_tensor *tensor);
 
+/*
+ * Writing a GGUF file: metadata and tensors are declared, `begin` writes the header, then the bytes
+ * of the tensors follow in the order of their declaration. The file appears under its name only at
+ * `commit`. Declarations stick on failure; `begin` reports it. A key that was given stays: later
+ * values for it are ignored, so that what replaces a copied value is given before the copy.
+ */
+struct mu_gguf_out;
+
+mu_status mu_gguf_out_create(const char *path, struct mu_gguf_out **out, struct mu_err *err);
+/* Removes the unfinished file unless it was committed. */
+void mu_gguf_out_close(struct mu_gguf_out *out);
+
+void mu_gguf_out_u32(struct mu_gguf_out *out, const char *key, uint32_t value);
+void mu_gguf_out_f32(struct mu_gguf_out *out, const char *key, float value);
+void mu_gguf_out_bool(struct mu_gguf_out *out, const char *key, bool value);
+void mu_gguf_out_string(struct mu_gguf_out *out, const char *key, struct mu_str value);
+void mu_gguf_out_strings(struct mu_gguf_out *out, const char *key, const struct mu_str *values,
+                         uint64_t n);
+void mu_gguf_out_i32s(struct mu_gguf_out *out, const char *key, const int32_t *values, uint64_t n);
+void mu_gguf_out_f32s(struct mu_gguf_out *out, const char *key, const float *values, uint64_t n);
+/* All metadata of a model that is GGUF itself, but not how it was split or quantised; else its
+ * configuration and chat templates, in GGUF's words. */
+void mu_gguf_out_metadata_of(struct mu_gguf_out *out, const struct mu_model_file *source);
+
+/* `dims` slowest first, as in struct mu_tensor. */
+void mu_gguf_out_tensor(struct mu_gguf_out *out, const char *name, enum mu_dtype type,
+                        unsigned n_dims, const uint64_t *dims);
+mu_status mu_gguf_out_begin(struct mu_gguf_out *out, struct mu_err *err);
+/* The next bytes: within a tensor in any pieces, never across its end. */
+mu_status mu_gguf_out_bytes(struct mu_gguf_out *out, const void *bytes, uint64_t n,
+                            struct mu_err *err);
+mu_status mu_gguf_out_commit(struct mu_gguf_out *out, struct mu_err *err);
+
 #endif

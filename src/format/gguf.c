@@ -6,7 +6,7 @@
 
 #include "base/checked.h"
 
-#define KEYS_MAX       100000
+#define KEYS_MAX       10000
 #define KEY_BYTES_MAX  65535
 #define NAME_BYTES_MAX 1024
 #define GGUF_DIMS_MAX  4
