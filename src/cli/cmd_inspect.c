@@ -1,0 +1,346 @@
+/* muster inspect MODEL: what a model file is, exactly, for people or as one JSON document. */
+#include "cli/cli.h"
+
+#include "base/json.h"
+#include "base/number.h"
+#include "format/format.h"
+
+#include <math.h>
+
+#define OUT_BYTES_MAX (256u << 20)
+
+struct options {
+    bool json, tensors;
+};
+
+static const struct mu_option options[] = {
+    {.name = "json",
+     .kind = MU_OPTION_FLAG,
+     .offset = offsetof(struct options, json),
+     .help = "one JSON document"},
+    {.name = "tensors",
+     .kind = MU_OPTION_FLAG,
+     .offset = offsetof(struct options, tensors),
+     .help = "list every tensor"},
+    {0},
+};
+
+/* What is summed over the tensors. */
+struct totals {
+    uint64_t bytes, values, n[MU_DTYPE_COUNT], bytes_of[MU_DTYPE_COUNT];
+    bool packed; /* integer words hold several weights each, so values are not parameters */
+};
+
+static struct totals add_up(const struct mu_model_file *file)
+{
+    struct totals t = {0};
+    const struct mu_tensor *tensors;
+    size_t n = mu_model_file_tensors(file, &tensors);
+    for (size_t i = 0; i < n; i++) {
+        enum mu_dtype type = tensors[i].type;
+        t.bytes += tensors[i].n_bytes;
+        t.values += tensors[i].n_values;
+        t.n[type]++;
+        t.bytes_of[type] += tensors[i].n_bytes;
+        t.packed |= type == MU_DTYPE_U8 || type == MU_DTYPE_I32;
+    }
+    return t;
+}
+
+/* Bytes that one more token costs in all layers together, keys and values in 16 bits. */
+static uint64_t kv_bytes(const struct mu_config *c)
+{
+    uint64_t values = 2 * (uint64_t)c->n_kv_heads * c->head_dim;
+    if (c->kv_lora_rank) values = (uint64_t)c->kv_lora_rank + c->qk_rope_head_dim;
+    return c->n_layers * values * 2;
+}
+
+static const char *rope_name(const struct mu_rope_config *rope)
+{
+    switch (rope->kind) {
+    case MU_ROPE_DEFAULT:
+        return "default";
+    case MU_ROPE_LINEAR:
+        return "linear";
+    case MU_ROPE_DYNAMIC:
+        return "dynamic";
+    case MU_ROPE_LLAMA3:
+        return "llama3";
+    case MU_ROPE_YARN:
+        return "yarn";
+    case MU_ROPE_LONGROPE:
+        return "longrope";
+    }
+    return "";
+}
+
+static unsigned n_sliding(const struct mu_config *c)
+{
+    unsigned n = 0;
+    for (uint32_t i = 0; i < c->n_layers; i++)
+        n += c->layer_sliding[i];
+    return n;
+}
+
+/* ---- JSON ---------------------------------------------------------------------------------- */
+
+static void json_key(struct mu_text *out, const char *key)
+{
+    if (out->len > 1 && out->p[out->len - 1] != '{') mu_text_char(out, ',');
+    mu_json_add_string(out, mu_str(key));
+    mu_text_char(out, ':');
+}
+
+static void json_text(struct mu_text *out, const char *key, const char *value)
+{
+    json_key(out, key);
+    mu_json_add_string(out, mu_str(value));
+}
+
+static void json_u64(struct mu_text *out, const char *key, uint64_t value)
+{
+    json_key(out, key);
+    mu_text_printf(out, "%llu", (unsigned long long)value);
+}
+
+/* Absent values are left out: never a 0 that nobody said. */
+static void json_known(struct mu_text *out, const char *key, uint64_t value)
+{
+    if (value) json_u64(out, key, value);
+}
+
+static void json_f64(struct mu_text *out, const char *key, double value)
+{
+    if (value == 0 || !isfinite(value)) return;
+    json_key(out, key);
+    mu_json_add_f64(out, value);
+}
+
+static void json_bool(struct mu_text *out, const char *key, bool value)
+{
+    json_key(out, key);
+    mu_text_str(out, value ? "true" : "false");
+}
+
+static void json_rope(struct mu_text *out, const struct mu_rope_config *rope)
+{
+    json_key(out, "rope");
+    mu_text_char(out, '{');
+    json_text(out, "type", rope_name(rope));
+    json_f64(out, "theta", rope->theta);
+    if (rope->kind != MU_ROPE_DEFAULT) json_f64(out, "factor", rope->factor);
+    json_known(out, "original_context", rope->original_context);
+    if (rope->partial != 1) json_f64(out, "partial", rope->partial);
+    mu_text_char(out, '}');
+}
+
+static void json_shape(struct mu_text *out, const struct mu_config *c)
+{
+    json_known(out, "layers", c->n_layers);
+    json_known(out, "hidden", c->hidden);
+    json_known(out, "heads", c->n_heads);
+    json_known(out, "kv_heads", c->n_kv_heads);
+    json_known(out, "head_dim", c->head_dim);
+    json_known(out, "ffn", c->ffn);
+    json_known(out, "vocab", c->vocab);
+    json_known(out, "context", c->context);
+    json_f64(out, "norm_eps", c->norm_eps);
+    json_bool(out, "tied_head", c->tied_head);
+    json_known(out, "experts", c->n_experts);
+    json_known(out, "experts_used", c->n_experts_used);
+    json_known(out, "expert_ffn", c->expert_ffn);
+    json_known(out, "sliding_window", c->sliding_window);
+    json_known(out, "sliding_layers", n_sliding(c));
+    json_rope(out, &c->rope);
+    json_known(out, "kv_bytes_per_token_f16", kv_bytes(c));
+}
+
+static void json_tokens(struct mu_text *out, const struct mu_config *c)
+{
+    if (c->bos != MU_TOKEN_NONE) json_u64(out, "bos", c->bos);
+    if (c->pad != MU_TOKEN_NONE) json_u64(out, "pad", c->pad);
+    json_key(out, "eos");
+    mu_text_char(out, '[');
+    for (unsigned i = 0; i < c->n_eos; i++)
+        mu_text_printf(out, "%s%u", i ? "," : "", c->eos[i]);
+    mu_text_char(out, ']');
+}
+
+static void json_totals(struct mu_text *out, const struct totals *t)
+{
+    if (!t->packed) json_known(out, "parameters", t->values);
+    json_u64(out, "bytes", t->bytes);
+    json_key(out, "bytes_by_type");
+    mu_text_char(out, '{');
+    for (int i = 0; i < MU_DTYPE_COUNT; i++)
+        json_known(out, mu_dtype((enum mu_dtype)i)->name, t->bytes_of[i]);
+    mu_text_char(out, '}');
+}
+
+static void json_tensors(struct mu_text *out, const struct mu_model_file *file)
+{
+    const struct mu_tensor *t;
+    size_t n = mu_model_file_tensors(file, &t);
+    json_key(out, "tensors");
+    mu_text_char(out, '[');
+    for (size_t i = 0; i < n; i++, t++) {
+        mu_text_str(out, i ? ",{" : "{");
+        json_text(out, "name", t->name);
+        json_text(out, "type", mu_dtype(t->type)->name);
+        json_key(out, "shape");
+        mu_text_char(out, '[');
+        for (unsigned d = 0; d < t->n_dims; d++)
+            mu_text_printf(out, "%s%llu", d ? "," : "", (unsigned long long)t->dims[d]);
+        mu_text_char(out, ']');
+        json_u64(out, "bytes", t->n_bytes);
+        if (t->data) json_u64(out, "file", t->file);
+        if (t->data) json_u64(out, "offset", t->file_offset);
+        mu_text_char(out, '}');
+    }
+    mu_text_char(out, ']');
+}
+
+static void write_json(struct mu_text *out, const struct mu_model_file *file, bool tensors)
+{
+    const struct mu_config *c = mu_model_file_config(file);
+    const struct totals totals = add_up(file);
+    const struct mu_tensor *first;
+    const char *const *paths;
+    size_t n = mu_model_file_paths(file, &paths);
+    mu_text_char(out, '{');
+    json_text(out, "model", mu_model_file_name(file));
+    json_text(out, "format", mu_model_file_format(file));
+    json_key(out, "files");
+    mu_text_char(out, '[');
+    for (size_t i = 0; i < n; i++) {
+        if (i) mu_text_char(out, ',');
+        mu_json_add_string(out, mu_str(paths[i]));
+    }
+    mu_text_char(out, ']');
+    json_text(out, "architecture", c->architecture);
+    json_u64(out, "n_tensors", mu_model_file_tensors(file, &first));
+    json_totals(out, &totals);
+    if (c->quant_method[0]) json_text(out, "quantisation", c->quant_method);
+    json_shape(out, c);
+    json_tokens(out, c);
+    json_bool(out, "chat_template", mu_model_file_chat_template(file, false) != NULL);
+    if (tensors) json_tensors(out, file);
+    mu_text_str(out, "}\n");
+}
+
+/* ---- For people ---------------------------------------------------------------------------- */
+
+static void say_weights(struct mu_text *out, const struct totals *t)
+{
+    char text[MU_BYTES_TEXT];
+    if (!t->packed && t->values)
+        mu_text_printf(out, "parameters     %llu\n", (unsigned long long)t->values);
+    mu_text_printf(out, "weights        %s\n", mu_format_bytes(t->bytes, text));
+    for (int i = 0; i < MU_DTYPE_COUNT; i++)
+        if (t->n[i])
+            mu_text_printf(out, "  %-12s %s in %llu tensors\n", mu_dtype((enum mu_dtype)i)->name,
+                           mu_format_bytes(t->bytes_of[i], text), (unsigned long long)t->n[i]);
+}
+
+static void say_shape(struct mu_text *out, const struct mu_config *c)
+{
+    char text[MU_BYTES_TEXT];
+    mu_text_printf(out, "layers         %u of hidden size %u\n", c->n_layers, c->hidden);
+    mu_text_printf(out, "heads          %u of %u values, %u for keys and values\n", c->n_heads,
+                   c->head_dim, c->n_kv_heads);
+    if (c->n_experts)
+        mu_text_printf(out, "experts        %u of %u, %u used for a token\n", c->n_experts,
+                       c->expert_ffn, c->n_experts_used);
+    else
+        mu_text_printf(out, "mlp            %u\n", c->ffn);
+    mu_text_printf(out, "vocabulary     %u%s\n", c->vocab,
+                   c->tied_head ? ", output tied to input" : "");
+    mu_text_printf(out, "context        %llu tokens\n", (unsigned long long)c->context);
+    if (n_sliding(c))
+        mu_text_printf(out, "window         %u tokens in %u layers\n", c->sliding_window,
+                       n_sliding(c));
+    mu_text_printf(out, "rope           %s, theta %g", rope_name(&c->rope), c->rope.theta);
+    if (c->rope.kind != MU_ROPE_DEFAULT) mu_text_printf(out, ", factor %g", c->rope.factor);
+    mu_text_printf(out, "\nkv cache       %s a token at f16\n", mu_format_bytes(kv_bytes(c), text));
+}
+
+static void say_tokens(struct mu_text *out, const struct mu_config *c)
+{
+    mu_text_str(out, "tokens        ");
+    if (c->bos != MU_TOKEN_NONE) mu_text_printf(out, " bos %u", c->bos);
+    for (unsigned i = 0; i < c->n_eos; i++)
+        mu_text_printf(out, "%s %u", i ? "," : " eos", c->eos[i]);
+    if (c->pad != MU_TOKEN_NONE) mu_text_printf(out, " pad %u", c->pad);
+    mu_text_char(out, '\n');
+}
+
+static void say_tensors(struct mu_text *out, const struct mu_model_file *file)
+{
+    const struct mu_tensor *t;
+    size_t n = mu_model_file_tensors(file, &t);
+    for (size_t i = 0; i < n; i++, t++) {
+        mu_text_printf(out, "%-48s %-8s [", t->name, mu_dtype(t->type)->name);
+        for (unsigned d = 0; d < t->n_dims; d++)
+            mu_text_printf(out, "%s%llu", d ? ", " : "", (unsigned long long)t->dims[d]);
+        mu_text_str(out, "]\n");
+    }
+}
+
+/* Names from a file may hold anything; a terminal gets only what prints. */
+static void make_harmless(struct mu_text *out)
+{
+    for (size_t i = 0; i < out->len; i++)
+        if (((unsigned char)out->p[i] < 0x20 && out->p[i] != '\n') || out->p[i] == 0x7f)
+            out->p[i] = '?';
+}
+
+static void write_text(struct mu_text *out, const struct mu_model_file *file, bool tensors)
+{
+    const struct mu_config *c = mu_model_file_config(file);
+    const struct totals totals = add_up(file);
+    const char *const *paths;
+    size_t n = mu_model_file_paths(file, &paths);
+    mu_text_printf(out, "model          %s\n", mu_model_file_name(file));
+    mu_text_printf(out, "format         %s, %zu file%s\n", mu_model_file_format(file), n,
+                   n == 1 ? "" : "s");
+    mu_text_printf(out, "architecture   %s\n", c->architecture);
+    say_weights(out, &totals);
+    if (c->quant_method[0])
+        mu_text_printf(out, "quantisation   %s %s\n", c->quant_method, c->quant_format);
+    if (c->n_layers) say_shape(out, c);
+    say_tokens(out, c);
+    mu_text_printf(out, "chat template  %s\n",
+                   mu_model_file_chat_template(file, false) ? "yes" : "no");
+    if (tensors) say_tensors(out, file);
+    make_harmless(out);
+}
+
+static mu_status run(const struct mu_invocation *in, struct mu_err *err)
+{
+    const struct options *o = in->options;
+    struct mu_model_file *file;
+    struct mu_text out;
+    MU_TRY(mu_model_file_open(in->result->operands[0], MU_OPEN_HEADER_ONLY, &file, err));
+    mu_text_init(&out, OUT_BYTES_MAX);
+    if (o->json)
+        write_json(&out, file, o->tensors);
+    else
+        write_text(&out, file, o->tensors);
+    mu_status status = mu_cli_out_text(&out, err);
+    mu_text_fini(&out);
+    mu_model_file_close(file);
+    return status;
+}
+
+const struct mu_command mu_command_inspect = {
+    .spec = {.command = "inspect",
+             .operands = "MODEL",
+             .summary = "what a model file is, exactly",
+             .details = "MODEL is a folder, a .gguf file (or the first of a split), a hub id in "
+                        "the local cache, or synth:NAME[@TYPE].",
+             .options = options,
+             .min_operands = 1,
+             .max_operands = 1},
+    .options_size = sizeof(struct options),
+    .run = run,
+};
