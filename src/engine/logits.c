@@ -154,20 +154,22 @@ static uint32_t segment_draw(const float *logits, uint32_t n, float max, float s
 uint32_t mu_logits_draw(const float *logits, uint32_t n, float max, float scale,
                         const float sums[MU_SEGMENTS_MAX], double u)
 {
-    uint32_t n_segments = mu_segment_count(n), chosen = 0;
+    uint32_t n_segments = mu_segment_count(n);
+    uint64_t first = 0, end = n;
     double goal = 0, rest = 0;
     for (uint32_t s = 0; s < n_segments; s++)
         goal += (double)sums[s];
     goal *= u;
     for (uint32_t s = 0; s < n_segments; s++) {
         if (!(sums[s] > 0)) continue;
-        chosen = s, rest = goal;
+        first = mu_segment_start(n, n_segments, s);
+        end = mu_segment_start(n, n_segments, s + 1);
+        rest = goal;
         goal -= (double)sums[s];
         if (goal < 0) break;
     }
-    uint32_t first = (uint32_t)mu_segment_start(n, n_segments, chosen);
-    uint32_t end = (uint32_t)mu_segment_start(n, n_segments, chosen + 1);
-    return first + segment_draw(logits + first, end - first, max, scale, rest);
+    return (uint32_t)first +
+           segment_draw(logits + first, (uint32_t)(end - first), max, scale, rest);
 }
 
 void mu_logits_exp(float *x, uint32_t n)

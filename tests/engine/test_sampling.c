@@ -4,6 +4,7 @@
  */
 #include "base/alloc.h"
 #include "base/json.h"
+#include "base/number.h"
 #include "base/rng.h"
 #include "engine/logits.h"
 #include "engine/sampler.h"
@@ -79,6 +80,11 @@ static double noise(uint64_t key, uint32_t i)
     return mu_uniform(words[0], words[1]);
 }
 
+static uint32_t noise_below(uint64_t key, uint32_t i, size_t n)
+{
+    return (uint32_t)(noise(key, i) * (double)n);
+}
+
 /* --- others' probabilities ------------------------------------------------------------------ */
 
 static uint32_t read_ids(const json_t *array, uint32_t *out, uint32_t max)
@@ -114,14 +120,16 @@ static void read_params(json_t *params, struct mu_sampling *s, struct mu_logit_b
         } else if (strcmp(key, "top_k") == 0) {
             s->top_k = (int32_t)json_integer_value(value);
         } else {
-            const char *id;
+            const char *name;
             json_t *amount;
             assert_string_equal(key, "logit_bias");
             s->logit_bias = bias;
-            json_object_foreach(value, id, amount)
+            json_object_foreach(value, name, amount)
             {
-                bias[s->n_logit_bias++] = (struct mu_logit_bias){(uint32_t)strtoul(id, NULL, 10),
-                                                                 (float)json_number_value(amount)};
+                uint64_t id;
+                assert_true(mu_parse_u64(mu_str(name), 0, 63, &id));
+                bias[s->n_logit_bias++] =
+                    (struct mu_logit_bias){(uint32_t)id, (float)json_number_value(amount)};
             }
         }
     }
@@ -266,7 +274,7 @@ static void short_cuts_change_nothing(void **state)
     static const int32_t ks[] = {0, -1, 1, 3, 50, 400, 4999, 100000};
     static const double ps[] = {1, 0, 0.3, 0.9, 0.999}, mins[] = {0, 0.001, 0.2, 1};
     for (uint32_t t = 0; t < 600; t++) {
-        uint32_t n = 1 + (uint32_t)(noise(t, 0) * (t % 3 ? 200 : VOCAB_MAX - 1));
+        uint32_t n = 1 + noise_below(t, 0, t % 3 ? 200 : VOCAB_MAX);
         double spread = t % 4 == 0 ? 0.01 : t % 4 == 1 ? 40 : 8;
         for (uint32_t i = 0; i < n; i++) {
             double x = (noise(t, i + 10) - 0.5) * spread;
@@ -276,9 +284,9 @@ static void short_cuts_change_nothing(void **state)
         }
         struct mu_sampling s = defaults();
         s.order = t & 1 ? MU_SAMPLER_HF : MU_SAMPLER_VLLM;
-        s.top_k = ks[(uint32_t)(noise(t, 1) * MU_ARRAY_LEN(ks))];
-        s.top_p = ps[(uint32_t)(noise(t, 2) * MU_ARRAY_LEN(ps))];
-        s.min_p = mins[(uint32_t)(noise(t, 3) * MU_ARRAY_LEN(mins))];
+        s.top_k = ks[noise_below(t, 1, MU_ARRAY_LEN(ks))];
+        s.top_p = ps[noise_below(t, 2, MU_ARRAY_LEN(ps))];
+        s.min_p = mins[noise_below(t, 3, MU_ARRAY_LEN(mins))];
         s.temperature = 0.2 + 2 * noise(t, 4);
         struct rig rig = rig_open(&s, n, none, none);
         rig_probabilities(&rig, logits, got);
