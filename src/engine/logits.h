@@ -25,7 +25,7 @@ float mu_logits_sum(const float *logits, uint32_t n, float max, float scale,
 uint32_t mu_logits_draw(const float *logits, uint32_t n, float max, float scale,
                         const float sums[MU_SEGMENTS_MAX], double u);
 
-/* x[i] = exp(x[i]) for x[i] <= 0; below e^-87 the result is 0. */
+/* x[i] = exp(x[i]) for x[i] <= 0, the bits of mu_expf; below e^-87 the result is 0. */
 void mu_logits_exp(float *x, uint32_t n);
 
 #endif
