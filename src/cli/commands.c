@@ -15,5 +15,9 @@ extern const struct mu_command mu_command_inspect;
 
 const struct mu_command *const mu_commands[] = {
     &mu_command_inspect,
+extern const struct mu_command mu_command_plan;
+
+const struct mu_command *const mu_commands[] = {
+    &mu_command_plan,
     NULL,
 };

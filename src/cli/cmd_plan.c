@@ -1,0 +1,172 @@
+/* muster plan: where a model goes and how fast it would be, before anything is loaded. */
+#include "cli/cli.h"
+
+#include "base/alloc.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "plan/plan.h"
+
+#define CONFIG_MAX_BYTES (16u << 20)
+#define MAP_MAX_BYTES    (64u << 20)
+
+struct options {
+    const char *device_map, *max_memory, *free_memory, *dtype, *rules, *no_split;
+    bool fallback_allocation, offload_buffers, json;
+};
+
+static const struct mu_option options[] = {
+    {"device-map", 0, MU_OPTION_TEXT, offsetof(struct options, device_map), "MODE|FILE|JSON",
+     .help =
+         "auto, balanced, balanced_low_0, sequential, a device, or a map of modules to devices"},
+    {"max-memory", 0, MU_OPTION_TEXT, offsetof(struct options, max_memory), "JSON|LIST",
+     .help = "what may be used of each device: '{\"0\":\"20GiB\",\"cpu\":\"64GiB\"}' or "
+             "0=20GiB,cpu=64GiB"},
+    {"free-memory", 0, MU_OPTION_TEXT, offsetof(struct options, free_memory), "JSON|LIST",
+     .help = "what the devices have free, as the hardware would report it"},
+    {"dtype", 0, MU_OPTION_TEXT, offsetof(struct options, dtype), "TYPE",
+     .help = "data type the model is loaded in: bfloat16, float16, float32; default: the model's"},
+    {"rules", 0, MU_OPTION_TEXT, offsetof(struct options, rules), "LIBRARY",
+     .help = "whose rules make the device map", .default_value = "transformers",
+     .choices = "transformers|accelerate"},
+    {"no-split", 0, MU_OPTION_TEXT, offsetof(struct options, no_split), "CLASSES",
+     .help = "modules that stay whole, comma between; default: the model's decoder layer"},
+    {"fallback-allocation", 0, MU_OPTION_FLAG, offsetof(struct options, fallback_allocation), NULL,
+     .help = "accelerate: a device for which the next module is too big takes a later one"},
+    {"offload-buffers", 0, MU_OPTION_FLAG, offsetof(struct options, offload_buffers), NULL,
+     .help = "offloaded modules take their buffers along"},
+    {"json", 0, MU_OPTION_FLAG, offsetof(struct options, json), NULL, .help = "the answer as JSON"},
+    {NULL},
+};
+
+/* config.json of a folder, or the file itself. */
+static mu_status config_read(const char *model, json_t **out, struct mu_err *err)
+{
+    if (!mu_file_is_folder(model)) return mu_json_read(model, CONFIG_MAX_BYTES, out, err);
+    char *path = mu_path_join(model, "config.json");
+    mu_status status =
+        path ? mu_json_read(path, CONFIG_MAX_BYTES, out, err) : mu_fail_memory(err, strlen(model));
+    mu_free(path);
+    return status;
+}
+
+/* 0=20GiB,cpu=64GiB: plain numbers are bytes. */
+static mu_status memory_list_read(const char *text, const char *option, json_t **out,
+                                  struct mu_err *err)
+{
+    struct mu_text json;
+    mu_text_init(&json, 1 << 16);
+    mu_text_char(&json, '{');
+    for (const char *p = text; *p;) {
+        struct mu_str item = {p, strcspn(p, ",")};
+        const char *equals = memchr(item.p, '=', item.len);
+        size_t key = equals ? (size_t)(equals - item.p) : item.len;
+        struct mu_str value = {equals ? equals + 1 : "", equals ? item.len - key - 1 : 0};
+        mu_json_add_string(&json, (struct mu_str){item.p, key});
+        mu_text_char(&json, ':');
+        if (value.len > 0 && strspn(value.p, "0123456789") >= value.len)
+            mu_text_add(&json, value.p, value.len);
+        else
+            mu_json_add_string(&json, value);
+        p += item.len;
+        if (*p == ',') mu_text_str(&json, ++p && *p ? "," : "");
+    }
+    mu_text_char(&json, '}');
+    mu_status status = mu_text_status(&json, err);
+    if (status == MU_OK)
+        status = mu_json_parse((struct mu_str){mu_text_get(&json), json.len}, option, out, err);
+    mu_text_fini(&json);
+    return status;
+}
+
+static mu_status memory_read(const char *text, const char *option, json_t **out, struct mu_err *err)
+{
+    if (!text) return MU_OK;
+    if (text[strspn(text, " \t\n")] == '{') return mu_json_parse(mu_str(text), option, out, err);
+    return memory_list_read(text, option, out, err);
+}
+
+/* JSON as it stands, the content of a file, or else a word: a mode or a device. */
+static mu_status device_map_read(const char *text, json_t **out, struct mu_err *err)
+{
+    if (text[strspn(text, " \t\n")] == '{')
+        return mu_json_parse(mu_str(text), "--device-map", out, err);
+    if (mu_file_exists(text) && !mu_file_is_folder(text))
+        return mu_json_read(text, MAP_MAX_BYTES, out, err);
+    *out = json_string(text);
+    return *out ? MU_OK : mu_fail(err, MU_E_INPUT, "--device-map is not UTF-8");
+}
+
+/* One line a module, for people. */
+static void add_table(const struct mu_plan_map *map, struct mu_text *out)
+{
+    for (size_t i = 0; i < map->n_entries; i++)
+        mu_text_printf(out, "%-6s %s\n", map->devices[map->entries[i].device].name,
+                       map->entries[i].module[0] ? map->entries[i].module : "(the whole model)");
+}
+
+static mu_status map_print(const struct mu_plan_map *map, bool json, struct mu_err *err)
+{
+    struct mu_text text;
+    mu_text_init(&text, MAP_MAX_BYTES);
+    if (json)
+        mu_plan_map_write(map, &text);
+    else
+        add_table(map, &text);
+    if (json) mu_text_char(&text, '\n');
+    for (size_t i = 0; i < map->n_warnings && !json; i++)
+        mu_cli_say("warning: %s\n", map->warnings[i]);
+    mu_status status = mu_cli_out_text(&text, err);
+    mu_text_fini(&text);
+    return status;
+}
+
+static mu_status run_device_map(const struct options *o, const char *model, struct mu_err *err)
+{
+    json_t *config = NULL;
+    struct mu_plan_map *map = NULL;
+    struct mu_plan_map_request request = {
+        .dtype = o->dtype,
+        .rules = strcmp(o->rules, "accelerate") == 0 ? MU_PLAN_ACCELERATE : MU_PLAN_TRANSFORMERS,
+        .no_split = o->no_split,
+        .fallback_allocation = o->fallback_allocation,
+        .offload_buffers = o->offload_buffers,
+    };
+    mu_status status = config_read(model, &config, err);
+    request.config = config;
+    if (status == MU_OK) status = device_map_read(o->device_map, &request.device_map, err);
+    if (status == MU_OK)
+        status = memory_read(o->max_memory, "--max-memory", &request.max_memory, err);
+    if (status == MU_OK)
+        status = memory_read(o->free_memory, "--free-memory", &request.free_memory, err);
+    if (status == MU_OK) {
+        status = mu_plan_map_create(&request, &map, err);
+        if (status == MU_E_INPUT || status == MU_E_UNSUPPORTED) mu_err_where(err, "%s", model);
+    }
+    if (status == MU_OK) status = map_print(map, o->json, err);
+    mu_plan_map_destroy(map);
+    json_decref(request.free_memory);
+    json_decref(request.max_memory);
+    json_decref(request.device_map);
+    json_decref(config);
+    return status;
+}
+
+static mu_status run(const struct mu_invocation *in, struct mu_err *err)
+{
+    const struct options *o = in->options;
+    if (!o->device_map) return mu_fail(err, MU_E_USAGE, "--device-map is needed");
+    return run_device_map(o, in->result->operands[0], err);
+}
+
+const struct mu_command mu_command_plan = {
+    .spec = {.command = "plan",
+             .operands = "MODEL",
+             .summary = "where a model goes, before anything is loaded",
+             .details = "MODEL is a folder with a config.json, or such a file. Weights are never "
+                        "touched.",
+             .options = options,
+             .min_operands = 1,
+             .max_operands = 1},
+    .options_size = sizeof(struct options),
+    .run = run,
+};

@@ -1,0 +1,7 @@
+/* plan: model + devices + budgets + costs + goal -> placements. Pure: no I/O, no clock. */
+#ifndef MU_PLAN_PLAN_H
+#define MU_PLAN_PLAN_H
+
+#include "plan/device_map.h"
+
+#endif
