@@ -81,7 +81,20 @@ static mu_status model_read(struct mu_map_work *w, struct mu_err *err)
     MU_TRY(float_bytes(w->request, &options.float_bytes, err));
     MU_TRY(quantisation_read(w, &options, err));
     MU_TRY(mu_tree_from_config(w->request->config, &options, w->map->arena, &w->tree, err));
-    mu_tree_no_split(&w->tree, w->request->no_split);
+    return MU_OK;
+}
+
+mu_status mu_map_work_init(struct mu_map_work *w, struct mu_err *err)
+{
+    struct mu_plan_map *map = w->map;
+    map->devices = mu_arena_alloc(map->arena, MU_MAP_DEVICES_MAX, sizeof *map->devices);
+    map->warnings = mu_arena_alloc(map->arena, WARNINGS_MAX, sizeof *map->warnings);
+    if (!map->devices || !map->warnings) return mu_fail_memory(err, sizeof *map->devices);
+    return MU_OK;
+}
+
+static mu_status keys_init(struct mu_map_work *w, struct mu_err *err)
+{
     w->device_of = mu_arena_alloc(w->map->arena, w->tree.n, sizeof *w->device_of);
     if (!w->device_of) return mu_fail_memory(err, w->tree.n);
     for (uint32_t i = 0; i < w->tree.n; i++)
@@ -155,13 +168,15 @@ static mu_status check_quantised(struct mu_map_work *w, struct mu_err *err)
                        "some modules are on the cpu or the disk, where bitsandbytes does not run");
 }
 
-static mu_status by_rule(struct mu_map_work *w, const char *mode, struct mu_err *err)
+mu_status mu_map_by_rule(struct mu_map_work *w, const char *mode, struct mu_err *err)
 {
     if (!w->request->max_memory && !w->request->free_memory) {
         (void)mu_fail(err, MU_E_USAGE, "a device map needs the memory of the devices");
         mu_err_cure(err, "give --max-memory '{\"0\":\"20GiB\",\"cpu\":\"64GiB\"}'");
         return MU_E_USAGE;
     }
+    MU_TRY(keys_init(w, err));
+    mu_tree_no_split(&w->tree, w->request->no_split);
     MU_TRY(mu_map_limits_read(w, err));
     if (strcmp(mode, "sequential") != 0)
         mu_map_limits_balance(w, strcmp(mode, "balanced_low_0") == 0);
@@ -233,6 +248,7 @@ static mu_status given(struct mu_map_work *w, struct mu_err *err)
     json_t *all = w->request->device_map, *value;
     const char *key;
     size_t n = json_is_object(all) ? json_object_size(all) : 1;
+    MU_TRY(keys_init(w, err));
     if (w->request->max_memory || w->request->free_memory) MU_TRY(mu_map_limits_read(w, err));
     w->map->entries = mu_arena_alloc(w->map->arena, n, sizeof *w->map->entries);
     if (!w->map->entries) return mu_fail_memory(err, n * sizeof *w->map->entries);
@@ -288,16 +304,13 @@ static mu_status tied_take(struct mu_map_work *w, struct mu_err *err)
 static mu_status work(struct mu_map_work *w, struct mu_err *err)
 {
     static const char *const rules[] = {"auto", "balanced", "balanced_low_0", "sequential"};
-    struct mu_plan_map *map = w->map;
-    map->devices = mu_arena_alloc(map->arena, MU_MAP_DEVICES_MAX, sizeof *map->devices);
-    map->warnings = mu_arena_alloc(map->arena, WARNINGS_MAX, sizeof *map->warnings);
-    if (!map->devices || !map->warnings) return mu_fail_memory(err, sizeof *map->devices);
+    MU_TRY(mu_map_work_init(w, err));
     MU_TRY(model_read(w, err));
     const char *mode = json_string_value(w->request->device_map);
     bool by_name = false;
     for (size_t i = 0; mode && i < MU_ARRAY_LEN(rules); i++)
         by_name |= strcmp(mode, rules[i]) == 0;
-    MU_TRY(by_name ? by_rule(w, mode, err) : given(w, err));
+    MU_TRY(by_name ? mu_map_by_rule(w, mode, err) : given(w, err));
     MU_TRY(sizes_take(w, err));
     return tied_take(w, err);
 }

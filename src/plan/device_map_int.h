@@ -16,6 +16,11 @@ struct mu_map_work {
     uint16_t *device_of; /* of each node that is a key of the map; else MU_MAP_NO_DEVICE */
 };
 
+/* Makes room for devices and warnings in `map`, whose arena is there. */
+mu_status mu_map_work_init(struct mu_map_work *w, struct mu_err *err);
+/* Fills the map's entries and devices for a tree that is there, by "auto", "sequential", ... */
+mu_status mu_map_by_rule(struct mu_map_work *w, const char *mode, struct mu_err *err);
+
 /* Adds a line to the warnings. */
 mu_status mu_map_warn(struct mu_map_work *w, struct mu_err *err, const char *format, ...)
     MU_PRINTF(3, 4);

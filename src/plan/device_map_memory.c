@@ -160,9 +160,12 @@ mu_status mu_map_limits_read(struct mu_map_work *w, struct mu_err *err)
 
 /* ---- balancing ---- */
 
-static bool is_accelerator(const struct mu_plan_map_device *d)
+/* accelerate sees no mps device on a machine with GPUs. */
+static bool counts(const struct mu_map_work *w, const struct mu_plan_map_device *d)
 {
-    return d->gpu >= 0 || strcmp(d->name, "mps") == 0;
+    bool mps = strcmp(d->name, "mps") == 0;
+    if (mps && w->request->rules == MU_PLAN_ACCELERATE && w->map->devices[0].gpu >= 0) return false;
+    return (mps || d->gpu >= 0) && d->limit_bytes > 0;
 }
 
 /* transformers: the largest module that is not split, or the largest sum of tensors directly in
@@ -251,7 +254,7 @@ void mu_map_limits_balance(struct mu_map_work *w, bool low_zero)
     unsigned n = 0;
     struct mu_plan_map_device *last = NULL;
     for (size_t i = 0; i < map->n_devices; i++) {
-        if (!is_accelerator(&map->devices[i]) || map->devices[i].limit_bytes <= 0) continue;
+        if (!counts(w, &map->devices[i])) continue;
         n++;
         if (map->devices[i].gpu >= 0) last = &map->devices[i];
     }

@@ -4,7 +4,7 @@
 #include "base/number.h"
 
 #define LINES_MAX   64
-#define TENSORS_MAX 4 /* of one module */
+#define TENSORS_MAX 5 /* of one module */
 #define DEPTH_MAX   10
 #define LAYERS_MAX  4096
 #define VALUE_MAX   0x1p31 /* of one number in config.json */

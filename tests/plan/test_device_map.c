@@ -34,8 +34,7 @@ static json_t *golden(const char *name)
             rest = (struct mu_str){rest.p + n, rest.len - n};
         }
     } else {
-        assert_int_equal(mu_json_parse((struct mu_str){text.p, text.len}, name, &all, &err),
-                         MU_OK);
+        assert_int_equal(mu_json_parse((struct mu_str){text.p, text.len}, name, &all, &err), MU_OK);
     }
     mu_text_fini(&text);
     mu_free(path);
@@ -114,8 +113,8 @@ static void check(const char *id, const json_t *want, const json_t *got)
     if (warnings && json_array_size(warnings) != json_array_size(json_object_get(got, "warnings")))
         fail_msg("%s: %zu warnings", id, json_array_size(json_object_get(got, "warnings")));
     for (size_t i = 0; i < json_array_size(json_object_get(want, "minimum_required")); i++) {
-        const char *line = json_string_value(
-            json_array_get(json_object_get(want, "minimum_required"), i));
+        const char *line =
+            json_string_value(json_array_get(json_object_get(want, "minimum_required"), i));
         char device[16] = "";
         size_t n = strcspn(line, ":");
         memcpy(device, line, n);
@@ -186,11 +185,11 @@ static void test_bitsandbytes(void **state)
             json_object_set(config, "quantization_config", json_object_get(c, "quantization")), 0);
         struct mu_plan_map_request request = request_of(c, config);
         json_t *got = map_of(&request, id), *sizes = json_object_get(c, "sizes");
-        assert_int_equal(
-            json_object_set(sizes, "model.layers.0", json_object_get(sizes, "layer0")), 0);
-        assert_int_equal(json_object_set(sizes, "model.embed_tokens",
-                                         json_object_get(sizes, "embed_tokens")),
+        assert_int_equal(json_object_set(sizes, "model.layers.0", json_object_get(sizes, "layer0")),
                          0);
+        assert_int_equal(
+            json_object_set(sizes, "model.embed_tokens", json_object_get(sizes, "embed_tokens")),
+            0);
         assert_int_equal(json_object_del(sizes, "layer0"), 0);
         assert_int_equal(json_object_del(sizes, "embed_tokens"), 0);
         check(id, c, got);
