@@ -138,10 +138,7 @@ static mu_status run_device_map(const struct options *o, const char *model, stru
         status = memory_read(o->max_memory, "--max-memory", &request.max_memory, err);
     if (status == MU_OK)
         status = memory_read(o->free_memory, "--free-memory", &request.free_memory, err);
-    if (status == MU_OK) {
-        status = mu_plan_map_create(&request, &map, err);
-        if (status == MU_E_INPUT || status == MU_E_UNSUPPORTED) mu_err_where(err, "%s", model);
-    }
+    if (status == MU_OK) status = mu_plan_map_create(&request, &map, err);
     if (status == MU_OK) status = map_print(map, o->json, err);
     mu_plan_map_destroy(map);
     json_decref(request.free_memory);

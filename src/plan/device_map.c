@@ -78,10 +78,12 @@ static mu_status quantisation_read(struct mu_map_work *w, struct mu_tree_options
 static mu_status model_read(struct mu_map_work *w, struct mu_err *err)
 {
     struct mu_tree_options options = {0};
-    MU_TRY(float_bytes(w->request, &options.float_bytes, err));
-    MU_TRY(quantisation_read(w, &options, err));
-    MU_TRY(mu_tree_from_config(w->request->config, &options, w->map->arena, &w->tree, err));
-    return MU_OK;
+    mu_status status = float_bytes(w->request, &options.float_bytes, err);
+    if (status == MU_OK) status = quantisation_read(w, &options, err);
+    if (status == MU_OK)
+        status = mu_tree_from_config(w->request->config, &options, w->map->arena, &w->tree, err);
+    if (status != MU_OK) mu_err_where(err, "config.json");
+    return status;
 }
 
 mu_status mu_map_work_init(struct mu_map_work *w, struct mu_err *err)
@@ -243,6 +245,17 @@ static mu_status check_given(struct mu_map_work *w, struct mu_err *err)
     return check_quantised(w, err);
 }
 
+/* One device for the whole model, or a word that is neither a device nor a mode. */
+static mu_status given_whole(struct mu_map_work *w, const json_t *device, struct mu_err *err)
+{
+    if (given_entry(w, "", device, NULL) == MU_OK) return MU_OK;
+    const char *text = json_string_value(device);
+    (void)mu_fail(err, MU_E_INPUT, "'%.40s' is neither a mode nor a device", text ? text : "");
+    mu_err_cure(err, "modes are auto, balanced, balanced_low_0 and sequential; devices 0, 1, ..., "
+                     "cuda:0, mps, cpu and disk");
+    return MU_E_INPUT;
+}
+
 static mu_status given(struct mu_map_work *w, struct mu_err *err)
 {
     json_t *all = w->request->device_map, *value;
@@ -252,7 +265,7 @@ static mu_status given(struct mu_map_work *w, struct mu_err *err)
     if (w->request->max_memory || w->request->free_memory) MU_TRY(mu_map_limits_read(w, err));
     w->map->entries = mu_arena_alloc(w->map->arena, n, sizeof *w->map->entries);
     if (!w->map->entries) return mu_fail_memory(err, n * sizeof *w->map->entries);
-    if (!json_is_object(all)) MU_TRY(given_entry(w, "", all, err));
+    if (!json_is_object(all)) return given_whole(w, all, err);
     json_object_foreach(all, key, value)
     {
         MU_TRY(given_entry(w, key, value, err));
@@ -310,7 +323,9 @@ static mu_status work(struct mu_map_work *w, struct mu_err *err)
     bool by_name = false;
     for (size_t i = 0; mode && i < MU_ARRAY_LEN(rules); i++)
         by_name |= strcmp(mode, rules[i]) == 0;
-    MU_TRY(by_name ? mu_map_by_rule(w, mode, err) : given(w, err));
+    mu_status status = by_name ? mu_map_by_rule(w, mode, err) : given(w, err);
+    if (status != MU_OK) mu_err_where(err, "device map");
+    MU_TRY(status);
     MU_TRY(sizes_take(w, err));
     return tied_take(w, err);
 }
