@@ -3,6 +3,8 @@
 
 /* clang-format off */
 #define COMMANDS(X) \
+    X(inspect) \
+    X(plan) \
     X(completion)
 /* clang-format on */
 
@@ -11,13 +13,3 @@ COMMANDS(DECLARE_)
 
 #define ROW_(name) &mu_command_##name,
 const struct mu_command *const mu_commands[] = {COMMANDS(ROW_) NULL};
-extern const struct mu_command mu_command_inspect;
-
-const struct mu_command *const mu_commands[] = {
-    &mu_command_inspect,
-extern const struct mu_command mu_command_plan;
-
-const struct mu_command *const mu_commands[] = {
-    &mu_command_plan,
-    NULL,
-};

@@ -501,6 +501,18 @@ static double logprobs_top(const struct row *row, uint32_t k, struct mu_picked *
     return log_sum;
 }
 
+mu_status mu_sampler_logprob(const float *logits, uint32_t id, struct mu_sampler_scratch *scratch,
+                             float *out, struct mu_err *err)
+{
+    float max, sums[MU_SEGMENTS_MAX];
+    uint32_t bad;
+    if (!mu_logits_scan(logits, scratch->vocab, scratch->block_max, &max, &bad))
+        return mu_fail(err, MU_E_INPUT, "the logit of token %u is not a number", bad);
+    double sum = (double)mu_logits_sum(logits, scratch->vocab, max, 1, sums);
+    *out = (float)((double)(logits[id] - max) - log(sum));
+    return MU_OK;
+}
+
 mu_status mu_sampler_pick(const struct mu_sampler *sampler, const float *logits, uint32_t position,
                           const uint32_t *allowed, struct mu_sampler_scratch *scratch,
                           struct mu_picked *out, struct mu_err *err)

@@ -46,6 +46,10 @@ mu_status mu_sampler_pick(const struct mu_sampler *sampler, const float *logits,
                           const uint32_t *allowed, struct mu_sampler_scratch *scratch,
                           struct mu_picked *out, struct mu_err *err);
 
+/* The log-probability that raw logits give an id: for tokens that were not picked but read. */
+mu_status mu_sampler_logprob(const float *logits, uint32_t id, struct mu_sampler_scratch *scratch,
+                             float *out, struct mu_err *err);
+
 /* The probability with which mu_sampler_pick picks each id, [vocab]; for tests. */
 mu_status mu_sampler_probabilities(const struct mu_sampler *sampler, const float *logits,
                                    uint32_t position, const uint32_t *allowed,

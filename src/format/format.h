@@ -163,4 +163,8 @@ mu_status mu_gguf_out_bytes(struct mu_gguf_out *out, const void *bytes, uint64_t
                             struct mu_err *err);
 mu_status mu_gguf_out_commit(struct mu_gguf_out *out, struct mu_err *err);
 
+/* Writes a safetensors file that holds one F32 tensor; it appears only when complete. */
+mu_status mu_safetensors_save(const char *path, const char *name, const uint64_t *dims,
+                              unsigned n_dims, const float *values, struct mu_err *err);
+
 #endif

@@ -1,0 +1,127 @@
+/*
+ * engine: a loaded model on its devices (struct mu_engine) and single generations on it (struct
+ * mu_request). Front ends know these two handles and nothing of tensors.
+ *
+ * mu_request_submit and mu_request_cancel never block and may be called by any thread. Events are
+ * taken by one thread, which is woken through the event descriptor once a step at most.
+ */
+#ifndef MU_ENGINE_ENGINE_H
+#define MU_ENGINE_ENGINE_H
+
+#include "device/device.h"
+#include "engine/sampling.h"
+#include "format/format.h"
+#include "kernel/kernel.h"
+#include "model/model.h"
+
+struct mu_engine_options {
+    struct mu_device_list devices;
+    uint32_t tp, pp; /* devices = tp x pp; 0: 1 */
+    enum mu_compute compute;
+    const char *kernels; /* family by name; NULL: the best */
+    enum mu_dtype kv_type;
+    uint32_t context;       /* longest sequence, prompt and answer; 0: the model's */
+    uint32_t max_sequences; /* at work together; 0: 1 */
+    uint32_t max_rows;      /* tokens in one step; 0: 512 */
+    uint32_t prefill_chunk; /* tokens of one prompt in one step; 0: max_rows */
+    uint64_t rope_context;  /* what length-dependent rope kinds go by; 0: context */
+    /* Called now and then while loading, by the opening thread. */
+    void (*progress)(void *arg, uint64_t done_bytes, uint64_t all_bytes);
+    void *progress_arg;
+};
+
+/* What every rank needs, before anything is loaded. */
+struct mu_rank_memory {
+    char device[MU_DEVICE_NAME_MAX];
+    uint32_t layer_first, layer_end, tp_rank;
+    uint64_t bytes[MU_PURPOSE_COUNT], total_bytes, budget_bytes;
+};
+
+struct mu_engine_memory {
+    unsigned n_ranks;
+    bool fits;
+    uint64_t context_fits; /* the longest context that would fit, 0 when none does */
+    struct mu_rank_memory ranks[MU_DEVICES_MAX];
+};
+
+/* The memory that mu_engine_open would take. Loads nothing. */
+mu_status mu_engine_memory(const struct mu_model_file *file,
+                           const struct mu_engine_options *options, struct mu_engine_memory *out,
+                           struct mu_err *err);
+
+struct mu_engine;
+
+/* Loads the model, which must stay open. MU_E_FIT before the first byte when it does not fit. */
+mu_status mu_engine_open(const struct mu_model_file *file, const struct mu_engine_options *options,
+                         struct mu_engine **out, struct mu_err *err);
+/* Ends all requests (their handles stay to be destroyed) and frees everything. */
+void mu_engine_close(struct mu_engine *engine);
+
+struct mu_engine_facts {
+    const char *family; /* of kernels */
+    unsigned n_ranks, n_threads;
+    uint32_t context, vocab;
+    uint64_t weight_bytes;       /* packed, on all devices */
+    uint64_t bytes_read_a_token; /* packed weights that one decoded token reads, without KV */
+    double load_seconds;
+};
+void mu_engine_facts(const struct mu_engine *engine, struct mu_engine_facts *out);
+/* The memory in use now and at most, of rank i. */
+void mu_engine_usage(const struct mu_engine *engine, unsigned rank, struct mu_device_usage *out);
+
+struct mu_request_options {
+    const uint32_t *prompt; /* copied */
+    uint32_t n_prompt;
+    uint32_t max_tokens; /* 0: only read the prompt */
+    const uint32_t *stop_ids;
+    unsigned n_stop_ids;
+    struct mu_sampling sampling; /* copied, with what it points to */
+    uint32_t choice; /* which of several answers to one prompt: part of the draw's key */
+    bool digest;
+    /* Asked of the prompt itself; the memory is the caller's until the request is done. */
+    float *prompt_logprobs; /* [n_prompt]: of prompt[i] given what stands before; [0] NAN */
+    const uint32_t *logit_positions; /* ascending */
+    uint32_t n_logit_positions;
+    float *logits; /* [n_logit_positions][vocab] */
+    void *user;
+};
+
+struct mu_request;
+
+enum mu_finish { MU_FINISH_STOP, MU_FINISH_LENGTH, MU_FINISH_CANCELLED, MU_FINISH_FAILED };
+
+struct mu_event {
+    struct mu_request *request;
+    void *user;
+    bool done;               /* the last event of its request, without a token */
+    struct mu_picked picked; /* the token */
+    enum mu_finish finish;   /* when done */
+};
+
+struct mu_request_result {
+    enum mu_finish finish;
+    uint64_t seed; /* drawn when none was given */
+    uint64_t digest;
+    uint32_t n_prompt, n_tokens;
+    double prefill_seconds, decode_seconds; /* submit to first token; first to last token */
+    struct mu_err err;                      /* when failed */
+};
+
+/* MU_E_INPUT for a prompt past the context, a token beyond the vocabulary and so on. */
+mu_status mu_request_submit(struct mu_engine *engine, const struct mu_request_options *options,
+                            struct mu_request **out, struct mu_err *err);
+/* Asks for its end; the last event still comes. */
+void mu_request_cancel(struct mu_request *request);
+/* Valid once the last event was taken. */
+void mu_request_result(const struct mu_request *request, struct mu_request_result *out);
+/* After the last event was taken, or after mu_engine_close. */
+void mu_request_destroy(struct mu_request *request);
+
+/* Readable when events wait; poll it, or sleep in mu_engine_wait. */
+int mu_engine_event_fd(const struct mu_engine *engine);
+/* False when none waits. */
+bool mu_engine_next_event(struct mu_engine *engine, struct mu_event *out);
+/* Sleeps until an event waits, `timeout_ms` passed (-1: never) or a signal came. */
+void mu_engine_wait(struct mu_engine *engine, int timeout_ms);
+
+#endif

@@ -1,0 +1,440 @@
+/*
+ * Executes a shard's program for one step: every member of the rank's team walks the list of
+ * operations, claims pieces of each, and meets the others before the next. No allocation, lock,
+ * system call or log line in here. See rank.h.
+ */
+#include "engine/rank.h"
+
+#include "base/checked.h"
+
+#define PIECES_A_THREAD 12   /* enough that a late thread leaves little to wait for */
+#define GLU_COLUMNS     1024 /* of one piece; a multiple of 32 */
+
+struct run {
+    struct mu_rank *rank;
+    const struct mu_program *p;
+    const struct mu_kernels *k;
+    struct mu_step step;
+    uint32_t serial;
+    uint32_t n_rows, n_out;
+};
+
+static float *row_f32(const struct run *run, enum mu_buffer b, uint32_t row)
+{
+    return (float *)run->rank->buffers[b] + (size_t)row * run->p->width[b];
+}
+
+static void *row_formed(const struct run *run, enum mu_buffer b, uint32_t row)
+{
+    return (char *)run->rank->buffers[b] + (size_t)row * run->rank->row_bytes[b];
+}
+
+static const float *vector(const struct run *run, uint32_t tensor)
+{
+    return tensor == MU_NO_TENSOR ? NULL : run->rank->weights[tensor].data;
+}
+
+static float *scratch_of(const struct run *run, unsigned member)
+{
+    return run->rank->scratch + member * run->rank->scratch_floats;
+}
+
+static uint32_t op_rows(const struct run *run, const struct mu_op *op)
+{
+    return op->out_rows ? run->n_out : run->n_rows;
+}
+
+/* out = norm(x) (or x, without a norm), in the form its reader wants. */
+static void store_normed(const struct run *run, uint32_t tensor, enum mu_buffer out, uint32_t row,
+                         enum mu_form form, const float *x, float *tmp)
+{
+    uint32_t n = run->p->config->hidden;
+    const float *w = vector(run, tensor);
+    if (w) {
+        run->k->norm(tmp, x, w, n, (float)run->p->config->norm_eps, run->p->norm_offset);
+        x = tmp;
+    }
+    run->k->form_store(form, row_formed(run, out, row), n, 0, n, x);
+}
+
+static uint32_t vocabulary_owner(const struct run *run, uint32_t id)
+{
+    const struct mu_program *p = run->p;
+    for (uint32_t rank = 0; rank + 1 < p->shard.tp_size; rank++) {
+        struct mu_run r = mu_segment_run(p->vocab_n, rank, p->shard.tp_size);
+        if (id < mu_vocab_border(p->config->vocab, r.end)) return rank;
+    }
+    return p->shard.tp_size - 1;
+}
+
+/* With several ranks the first of two such operations puts the rows this rank owns into its part,
+ * the second picks every row from the part of its owner. */
+static void run_embed(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t row,
+                      unsigned member)
+{
+    const struct mu_program *p = run->p;
+    uint32_t n = p->config->hidden, id = run->step.ids[row];
+    float *out = (float *)run->rank->buffers[op->out] + (size_t)row * n;
+    if (op->n_weights > 0) {
+        if (id - p->vocab_first >= p->vocab) return;
+        run->k->weight_row(&run->rank->weights[op->weights[0]], id - p->vocab_first, out);
+        for (uint32_t j = 0; p->embed_scale != 1 && j < n; j++)
+            out[j] *= p->embed_scale;
+    } else {
+        size_t part = (size_t)vocabulary_owner(run, id) * run->n_rows + row;
+        memcpy(out, (const float *)run->rank->buffers[op->in] + part * n, n * sizeof *out);
+    }
+    if (op->normed)
+        store_normed(run, op->norm, MU_BUFFER_X, row, run->rank->forms[i].out, out,
+                     scratch_of(run, member));
+}
+
+/* How many outputs of a linear one piece takes. */
+static uint32_t linear_step(const struct run *run, uint32_t rows)
+{
+    uint32_t pieces = mu_team_size(run->rank->team) * PIECES_A_THREAD;
+    uint32_t tile = run->k->row_tile;
+    return MU_ROUND_UP(MU_MAX(MU_CEIL_DIV(rows, pieces), 1u), tile);
+}
+
+static uint32_t linear_pieces(const struct run *run, const struct mu_op *op)
+{
+    uint32_t n = 0, all = 0;
+    for (uint32_t j = 0; j < op->n_weights; j++)
+        all += run->rank->weights[op->weights[j]].rows;
+    for (uint32_t j = 0; j < op->n_weights; j++)
+        n += MU_CEIL_DIV(run->rank->weights[op->weights[j]].rows, linear_step(run, all));
+    return n;
+}
+
+static float softcap(float cap, float x)
+{
+    return cap * mu_tanhf(x / cap);
+}
+
+static void finish_logits(const struct run *run, float *y, size_t stride, uint32_t first,
+                          uint32_t end)
+{
+    float scale = run->p->logit_scale, cap = (float)run->p->config->final_softcap;
+    if (scale == 1 && cap == 0) return;
+    for (uint32_t r = 0; r < run->n_out; r++)
+        for (uint32_t o = first; o < end; o++) {
+            float v = y[r * stride + o] * scale;
+            y[r * stride + o] = cap > 0 ? softcap(cap, v) : v;
+        }
+}
+
+static void run_linear(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t piece)
+{
+    const struct mu_rank *rank = run->rank;
+    uint32_t all = 0, at = 0, j = 0;
+    for (uint32_t w = 0; w < op->n_weights; w++)
+        all += rank->weights[op->weights[w]].rows;
+    uint32_t step = linear_step(run, all);
+    for (;; j++) { /* the matrix that this piece is of, and where its outputs begin */
+        uint32_t rows = rank->weights[op->weights[j]].rows, n = MU_CEIL_DIV(rows, step);
+        if (piece < n) break;
+        piece -= n;
+        at += rows;
+    }
+    const struct mu_weight *w = &rank->weights[op->weights[j]];
+    struct mu_linear_args args = {.weight = w,
+                                  .bias = vector(run, op->biases[j]),
+                                  .x = rank->buffers[op->in],
+                                  .x_stride = rank->row_bytes[op->in],
+                                  .y_stride = run->p->width[op->out],
+                                  .n_rows = op_rows(run, op)};
+    uint32_t first = piece * step, end = MU_MIN(first + step, w->rows);
+    MU_ASSERT(rank->forms[i].in == w->form);
+    if (op->kind == MU_OP_LINEAR_CUT) {
+        args.cut = op->in == MU_BUFFER_ATT ? &rank->o_cut : &rank->down_cut;
+        args.y = rank->buffers[op->out];
+        args.y_stride = run->p->config->hidden;
+        args.y_subtree = (size_t)run->n_rows * args.y_stride;
+    } else if (op->out == MU_BUFFER_LOGITS) {
+        args.y = mu_rank_logits(rank, run->serial);
+    } else {
+        args.y = (float *)rank->buffers[op->out] + at;
+    }
+    run->k->linear(&args, first, end);
+    if (op->kind == MU_OP_LOGITS) finish_logits(run, args.y, args.y_stride, first, end);
+}
+
+static void *cache_at(const struct run *run, uint32_t layer, unsigned value, uint32_t block,
+                      uint32_t kv, uint32_t token)
+{
+    const struct mu_rank *rank = run->rank;
+    uint64_t part = (uint64_t)(layer - run->p->shard.layer_first) * 2 + value;
+    uint64_t row = ((uint64_t)block * run->p->n_kv_heads + kv) * MU_KV_BLOCK_TOKENS + token;
+    uint64_t bytes = mu_dtype(rank->common->kv_type)->block_bytes;
+    return (char *)rank->cache + part * rank->cache_part_bytes +
+           row * run->p->config->head_dim * bytes;
+}
+
+static void norm_heads(const struct run *run, uint32_t tensor, float *x, uint32_t heads)
+{
+    const float *w = vector(run, tensor);
+    uint32_t hd = run->p->config->head_dim;
+    float eps = (float)run->p->config->norm_eps, offset = run->p->norm_offset;
+    if (w && run->p->arch->qk_norm_wide)
+        run->k->norm(x, x, w, heads * hd, eps, offset);
+    else if (w)
+        for (uint32_t h = 0; h < heads; h++)
+            run->k->norm(x + h * hd, x + h * hd, w, hd, eps, offset);
+}
+
+static void run_rope_kv(const struct run *run, const struct mu_op *op, uint32_t row)
+{
+    const struct mu_program *p = run->p;
+    const struct mu_rank *rank = run->rank;
+    const struct mu_config *c = p->config;
+    uint32_t hd = c->head_dim, width = mu_rope_width(c), position = run->step.positions[row];
+    float *q = row_f32(run, op->in, row), *k = q + p->n_heads * hd, *v = k + p->n_kv_heads * hd;
+    norm_heads(run, op->norm, q, p->n_heads);
+    norm_heads(run, op->norm2, k, p->n_kv_heads);
+    if (!c->layer_no_rope[op->layer]) {
+        bool local = c->layer_sliding[op->layer] && rank->cos_local;
+        size_t at = (size_t)position * (width / 2);
+        const float *cosines = (local ? rank->cos_local : rank->cos) + at;
+        const float *sines = (local ? rank->sin_local : rank->sin) + at;
+        for (uint32_t h = 0; h < p->n_heads + p->n_kv_heads; h++)
+            run->k->rope(q + h * hd, cosines, sines, width);
+    }
+    const uint32_t *table =
+        run->step.tables + (size_t)run->step.sequences[row] * rank->common->layout.max_blocks;
+    uint32_t block = table[position / MU_KV_BLOCK_TOKENS], token = position % MU_KV_BLOCK_TOKENS;
+    for (uint32_t h = 0; h < p->n_kv_heads; h++) {
+        enum mu_dtype type = rank->common->kv_type;
+        run->k->kv_store(cache_at(run, op->layer, 0, block, h, token), type, k + h * hd, hd);
+        run->k->kv_store(cache_at(run, op->layer, 1, block, h, token), type, v + h * hd, hd);
+    }
+}
+
+static void run_attend(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t piece,
+                       unsigned member)
+{
+    const struct mu_program *p = run->p;
+    const struct mu_rank *rank = run->rank;
+    const struct mu_config *c = p->config;
+    uint32_t row = piece / p->n_kv_heads, kv = piece % p->n_kv_heads;
+    float *out = scratch_of(run, member);
+    struct mu_attend_args args = {
+        .q = rank->buffers[op->in],
+        .q_stride = p->width[op->in],
+        .out = out - (size_t)row * p->width[op->out],
+        .out_stride = p->width[op->out],
+        .keys = cache_at(run, op->layer, 0, 0, 0, 0),
+        .values = cache_at(run, op->layer, 1, 0, 0, 0),
+        .cache_type = rank->common->kv_type,
+        .n_heads = p->n_heads,
+        .n_kv_heads = p->n_kv_heads,
+        .head_dim = c->head_dim,
+        .kv_head = p->kv_head,
+        .positions = run->step.positions,
+        .sequences = run->step.sequences,
+        .tables = run->step.tables,
+        .table_stride = rank->common->layout.max_blocks,
+        .scale = p->attn_scale,
+        .softcap = (float)c->attn_softcap,
+        .window = c->layer_sliding[op->layer] ? c->sliding_window : 0,
+        .scratch = out + p->width[op->out],
+    };
+    run->k->attend(&args, row, kv);
+    uint32_t first = 0, end;
+    while (p->kv_head[first] != kv)
+        first++;
+    for (end = first; end < p->n_heads && p->kv_head[end] == kv; end++)
+        ;
+    run->k->form_store(rank->forms[i].out, row_formed(run, op->out, row), p->width[op->out],
+                       first * c->head_dim, (end - first) * c->head_dim, out + first * c->head_dim);
+}
+
+static enum mu_activation activation(const struct mu_config *c)
+{
+    return c->activation[0] == 's'              ? MU_ACT_SILU
+           : strcmp(c->activation, "gelu") == 0 ? MU_ACT_GELU
+                                                : MU_ACT_GELU_TANH;
+}
+
+static void run_glu(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t piece,
+                    unsigned member)
+{
+    uint32_t ffn = run->p->ffn, columns = MU_CEIL_DIV(ffn, GLU_COLUMNS);
+    uint32_t row = piece / columns, first = piece % columns * GLU_COLUMNS;
+    uint32_t n = MU_MIN(GLU_COLUMNS, ffn - first);
+    const float *gate = row_f32(run, op->in, row) + first;
+    float *y = scratch_of(run, member);
+    run->k->glu(y, gate, gate + ffn, n, activation(run->p->config));
+    run->k->form_store(run->rank->forms[i].out, row_formed(run, op->out, row), ffn, first, n, y);
+}
+
+static void run_combine(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t row,
+                        unsigned member)
+{
+    const struct mu_program *p = run->p;
+    uint32_t n = p->config->hidden;
+    /* Of the two linears that are cut, the one before this is the nearer. */
+    const struct mu_op *linear = op - (op[-1].kind == MU_OP_EXCHANGE ? 2 : 1);
+    const struct mu_cut_plan *cut = linear->in == MU_BUFFER_ATT ? &p->o_cut : &p->down_cut;
+    float *pieces[MU_SEGMENTS_MAX], *tmp = scratch_of(run, member), *h = row_f32(run, op->out, row);
+    for (unsigned t = 0; t < cut->n_all; t++)
+        pieces[t] = (float *)run->rank->buffers[op->in] + ((size_t)t * run->n_rows + row) * n;
+    float *sum = pieces[0];
+    mu_segment_add(0, cut->n, cut->all, pieces, cut->n_all, n, sum);
+    const float *bias = vector(run, op->biases[0]), *post = vector(run, op->post_norm);
+    for (uint32_t j = 0; bias && j < n; j++)
+        sum[j] += bias[j];
+    if (post) run->k->norm(sum, sum, post, n, (float)p->config->norm_eps, p->norm_offset);
+    if (p->residual_scale != 1)
+        for (uint32_t j = 0; j < n; j++)
+            sum[j] *= p->residual_scale;
+    for (uint32_t j = 0; j < n; j++)
+        h[j] += sum[j];
+    if (op->normed) store_normed(run, op->norm, MU_BUFFER_X, row, run->rank->forms[i].out, h, tmp);
+}
+
+/* The subtrees (or embedding rows) of all ranks, in order. */
+static mu_status run_exchange(const struct run *run, const struct mu_op *op)
+{
+    const struct mu_program *p = run->p;
+    size_t bytes[MU_SEGMENTS_MAX], one = (size_t)run->n_rows * p->config->hidden * sizeof(float);
+    const struct mu_cut_plan *cut = op[-1].in == MU_BUFFER_ATT ? &p->o_cut : &p->down_cut;
+    for (uint32_t r = 0; r < p->shard.tp_size; r++) {
+        struct mu_run subtrees[MU_SUBTREES_MAX];
+        struct mu_run run_of_r = mu_segment_run(cut->n, r, p->shard.tp_size);
+        bool embed = op[-1].kind == MU_OP_EMBED;
+        bytes[r] = one * (embed ? 1 : mu_segment_subtrees(cut->n, run_of_r, subtrees));
+    }
+    return mu_comm_exchange(run->rank->tp, run->rank->buffers[op->in], bytes,
+                            run->rank->buffers[op->out]);
+}
+
+static mu_status run_gather(const struct run *run, const struct mu_op *op)
+{
+    const struct mu_program *p = run->p;
+    size_t bytes[MU_SEGMENTS_MAX];
+    for (uint32_t r = 0; r < p->shard.tp_size; r++) {
+        struct mu_run s = mu_segment_run(p->vocab_n, r, p->shard.tp_size);
+        bytes[r] = (mu_vocab_border(p->config->vocab, s.end) -
+                    mu_vocab_border(p->config->vocab, s.first)) *
+                   sizeof(float);
+    }
+    for (uint32_t row = 0; row < run->n_out; row++)
+        MU_TRY(mu_comm_exchange(run->rank->tp, row_f32(run, op->in, row), bytes,
+                                mu_rank_logits(run->rank, run->serial) +
+                                    (size_t)row * p->config->vocab));
+    return MU_OK;
+}
+
+static mu_status run_communication(const struct run *run, const struct mu_op *op)
+{
+    size_t h_bytes = (size_t)run->n_rows * run->p->config->hidden * sizeof(float);
+    if (op->kind == MU_OP_EXCHANGE) return run_exchange(run, op);
+    if (op->kind == MU_OP_GATHER) return run_gather(run, op);
+    if (op->kind == MU_OP_SEND)
+        return mu_comm_send(run->rank->pp, run->rank->buffers[MU_BUFFER_H], h_bytes);
+    return mu_comm_receive(run->rank->pp, run->rank->buffers[MU_BUFFER_H], h_bytes);
+}
+
+static uint32_t op_pieces(const struct run *run, const struct mu_op *op)
+{
+    switch (op->kind) {
+    case MU_OP_LINEAR:
+    case MU_OP_LINEAR_CUT:
+    case MU_OP_LOGITS:
+        return op_rows(run, op) ? linear_pieces(run, op) : 0;
+    case MU_OP_ATTEND:
+        return run->n_rows * run->p->n_kv_heads;
+    case MU_OP_GLU:
+        return run->n_rows * MU_CEIL_DIV(run->p->ffn, GLU_COLUMNS);
+    case MU_OP_EMBED:
+    case MU_OP_ROPE_KV:
+    case MU_OP_COMBINE:
+    case MU_OP_OUT_ROWS:
+        return op_rows(run, op);
+    case MU_OP_EXCHANGE:
+    case MU_OP_GATHER:
+    case MU_OP_SEND:
+    case MU_OP_RECEIVE:
+        return 1;
+    }
+    return 0;
+}
+
+static mu_status run_piece(const struct run *run, uint32_t i, uint32_t piece, unsigned member)
+{
+    const struct mu_op *op = &run->p->ops[i];
+    switch (op->kind) {
+    case MU_OP_EMBED:
+        run_embed(run, op, i, piece, member);
+        break;
+    case MU_OP_LINEAR:
+    case MU_OP_LINEAR_CUT:
+    case MU_OP_LOGITS:
+        run_linear(run, op, i, piece);
+        break;
+    case MU_OP_ROPE_KV:
+        run_rope_kv(run, op, piece);
+        break;
+    case MU_OP_ATTEND:
+        run_attend(run, op, i, piece, member);
+        break;
+    case MU_OP_GLU:
+        run_glu(run, op, i, piece, member);
+        break;
+    case MU_OP_COMBINE:
+        run_combine(run, op, i, piece, member);
+        break;
+    case MU_OP_OUT_ROWS:
+        store_normed(run, op->norm, op->out, piece, run->rank->forms[i].out,
+                     row_f32(run, op->in, run->step.out_rows[piece]), scratch_of(run, member));
+        break;
+    case MU_OP_EXCHANGE:
+    case MU_OP_GATHER:
+    case MU_OP_SEND:
+    case MU_OP_RECEIVE:
+        return run_communication(run, op);
+    }
+    return MU_OK;
+}
+
+/* The normed copy of what a stage received is made by its members after the copy has come. */
+static void run_received(const struct run *run, uint32_t i, unsigned member)
+{
+    const struct mu_op *op = &run->p->ops[i];
+    uint32_t row;
+    while ((row = mu_team_claim(run->rank->team)) < run->n_rows)
+        store_normed(run, op->norm, MU_BUFFER_X, row, run->rank->forms[i].out,
+                     row_f32(run, MU_BUFFER_H, row), scratch_of(run, member));
+    mu_team_barrier(run->rank->team);
+}
+
+static void run_member(void *arg, unsigned member)
+{
+    const struct run *run = arg;
+    struct mu_rank *rank = run->rank;
+    for (uint32_t i = 0; i < run->p->n_ops; i++) {
+        uint32_t n = op_pieces(run, &run->p->ops[i]), piece;
+        while ((piece = mu_team_claim(rank->team)) < n) {
+            mu_status status = run_piece(run, i, piece, member);
+            if (status != MU_OK) rank->status = status; /* only operations of one piece fail */
+        }
+        mu_team_barrier(rank->team);
+        if (rank->status != MU_OK) return; /* all members see it: the barrier stands between */
+        if (run->p->ops[i].kind == MU_OP_RECEIVE) run_received(run, i, member);
+    }
+}
+
+mu_status mu_rank_execute(struct mu_rank *rank, uint32_t serial)
+{
+    const struct mu_rank_common *c = rank->common;
+    struct run run = {.rank = rank,
+                      .p = rank->program,
+                      .k = c->kernels,
+                      .step = mu_step_view(&c->layout, c->slots[serial % c->n_slots]),
+                      .serial = serial};
+    run.n_rows = run.step.header[MU_STEP_ROWS];
+    run.n_out = run.step.header[MU_STEP_OUT];
+    mu_team_run(rank->team, run_member, &run);
+    return rank->status;
+}

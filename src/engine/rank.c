@@ -1,0 +1,350 @@
+/* A rank's sizes, memory and weights; see rank.h. Execution is in execute.c. */
+#include "engine/rank.h"
+
+#include "base/checked.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#define ARENA_MAX_BYTES (256u << 20)
+#define GLU_COLUMNS     1024 /* of one piece; execute.c cuts by it */
+
+static bool borders_fit_blocks(const struct mu_cut_plan *cut)
+{
+    for (uint32_t i = 0; i < cut->n; i++)
+        if (cut->border[i] % 32 != 0) return false;
+    return true;
+}
+
+/* Whether a block of 32 activations never straddles a segment, nor a piece of work. Decided by the
+ * model alone, so that all degrees of parallelism decide alike. */
+static bool blocks_allowed(const struct mu_program *p, const struct mu_tensor_use *use)
+{
+    if (!use->row_parallel) return use->cols % 32 == 0;
+    if (use->role == MU_ROLE_O) return p->config->head_dim % 32 == 0;
+    return p->config->ffn % 32 == 0 && borders_fit_blocks(&p->down_cut);
+}
+
+static mu_status check_tensor(const struct mu_tensor_use *use, const struct mu_tensor *t,
+                              struct mu_err *err)
+{
+    uint64_t cols = t->n_dims ? t->dims[t->n_dims - 1] : 0;
+    uint64_t rows = cols ? t->n_values / cols : 0;
+    if (rows != use->file_rows || cols != use->file_cols)
+        return mu_fail(err, MU_E_INPUT, "tensor %s is %llu x %llu, the configuration says %u x %u",
+                       t->name, (unsigned long long)rows, (unsigned long long)cols, use->file_rows,
+                       use->file_cols);
+    if (!mu_codec_can_decode(t->type))
+        return mu_fail(err, MU_E_UNSUPPORTED, "tensor %s has the type %s, which cannot be read",
+                       t->name, mu_dtype(t->type)->name);
+    return MU_OK;
+}
+
+static mu_status find_tensor(const struct mu_rank *rank, const struct mu_tensor_use *use,
+                             const struct mu_tensor **out, struct mu_err *err)
+{
+    const struct mu_model_file *file = rank->common->file;
+    const struct mu_tensor *t = mu_model_file_find(file, use->name);
+    mu_status status = t ? check_tensor(use, t, err)
+                         : mu_fail(err, MU_E_INPUT, "tensor %s is not there", use->name);
+    mu_err_where(err, "%s", mu_model_file_name(file));
+    if (status == MU_OK) *out = t;
+    return status;
+}
+
+static mu_status size_weight(struct mu_rank *rank, uint32_t i, struct mu_err *err)
+{
+    const struct mu_tensor_use *use = &rank->program->tensors[i];
+    const struct mu_kernels *k = rank->common->kernels;
+    const struct mu_tensor *t;
+    MU_TRY(find_tensor(rank, use, &t, err));
+    struct mu_weight *w = &rank->weights[i];
+    *w = (struct mu_weight){
+        .type = t->type, .rows = use->rows, .cols = use->cols, .col_first = use->col_first};
+    if (use->vector) {
+        w->type = MU_DTYPE_F32;
+        w->bytes = (uint64_t)use->cols * sizeof(float);
+        return MU_OK;
+    }
+    w->form = k->form(t->type, rank->common->compute);
+    if (w->form != MU_FORM_F32 && !blocks_allowed(rank->program, use)) w->form = MU_FORM_F32;
+    return MU_OK;
+}
+
+/* Matrices that read the same activations in one operation agree on a form; then sizes follow. */
+static void agree_on_forms(struct mu_rank *rank)
+{
+    const struct mu_program *p = rank->program;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        const struct mu_op *op = &p->ops[i];
+        if (op->n_weights == 0 || op->kind == MU_OP_EMBED) continue;
+        enum mu_form form = rank->weights[op->weights[0]].form;
+        for (uint32_t j = 1; j < op->n_weights; j++)
+            if (rank->weights[op->weights[j]].form != form) form = MU_FORM_F32;
+        for (uint32_t j = 0; j < op->n_weights; j++)
+            rank->weights[op->weights[j]].form = form;
+        rank->forms[i].in = form;
+        size_t bytes = rank->common->kernels->form_bytes(form, p->width[op->in]);
+        rank->row_bytes[op->in] = MU_MAX(rank->row_bytes[op->in], MU_ROUND_UP(bytes, 64));
+    }
+    for (uint32_t i = 0; i < p->n_tensors; i++)
+        if (!p->tensors[i].vector) {
+            struct mu_weight *w = &rank->weights[i];
+            w->bytes = rank->common->kernels->weight_bytes(w->type, w->form, w->rows, w->col_first,
+                                                           w->cols);
+        }
+}
+
+/* An operation that stores activations stores them in the form of the next linear that reads. */
+static void find_out_forms(struct mu_rank *rank)
+{
+    const struct mu_program *p = rank->program;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        enum mu_buffer b = p->ops[i].normed ? MU_BUFFER_X : p->ops[i].out;
+        rank->forms[i].out = MU_FORM_F32;
+        for (uint32_t j = i + 1; j < p->n_ops; j++)
+            if (p->ops[j].n_weights > 0 && p->ops[j].in == b && p->ops[j].kind != MU_OP_EMBED) {
+                rank->forms[i].out = rank->forms[j].in;
+                break;
+            }
+    }
+}
+
+static struct mu_cut local_cut(const struct mu_cut_plan *plan)
+{
+    struct mu_cut cut = {.n = plan->n, .run = plan->run};
+    for (uint32_t s = plan->run.first; s <= plan->run.end; s++)
+        cut.border[s - plan->run.first] = plan->border[s] - plan->border[plan->run.first];
+    return cut;
+}
+
+static bool formed(enum mu_buffer b)
+{
+    return b == MU_BUFFER_X || b == MU_BUFFER_ATT || b == MU_BUFFER_ACT || b == MU_BUFFER_OUT;
+}
+
+static void size_buffers(struct mu_rank *rank)
+{
+    const struct mu_program *p = rank->program;
+    const struct mu_rank_common *c = rank->common;
+    for (int b = 0; b < MU_BUFFER_COUNT; b++) {
+        bool out = b == MU_BUFFER_OUT || b == MU_BUFFER_LOGITS || b == MU_BUFFER_LOGIT_PART;
+        uint64_t rows = out ? c->layout.max_out : c->layout.max_rows;
+        if (!formed((enum mu_buffer)b)) rank->row_bytes[b] = (size_t)p->width[b] * sizeof(float);
+        if (b == MU_BUFFER_LOGITS) rows *= c->n_slots;
+        rank->buffer_bytes[b] = rows * rank->row_bytes[b];
+    }
+    uint32_t group = p->n_heads; /* no KV head serves more */
+    size_t attend =
+        c->kernels->attend_scratch(group, c->config->head_dim) + p->width[MU_BUFFER_ATT];
+    size_t rows = MU_MAX((size_t)c->config->hidden * 2, (size_t)GLU_COLUMNS);
+    rank->scratch_floats = MU_ROUND_UP(MU_MAX(attend, rows), 16);
+    rank->scratch_bytes = rank->scratch_floats * sizeof(float) * rank->spec->n_threads;
+}
+
+mu_status mu_rank_init(struct mu_rank *rank, struct mu_rank_common *common,
+                       const struct mu_device_spec *spec, const struct mu_shard *shard,
+                       struct mu_err *err)
+{
+    *rank = (struct mu_rank){.common = common, .spec = spec};
+    rank->arena = mu_arena_create(ARENA_MAX_BYTES);
+    if (!rank->arena) return mu_fail_memory(err, ARENA_MAX_BYTES);
+    MU_TRY(mu_program_build(common->config, shard, rank->arena, &rank->program, err));
+    const struct mu_program *p = rank->program;
+    rank->weights = mu_arena_alloc(rank->arena, p->n_tensors, sizeof *rank->weights);
+    rank->forms = mu_arena_alloc(rank->arena, p->n_ops, sizeof *rank->forms);
+    if (!rank->weights || !rank->forms)
+        return mu_fail_memory(err, p->n_tensors * sizeof *rank->weights);
+    for (uint32_t i = 0; i < p->n_tensors; i++)
+        MU_TRY(size_weight(rank, i, err));
+    agree_on_forms(rank);
+    find_out_forms(rank);
+    rank->o_cut = local_cut(&p->o_cut);
+    rank->down_cut = local_cut(&p->down_cut);
+    size_buffers(rank);
+    uint64_t width = mu_dtype(common->kv_type)->block_bytes;
+    rank->cache_part_bytes = (uint64_t)common->n_blocks * p->n_kv_heads * MU_KV_BLOCK_TOKENS *
+                             common->config->head_dim * width;
+    rank->cache_bytes = rank->cache_part_bytes * 2 * (shard->layer_end - shard->layer_first);
+    rank->rope_bytes =
+        (uint64_t)common->context * (mu_rope_width(common->config) / 2) * sizeof(float);
+    return MU_OK;
+}
+
+uint64_t mu_rank_block_bytes(const struct mu_rank *rank)
+{
+    return rank->common->n_blocks ? rank->cache_bytes / rank->common->n_blocks : 0;
+}
+
+void mu_rank_need(const struct mu_rank *rank, uint64_t bytes[MU_PURPOSE_COUNT])
+{
+    memset(bytes, 0, MU_PURPOSE_COUNT * sizeof *bytes);
+    for (uint32_t i = 0; i < rank->program->n_tensors; i++)
+        bytes[MU_PURPOSE_WEIGHTS] += rank->weights[i].bytes;
+    bytes[MU_PURPOSE_KV] = rank->cache_bytes;
+    for (int b = 0; b < MU_BUFFER_COUNT; b++)
+        bytes[MU_PURPOSE_ACTIVATIONS] += rank->buffer_bytes[b];
+    bytes[MU_PURPOSE_ACTIVATIONS] += rank->scratch_bytes;
+    bytes[MU_PURPOSE_TABLES] =
+        rank->rope_bytes * (rank->common->config->rope_local_theta > 0 ? 4 : 2);
+}
+
+/* cos and sin of every position, rounded to fp32 where transformers rounds. */
+static mu_status make_rope(struct mu_rank *rank, bool local, float **cosines, float **sines,
+                           struct mu_err *err)
+{
+    const struct mu_rank_common *c = rank->common;
+    uint32_t half = mu_rope_width(c->config) / 2;
+    MU_TRY(mu_device_alloc(rank->device, MU_PURPOSE_TABLES, rank->rope_bytes, "the rope table",
+                           (void **)cosines, err));
+    MU_TRY(mu_device_alloc(rank->device, MU_PURPOSE_TABLES, rank->rope_bytes, "the rope table",
+                           (void **)sines, err));
+    float *inverse = mu_alloc(half * sizeof *inverse + 1), scale;
+    if (!inverse) return mu_fail_memory(err, half * sizeof *inverse);
+    mu_rope_frequencies(c->config, c->rope_context, local, inverse, &scale);
+    for (uint32_t position = 0; position < c->context; position++)
+        for (uint32_t j = 0; j < half; j++) {
+            double angle = (double)((float)position * inverse[j]);
+            (*cosines)[(size_t)position * half + j] = (float)cos(angle) * scale;
+            (*sines)[(size_t)position * half + j] = (float)sin(angle) * scale;
+        }
+    mu_free(inverse);
+    return MU_OK;
+}
+
+/* Row `i` of a slice whose heads hold rope pairs side by side (0, 1), (2, 3), ... in the file:
+ * where it stands there. In memory all first halves come before all second halves. */
+static uint32_t swapped_row(const struct mu_tensor_use *use, uint32_t n, uint32_t i)
+{
+    if (use->swap_heads == 0) return i;
+    uint32_t head_rows = n / use->swap_heads, head = i / head_rows, at = i % head_rows;
+    uint32_t half = head_rows / 2;
+    return head * head_rows + (at < half ? 2 * at : 2 * (at - half) + 1);
+}
+
+static mu_status load_vector(struct mu_rank *rank, uint32_t i, const struct mu_tensor *t,
+                             struct mu_err *err)
+{
+    const struct mu_tensor_use *use = &rank->program->tensors[i];
+    uint64_t row_bytes = mu_tensor_row_bytes(t);
+    uint8_t *stored = mu_alloc(row_bytes);
+    float *whole = mu_alloc((size_t)use->file_cols * sizeof *whole);
+    mu_status status = stored && whole ? MU_OK : mu_fail_memory(err, row_bytes);
+    if (status == MU_OK) {
+        float *data = rank->weights[i].data;
+        mu_codec_decode(t->type, mu_tensor_rows(t, 0, 1, stored), whole, use->file_cols);
+        for (uint32_t j = 0; j < use->cols; j++)
+            data[j] = whole[use->col_first + swapped_row(use, use->cols, j)];
+        for (uint32_t j = 0; status == MU_OK && j < use->cols; j++)
+            if (!isfinite(data[j]))
+                status = mu_fail(err, MU_E_INPUT, "tensor %s holds a value that is not finite",
+                                 use->name);
+        mu_err_where(err, "%s", mu_model_file_name(rank->common->file));
+    }
+    mu_free(stored);
+    mu_free(whole);
+    return status;
+}
+
+/* Packing shared out over the team: pieces of PACK_ROWS rows of one matrix. */
+#define PACK_ROWS 64
+
+struct pack_job {
+    struct mu_rank *rank;
+    const struct mu_tensor *tensor;
+    const struct mu_tensor_use *use;
+    struct mu_weight *weight;
+    uint64_t row_bytes;
+    uint8_t *made; /* [threads][PACK_ROWS] rows of synth: models, or NULL */
+};
+
+static void pack_member(void *arg, unsigned member)
+{
+    struct pack_job *job = arg;
+    uint32_t n_pieces = MU_CEIL_DIV(job->weight->rows, PACK_ROWS);
+    uint32_t piece;
+    while ((piece = mu_team_claim(job->rank->team)) < n_pieces) {
+        const uint8_t *rows[PACK_ROWS];
+        uint32_t first = piece * PACK_ROWS, n = MU_MIN(PACK_ROWS, job->weight->rows - first);
+        uint8_t *made = job->made ? job->made + (size_t)member * PACK_ROWS * job->row_bytes : NULL;
+        for (uint32_t i = 0; i < n; i++) {
+            uint64_t row = job->use->row_first + swapped_row(job->use, job->use->rows, first + i);
+            rows[i] = mu_tensor_rows(job->tensor, row, 1, made ? made + i * job->row_bytes : NULL);
+        }
+        job->rank->common->kernels->weight_pack(job->weight, first, n, rows);
+        atomic_fetch_add_explicit(&job->rank->common->loaded_bytes,
+                                  job->weight->bytes * n / job->weight->rows, memory_order_relaxed);
+    }
+}
+
+static mu_status load_matrix(struct mu_rank *rank, uint32_t i, const struct mu_tensor *t,
+                             struct mu_err *err)
+{
+    struct pack_job job = {.rank = rank,
+                           .tensor = t,
+                           .use = &rank->program->tensors[i],
+                           .weight = &rank->weights[i],
+                           .row_bytes = mu_tensor_row_bytes(t)};
+    if (!t->data) {
+        size_t size = (size_t)mu_team_size(rank->team) * PACK_ROWS * job.row_bytes;
+        job.made = mu_alloc(size);
+        if (!job.made) return mu_fail_memory(err, size);
+    }
+    mu_team_run(rank->team, pack_member, &job);
+    mu_free(job.made);
+    return MU_OK;
+}
+
+static mu_status load_weights(struct mu_rank *rank, struct mu_err *err)
+{
+    const struct mu_program *p = rank->program;
+    for (uint32_t i = 0; i < p->n_tensors; i++) {
+        const struct mu_tensor_use *use = &p->tensors[i];
+        struct mu_weight *w = &rank->weights[i];
+        const struct mu_tensor *t;
+        MU_TRY(find_tensor(rank, use, &t, err));
+        MU_TRY(
+            mu_device_alloc(rank->device, MU_PURPOSE_WEIGHTS, w->bytes, use->name, &w->data, err));
+        MU_TRY(use->vector ? load_vector(rank, i, t, err) : load_matrix(rank, i, t, err));
+    }
+    return MU_OK;
+}
+
+mu_status mu_rank_load(struct mu_rank *rank, struct mu_err *err)
+{
+    const struct mu_device_spec *spec = rank->spec;
+    MU_TRY(mu_device_open(spec, &rank->device, err));
+    MU_TRY(mu_team_create(spec->n_threads, spec->n_cpus ? spec->cpus : NULL, &rank->team, err));
+    MU_TRY(make_rope(rank, false, &rank->cos, &rank->sin, err));
+    if (rank->common->config->rope_local_theta > 0)
+        MU_TRY(make_rope(rank, true, &rank->cos_local, &rank->sin_local, err));
+    MU_TRY(mu_device_alloc(rank->device, MU_PURPOSE_KV, rank->cache_bytes, "the KV cache",
+                           &rank->cache, err));
+    for (int b = 0; b < MU_BUFFER_COUNT; b++)
+        if (rank->buffer_bytes[b] > 0)
+            MU_TRY(mu_device_alloc(rank->device, MU_PURPOSE_ACTIVATIONS, rank->buffer_bytes[b],
+                                   "a step's buffer", &rank->buffers[b], err));
+    MU_TRY(mu_device_alloc(rank->device, MU_PURPOSE_ACTIVATIONS, rank->scratch_bytes,
+                           "the threads' scratch", (void **)&rank->scratch, err));
+    return load_weights(rank, err);
+}
+
+void mu_rank_fini(struct mu_rank *rank)
+{
+    mu_team_destroy(rank->team);
+    if (rank->device) {
+        for (uint32_t i = 0; i < rank->program->n_tensors; i++)
+            mu_device_free(rank->device, MU_PURPOSE_WEIGHTS, rank->weights[i].data,
+                           rank->weights[i].bytes);
+        float *const tables[] = {rank->cos, rank->sin, rank->cos_local, rank->sin_local};
+        for (size_t i = 0; i < MU_ARRAY_LEN(tables); i++)
+            mu_device_free(rank->device, MU_PURPOSE_TABLES, tables[i], rank->rope_bytes);
+        mu_device_free(rank->device, MU_PURPOSE_KV, rank->cache, rank->cache_bytes);
+        for (int b = 0; b < MU_BUFFER_COUNT; b++)
+            mu_device_free(rank->device, MU_PURPOSE_ACTIVATIONS, rank->buffers[b],
+                           rank->buffer_bytes[b]);
+        mu_device_free(rank->device, MU_PURPOSE_ACTIVATIONS, rank->scratch, rank->scratch_bytes);
+        mu_device_close(rank->device);
+    }
+    mu_arena_destroy(rank->arena);
+}

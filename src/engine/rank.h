@@ -1,0 +1,98 @@
+/*
+ * A rank: one device, the program of its shard, its weights, cache and buffers, and the thread
+ * whose team executes steps. Only the rank's own thread touches what is in here once it runs; the
+ * engine reads `done`, `status` and, for a finished step, the logits.
+ */
+#ifndef MU_ENGINE_RANK_H
+#define MU_ENGINE_RANK_H
+
+#include "comm/comm.h"
+#include "engine/engine.h"
+#include "engine/step.h"
+
+#define MU_STEPS_MAX 8 /* in flight together: one a pipeline stage is enough */
+
+/* What all ranks of an engine share; written before they start. */
+struct mu_rank_common {
+    const struct mu_model_file *file;
+    const struct mu_config *config;
+    const struct mu_kernels *kernels;
+    enum mu_compute compute;
+    enum mu_dtype kv_type;
+    uint32_t context;
+    uint64_t rope_context;
+    uint32_t n_blocks; /* of the KV cache; block 0 is never given out */
+    uint32_t n_slots;  /* steps in flight */
+    struct mu_step_layout layout;
+    _Atomic uint64_t loaded_bytes;
+
+    uint32_t *slots[MU_STEPS_MAX]; /* the words of step serial s lie in slot s % n_slots */
+    _Alignas(MU_CACHE_LINE) _Atomic uint32_t posted; /* steps handed out; grows */
+    _Atomic uint32_t stop;                           /* set before `posted` grows once more */
+};
+
+/* How an operation's buffers look on this rank. */
+struct mu_op_forms {
+    enum mu_form in;  /* of the activations that a linear reads */
+    enum mu_form out; /* in which the normed or activated output is stored for its reader */
+};
+
+struct mu_rank {
+    struct mu_rank_common *common;
+    const struct mu_device_spec *spec;
+    struct mu_device *device;
+    struct mu_program *program;
+    struct mu_arena *arena;                    /* program, weights table */
+    struct mu_comm_group *tp_group, *pp_group; /* NULL when alone in them */
+    struct mu_comm *tp, *pp;
+    struct mu_team *team;
+    struct mu_thread thread;
+
+    struct mu_weight *weights; /* [program->n_tensors]; vectors are fp32 data */
+    struct mu_op_forms *forms; /* [program->n_ops] */
+    struct mu_cut o_cut, down_cut;
+    void *cache;                              /* [layer][K, V][block][kv head][token][head_dim] */
+    uint64_t cache_bytes, cache_part_bytes;   /* all; one layer's K or V */
+    float *cos, *sin, *cos_local, *sin_local; /* [context][rope width / 2] */
+    uint64_t rope_bytes;                      /* of one table */
+    void *buffers[MU_BUFFER_COUNT];
+    size_t row_bytes[MU_BUFFER_COUNT]; /* of the formed buffers: the widest form in use */
+    uint64_t buffer_bytes[MU_BUFFER_COUNT];
+    float *scratch; /* [threads][scratch_floats] */
+    size_t scratch_floats;
+    uint64_t scratch_bytes;
+
+    _Alignas(MU_CACHE_LINE) _Atomic uint32_t done; /* steps finished; grows */
+    _Atomic uint32_t state;                        /* enum mu_rank_state */
+    mu_status status;                              /* read once state or done says so */
+    struct mu_err err;
+};
+
+enum mu_rank_state { MU_RANK_NEW, MU_RANK_READY, MU_RANK_FAILED };
+
+/* Builds the program and decides forms and sizes; allocates nothing on the device. */
+mu_status mu_rank_init(struct mu_rank *rank, struct mu_rank_common *common,
+                       const struct mu_device_spec *spec, const struct mu_shard *shard,
+                       struct mu_err *err);
+void mu_rank_fini(struct mu_rank *rank);
+
+/* Bytes that the rank will take of its device, by purpose. */
+void mu_rank_need(const struct mu_rank *rank, uint64_t bytes[MU_PURPOSE_COUNT]);
+/* KV bytes of one block on this rank. */
+uint64_t mu_rank_block_bytes(const struct mu_rank *rank);
+
+/* On the rank's own thread: memory and weights. */
+mu_status mu_rank_load(struct mu_rank *rank, struct mu_err *err);
+
+/* Executes the step in these words; called by the rank's thread, returns MU_E_PEER when another
+ * rank gave up. */
+mu_status mu_rank_execute(struct mu_rank *rank, uint32_t serial);
+
+/* The logits of the step's out rows: row i at [i * vocab]. */
+static inline float *mu_rank_logits(const struct mu_rank *rank, uint32_t serial)
+{
+    size_t one = (size_t)rank->common->layout.max_out * rank->common->config->vocab;
+    return (float *)rank->buffers[MU_BUFFER_LOGITS] + serial % rank->common->n_slots * one;
+}
+
+#endif
