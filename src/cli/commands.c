@@ -5,6 +5,7 @@
 #define COMMANDS(X) \
     X(inspect) \
     X(plan) \
+    X(convert) \
     X(completion)
 /* clang-format on */
 

@@ -212,16 +212,6 @@ static mu_status make_rope(struct mu_rank *rank, bool local, float **cosines, fl
     return MU_OK;
 }
 
-/* Row `i` of a slice whose heads hold rope pairs side by side (0, 1), (2, 3), ... in the file:
- * where it stands there. In memory all first halves come before all second halves. */
-static uint32_t swapped_row(const struct mu_tensor_use *use, uint32_t n, uint32_t i)
-{
-    if (use->swap_heads == 0) return i;
-    uint32_t head_rows = n / use->swap_heads, head = i / head_rows, at = i % head_rows;
-    uint32_t half = head_rows / 2;
-    return head * head_rows + (at < half ? 2 * at : 2 * (at - half) + 1);
-}
-
 static mu_status load_vector(struct mu_rank *rank, uint32_t i, const struct mu_tensor *t,
                              struct mu_err *err)
 {
@@ -234,7 +224,7 @@ static mu_status load_vector(struct mu_rank *rank, uint32_t i, const struct mu_t
         float *data = rank->weights[i].data;
         mu_codec_decode(t->type, mu_tensor_rows(t, 0, 1, stored), whole, use->file_cols);
         for (uint32_t j = 0; j < use->cols; j++)
-            data[j] = whole[use->col_first + swapped_row(use, use->cols, j)];
+            data[j] = whole[use->col_first + mu_model_swapped_row(use->swap_heads, use->cols, j)];
         for (uint32_t j = 0; status == MU_OK && j < use->cols; j++)
             if (!isfinite(data[j]))
                 status = mu_fail(err, MU_E_INPUT, "tensor %s holds a value that is not finite",
@@ -268,7 +258,8 @@ static void pack_member(void *arg, unsigned member)
         uint32_t first = piece * PACK_ROWS, n = MU_MIN(PACK_ROWS, job->weight->rows - first);
         uint8_t *made = job->made ? job->made + (size_t)member * PACK_ROWS * job->row_bytes : NULL;
         for (uint32_t i = 0; i < n; i++) {
-            uint64_t row = job->use->row_first + swapped_row(job->use, job->use->rows, first + i);
+            uint64_t row = job->use->row_first +
+                           mu_model_swapped_row(job->use->swap_heads, job->use->rows, first + i);
             rows[i] = mu_tensor_rows(job->tensor, row, 1, made ? made + i * job->row_bytes : NULL);
         }
         job->rank->common->kernels->weight_pack(job->weight, first, n, rows);

@@ -1,5 +1,5 @@
 /* The architectures, one row each, and how their tensors are called; see model.h. */
-#include "model/program_int.h"
+#include "model/model.h"
 
 #include <stdio.h>
 
@@ -86,8 +86,8 @@ static const char *role_name(const struct mu_arch *arch, enum mu_tensor_role rol
     return gguf ? role_names[role].gguf : role_names[role].hf;
 }
 
-void mu_arch_tensor_name(const struct mu_arch *arch, enum mu_names names, enum mu_tensor_role role,
-                         uint32_t layer, char out[MU_TENSOR_NAME_MAX])
+void mu_model_tensor_name(const struct mu_arch *arch, enum mu_names names, enum mu_tensor_role role,
+                          uint32_t layer, char out[MU_TENSOR_NAME_MAX])
 {
     bool gguf = names == MU_NAMES_GGUF;
     const char *name = role_name(arch, role, gguf);

@@ -156,12 +156,20 @@ struct mu_program {
     float embed_scale, attn_scale, residual_scale, logit_scale, norm_offset;
 };
 
+/* What a tensor is called in a file of that naming. */
+void mu_model_tensor_name(const struct mu_arch *arch, enum mu_names names, enum mu_tensor_role role,
+                          uint32_t layer, char out[MU_TENSOR_NAME_MAX]);
+
 /* How many tensor-parallel ranks the contract allows for this model at most. */
 uint32_t mu_model_tp_max(const struct mu_config *config);
 
 /* Builds the program of a shard in `arena`; the config must outlive it. */
 mu_status mu_program_build(const struct mu_config *config, const struct mu_shard *shard,
                            struct mu_arena *arena, struct mu_program **out, struct mu_err *err);
+
+/* Heads whose rope pairs lie side by side: where row `i` of `n` stands in such a file, when in
+ * memory all first halves come before all second halves. With no such heads it is i. */
+uint32_t mu_model_swapped_row(uint32_t swap_heads, uint32_t n, uint32_t i);
 
 /* First vocabulary row of vocabulary segment i. */
 static inline uint32_t mu_vocab_border(uint32_t vocab, uint32_t i)

@@ -1,5 +1,5 @@
 /* Turns an architecture and a shard into the flat list of operations; see model.h. */
-#include "model/program_int.h"
+#include "model/model.h"
 
 #include <math.h>
 
@@ -18,6 +18,14 @@ uint32_t mu_model_tp_max(const struct mu_config *config)
     uint32_t o = mu_segment_count(config->n_heads);
     uint32_t down = mu_segment_count(MU_CEIL_DIV(config->ffn, 32));
     return MU_MIN(o, MU_MIN(down, mu_segment_count(config->vocab)));
+}
+
+uint32_t mu_model_swapped_row(uint32_t swap_heads, uint32_t n, uint32_t i)
+{
+    if (swap_heads == 0) return i;
+    uint32_t head_rows = n / swap_heads, head = i / head_rows, at = i % head_rows;
+    uint32_t half = head_rows / 2;
+    return head * head_rows + (at < half ? 2 * at : 2 * (at - half) + 1);
 }
 
 /* Fills the cut of a sum over `cols` columns in units of `unit`. */
@@ -41,7 +49,7 @@ static uint32_t add_tensor(struct builder *b, enum mu_tensor_role role, uint32_t
     struct mu_program *p = b->p;
     use.role = role;
     use.layer = layer;
-    mu_arch_tensor_name(p->arch, p->config->names, role, layer, use.name);
+    mu_model_tensor_name(p->arch, p->config->names, role, layer, use.name);
     p->tensors[p->n_tensors] = use;
     return p->n_tensors++;
 }
