@@ -55,11 +55,6 @@ void mu_free(void *p)
     free(p);
 }
 
-mu_status mu_fail_memory(struct mu_err *err, size_t size)
-{
-    return mu_fail(err, MU_E_MEMORY, "out of memory: %zu bytes could not be had", size);
-}
-
 /*
  * An arena is a list of chunks that grow with use. In test builds every allocation is a chunk of
  * its own, so that the address sanitizer sees each border.
