@@ -141,6 +141,10 @@ static mu_status read_config(const struct mu_option_spec *spec, const char *path
     struct mu_text text;
     mu_text_init(&text, CONFIG_MAX_BYTES);
     mu_status status = mu_file_read(path, &text, err);
+    if (status == MU_OK && memchr(mu_text_get(&text), '\0', text.len)) {
+        status = mu_fail(err, MU_E_INPUT, "not a text: it holds a zero byte");
+        mu_err_where(err, "%s", path);
+    }
     if (status == MU_OK && !(result->texts = mu_text_take(&text)))
         status = mu_fail_memory(err, CONFIG_MAX_BYTES);
     mu_text_fini(&text);
@@ -301,11 +305,18 @@ mu_status mu_option_parse(const struct mu_option_spec *spec, int argc, char **ar
 {
     *result = (struct mu_option_result){0};
     set_defaults(spec, values);
-    MU_TRY(read_config(spec, config_path, values, result, err));
-    MU_TRY(read_environment(spec, values, result, err));
+    mu_status status = read_config(spec, config_path, values, result, err);
+    if (status == MU_OK) status = read_environment(spec, values, result, err);
+    if (status != MU_OK) {
+        /* Whoever asks for help gets it, whatever a file or the environment holds. */
+        if (read_arguments(spec, argc, argv, values, result, NULL) != MU_OK ||
+            !(result->help || result->version))
+            return status;
+        if (err) *err = MU_ERR_INIT;
+        return MU_OK;
+    }
     MU_TRY(read_arguments(spec, argc, argv, values, result, err));
     if (result->help || result->version) return MU_OK;
-    mu_status status = MU_OK;
     if (result->n_operands < spec->min_operands)
         status = mu_fail(err, MU_E_USAGE, "%s wants %s", spec->command, spec->operands);
     else if (result->n_operands > spec->max_operands)

@@ -218,7 +218,7 @@ static void mistakes_are_named(void **state)
     wrong("line 1: count wants", PARSE("model"));
 }
 
-static void a_long_config_is_refused(void **state)
+static void a_config_that_is_no_text_is_refused(void **state)
 {
     (void)state;
     FILE *f = fopen(config_path, "w");
@@ -226,13 +226,24 @@ static void a_long_config_is_refused(void **state)
         (void)fputc('#', f);
     (void)fclose(f);
     assert_int_equal(PARSE("model"), MU_E_RESOURCE);
+    f = fopen(config_path, "w");
+    assert_int_equal(fwrite("count = 3\0count = 4\n", 1, 20, f), 20);
+    (void)fclose(f);
+    assert_int_equal(PARSE("model"), MU_E_INPUT);
 }
 
-static void help_needs_no_operand(void **state)
+static void help_needs_nothing_else_to_be_right(void **state)
 {
     (void)state;
     assert_int_equal(PARSE("--help"), MU_OK);
     assert_true(result.help);
+    config("no sense\n");
+    assert_int_equal(PARSE("--help"), MU_OK);
+    assert_true(result.help);
+    assert_int_equal(err.code, MU_OK);
+    wrong("line 1: not 'name = value'", PARSE("model"));
+    wrong("line 1: not 'name = value'", PARSE("--bogus", "--help"));
+    config("");
     assert_int_equal(PARSE("-h", "a", "b", "c"), MU_OK);
     assert_true(result.help);
     assert_int_equal(PARSE("--version"), MU_OK);
@@ -264,8 +275,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(every_kind_is_read, fresh, finish),
         cmocka_unit_test_setup_teardown(the_nearer_source_wins, fresh, finish),
         cmocka_unit_test_setup_teardown(mistakes_are_named, fresh, finish),
-        cmocka_unit_test_setup_teardown(a_long_config_is_refused, fresh, finish),
-        cmocka_unit_test_setup_teardown(help_needs_no_operand, fresh, finish),
+        cmocka_unit_test_setup_teardown(a_config_that_is_no_text_is_refused, fresh, finish),
+        cmocka_unit_test_setup_teardown(help_needs_nothing_else_to_be_right, fresh, finish),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
