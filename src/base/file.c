@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -93,6 +94,11 @@ mu_status mu_fd_write(int fd, const char *name, const void *bytes, size_t len, s
     while (len > 0) {
         ssize_t n = mu_fault_hit(MU_FAULT_WRITE) ? (errno = ENOSPC, -1) : write(fd, p, len);
         if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && errno == EAGAIN) {
+            /* Somebody we share this pipe or terminal with made it non-blocking. */
+            (void)poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1);
+            continue;
+        }
         if (n < 0) {
             mu_status status = mu_fail_errno(err, MU_E_IO, errno, "cannot write");
             mu_err_where(err, "%s", name);

@@ -2,6 +2,7 @@
 #include "base/file.h"
 
 #include "base/alloc.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -153,6 +154,28 @@ static void a_full_disk_and_a_gone_reader_are_told_apart(void **state)
     (void)close(ends[1]);
 }
 
+static void drain(void *arg)
+{
+    char piece[4096];
+    while (read(*(int *)arg, piece, sizeof piece) > 0)
+        (void)usleep(100);
+}
+
+static void waits_for_a_slow_reader(void **state)
+{
+    (void)state;
+    static char much[1000000];
+    int ends[2];
+    struct mu_thread reader = {0};
+    assert_int_equal(pipe2(ends, 0), 0);
+    assert_int_equal(fcntl(ends[1], F_SETFL, O_NONBLOCK), 0);
+    assert_int_equal(mu_thread_start(&reader, drain, &ends[0], "reader", -1, NULL), MU_OK);
+    assert_int_equal(mu_fd_write(ends[1], "pipe", much, sizeof much, NULL), MU_OK);
+    (void)close(ends[1]);
+    mu_thread_join(&reader);
+    (void)close(ends[0]);
+}
+
 static void appears_only_when_complete(void **state)
 {
     (void)state;
@@ -240,6 +263,7 @@ int main(void)
         TEST(reads_up_to_the_limit),
         TEST(reads_a_pipe_to_its_end),
         TEST(a_full_disk_and_a_gone_reader_are_told_apart),
+        TEST(waits_for_a_slow_reader),
         TEST(appears_only_when_complete),
         TEST(writes_more_than_its_buffer),
         TEST(output_that_cannot_be_made_is_told),
