@@ -21,6 +21,8 @@ FLAGS := -std=c17 -g $(OPT) -ffp-contract=off -fno-math-errno -pthread $(WARN) $
 # ref's sums are written in lanes for the vectoriser.
 FLAGS_ref := -O3
 DEFS  := -D_GNU_SOURCE -DMU_VERSION='"$(VERSION)"' -Isrc $(shell pkg-config --cflags $(PACKAGES)) $(CHECKS)
+# All that one file is compiled with; a file that needs a CPU feature has FLAGS_name := -m... here.
+CFLAGS_OF = $(FLAGS) $(DEFS) $(FLAGS_$(notdir $(basename $<)))
 LIBS  := $(shell pkg-config --libs $(PACKAGES)) -lm -ldl -pthread
 
 ifneq ($(V),1)
@@ -49,7 +51,7 @@ all: $(BIN) ## the program, build/muster
 $(BUILD)/%.o: %.c Makefile VERSION
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(FLAGS) $(DEFS) $(FLAGS_$(notdir $(basename $<))) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(CFLAGS_OF) -MMD -MP -c $< -o $@
 
 # The assembler includes this table, and tells make nothing of it.
 $(BUILD)/src/format/share.o: share/models.tsv
@@ -112,10 +114,10 @@ lint-files: $(LINTED:%.c=$(BUILD)/%.o) $(LINTED:%.c=$(BUILD)/%.tidy)
 $(BUILD)/%.tidy: %.c .clang-tidy Makefile
 	$(call say,TIDY,$<)
 	@mkdir -p $(@D)
-	$(Q)clang -fsyntax-only $(FLAGS) $(DEFS) -DMU_CHECKS -MMD -MP -MT $@ -MF $@.d $<
+	$(Q)clang -fsyntax-only $(CFLAGS_OF) -DMU_CHECKS -MMD -MP -MT $@ -MF $@.d $<
 	$(Q)cppcheck --quiet --std=c11 --enable=warning,performance,portability --error-exitcode=1 \
 	    --inline-suppr $(DEFS) $<
-	$(Q)clang-tidy --quiet $< -- $(FLAGS) $(DEFS) 2>/dev/null
+	$(Q)clang-tidy --quiet $< -- $(CFLAGS_OF) 2>/dev/null
 	$(Q)touch $@
 
 format: ## clang-format on every file of ours

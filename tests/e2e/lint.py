@@ -1,16 +1,19 @@
 """The checks of `make lint` that are ours: each fault they know must be found, and only those."""
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
 
-from _case import ROOT, case, finish
+from _case import ROOT, Skip, case, finish
 
 GOOD = "/* Owns nothing. */\n#include \"base/text.h\"\n"
 
 
 def run(tool, files, *args):
     """(exit status, output) of a tool in a fresh repository with these files."""
+    if not shutil.which("git"):
+        raise Skip("no git here")
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["git", "init", "-q", folder], check=True)
         for name, text in files.items():
