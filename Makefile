@@ -1,7 +1,6 @@
 # muster. `make help` lists what can be made; everything lands below $(BUILD).
 BUILD   ?= build
 PREFIX  ?= /usr/local
-CC      ?= gcc
 OPT     ?= -O2
 JOBS    ?= $(shell nproc)
 SECONDS ?= 60

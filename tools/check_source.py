@@ -30,7 +30,7 @@ OURS = {
     "assert": "MU_ASSERT",
 }
 # Spelled in pieces, so that this file passes its own check.
-MACHINE = re.compile(r"(?<![\w.])/(?:wo" r"rk|fa" r"rm)/|py" r"pi\.org|python" r"hosted|deb\.deb" r"ian")
+MACHINE = re.compile(r"(?<!\w)/(?:wo" r"rk|fa" r"rm)/|py" r"pi\.org|python" r"hosted|deb\.deb" r"ian")
 
 COMMENT_OR_LITERAL = re.compile(
     r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)

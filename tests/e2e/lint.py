@@ -63,7 +63,7 @@ def one_machines_paths_and_unsaid_purposes_are_found():
     source_fault(GOOD + "/* see /" + "work/shared */\n", "x.c:3")
     source_fault("see /" + "farm/x\n", "names one machine", "docs/x.md")
     source_fault("http://py" + "pi.org/\n", "names one machine", "x.txt")
-    source_good("docs/internals/work/x and ./work/y\n", "x.md")
+    source_good("docs/internals/work/x\n", "x.md")
     source_fault("#include \"base/text.h\"\n", "say first")
 
 
