@@ -13,6 +13,9 @@
 #define TILE      256 /* values widened at once: a whole number of every type's blocks */
 #define ROW_BATCH 16  /* activation rows that share a widened tile */
 
+/* 16 floats that compilers keep in registers, however wide those are. */
+typedef float lanes_vector __attribute__((vector_size(LANES * sizeof(float))));
+
 /* Adds x[k] * y[k] into lane (phase + k) mod 16, where phase is a multiple of 8. */
 static void lanes_dot(float lanes[LANES], const float *x, const float *y, uint32_t n,
                       uint32_t phase)
@@ -20,9 +23,14 @@ static void lanes_dot(float lanes[LANES], const float *x, const float *y, uint32
     uint32_t k = 0;
     for (; k < n && (phase + k) % LANES; k++)
         lanes[(phase + k) % LANES] += x[k] * y[k];
-    for (; k + LANES <= n; k += LANES)
-        for (unsigned l = 0; l < LANES; l++)
-            lanes[l] += x[k + l] * y[k + l];
+    lanes_vector sum, a, b;
+    memcpy(&sum, lanes, sizeof sum);
+    for (; k + LANES <= n; k += LANES) {
+        memcpy(&a, x + k, sizeof a);
+        memcpy(&b, y + k, sizeof b);
+        sum += a * b;
+    }
+    memcpy(lanes, &sum, sizeof sum);
     for (unsigned l = 0; k + l < n; l++)
         lanes[l] += x[k + l] * y[k + l];
 }
