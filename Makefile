@@ -17,8 +17,13 @@ WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-protot
         -Wformat=2 -Wcast-qual -Wwrite-strings -Wdouble-promotion -Werror
 # No contraction: a*b+c rounds twice wherever the source says so, on every compiler and machine.
 FLAGS := -std=c17 -g $(OPT) -ffp-contract=off -fno-math-errno -pthread $(WARN) $(SANITIZE)
-# ref's sums are written in lanes for the vectoriser.
-FLAGS_ref := -O3
+# ref's sums are written in lanes for the vectoriser; the families of kernel/cpu are each built for
+# their instructions and chosen at run time.
+FLAGS_ref         := -O3
+FLAGS_codec       := -O3
+FLAGS_avx2        := -O3 -mavx2 -mfma -mf16c
+FLAGS_avx512      := -O3 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c
+FLAGS_avx512_bf16 := $(FLAGS_avx512) -mavx512bf16
 DEFS  := -D_GNU_SOURCE -DMU_VERSION='"$(VERSION)"' -Isrc $(shell pkg-config --cflags $(PACKAGES)) $(CHECKS)
 # All that one file is compiled with; a file that needs a CPU feature has FLAGS_name := -m... here.
 CFLAGS_OF = $(FLAGS) $(DEFS) $(FLAGS_$(notdir $(basename $<)))

@@ -1,13 +1,33 @@
 /* Which families exist and which this CPU can run; see kernel.h. Any thread. */
-#include "kernel/kernel_int.h"
-
 #include "base/text.h"
+#include "kernel/cpu/cpu_int.h"
+
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+
+static bool has_avx512_bf16(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512bf16");
+}
 
 /* Best first. */
 static const struct {
     const struct mu_kernels *kernels;
     bool (*runs)(void);
 } families[] = {
+    {&mu_kernels_avx512_bf16, has_avx512_bf16},
+    {&mu_kernels_avx512, has_avx512},
+    {&mu_kernels_avx2, has_avx2},
     {&mu_kernels_ref, NULL},
 };
 

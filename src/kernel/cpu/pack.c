@@ -1,0 +1,228 @@
+/*
+ * Packing weights into lanes; see cpu_int.h for the layout. Plain C, shared by the CPU families,
+ * run while a model loads. Any thread, with its own outputs.
+ */
+#include "kernel/cpu/cpu_int.h"
+
+bool mu_cpu_lanes(enum mu_dtype type, struct mu_lanes *lanes)
+{
+#define CASE_(name, ...)                                                                           \
+    case MU_DTYPE_##name:                                                                          \
+        *lanes = MU_LANES_OF(__VA_ARGS__);                                                         \
+        return true;
+    switch ((int)type) {
+        MU_LANES_TABLE(CASE_)
+    default:
+        return false;
+    }
+#undef CASE_
+}
+
+struct mu_cell_form mu_cpu_cell_form(enum mu_dtype type)
+{
+    struct mu_lanes l;
+    if (!mu_cpu_lanes(type, &l))
+        return (struct mu_cell_form){.kind = MU_CELL_WIDE, .halves = true, .offset = 128};
+    bool halves = l.scales == MU_SCALES_16 || l.scales == MU_SCALES_16_NIBBLES;
+    enum mu_cell_kind kind = l.head == MU_HEAD_F16_MIN ? MU_CELL_MIN
+                             : l.offset == 128         ? MU_CELL_WIDE
+                                                       : MU_CELL_NARROW;
+    return (struct mu_cell_form){.kind = kind, .halves = halves, .offset = l.offset};
+}
+
+static bool is_plain(enum mu_dtype type)
+{
+    return !mu_parts_known(type);
+}
+
+struct mu_packed mu_cpu_packed(enum mu_dtype type, uint32_t col_first, uint32_t cols)
+{
+    const struct mu_dtype_info *info = mu_dtype(type);
+    struct mu_packed p = {.skip = col_first % info->block_values};
+    struct mu_lanes l;
+    uint32_t kept = MU_ROUND_UP(p.skip + cols, info->block_values);
+    p.cells = MU_CEIL_DIV(kept, MU_CELL);
+    p.lanes = mu_cpu_lanes(type, &l);
+    if (p.lanes) {
+        p.scale_offset = (uint64_t)p.cells * mu_lanes_code_bytes(&l);
+        p.group_bytes = p.scale_offset + p.cells / l.cells * mu_lanes_super_bytes(&l);
+    } else if (is_plain(type)) { /* bfloat16 goes by pairs of columns */
+        p.group_bytes = (uint64_t)MU_ROUND_UP(cols, 2u) * MU_LANES * info->block_bytes;
+    } else {
+        p.group_bytes = (uint64_t)(kept / info->block_values) * info->block_bytes * MU_LANES;
+    }
+    p.group_bytes = MU_ROUND_UP(p.group_bytes, (uint64_t)64);
+    return p;
+}
+
+uint64_t mu_cpu_weight_bytes(enum mu_dtype type, enum mu_form form, uint32_t rows,
+                             uint32_t col_first, uint32_t cols)
+{
+    (void)form; /* one layout serves all forms */
+    return MU_CEIL_DIV((uint64_t)rows, MU_ROW_TILE) * (MU_ROW_TILE / MU_LANES) *
+           mu_cpu_packed(type, col_first, cols).group_bytes;
+}
+
+/* Step s of `bits`-bit codes lies in vector s % bits at bit s / bits * bits of every byte: 8 bits
+ * take eight vectors, 1 bit takes one. `code` are the four codes of one output, byte by byte. */
+static void plane_put(uint8_t *plane, unsigned bits, unsigned s, unsigned lane, uint32_t code)
+{
+    uint32_t mask = 0x01010101u * ((1u << bits) - 1), word;
+    uint8_t *at = plane + 64 * (s % bits) + 4 * lane;
+    memcpy(&word, at, 4);
+    word |= (code & mask) << (s / bits * bits);
+    memcpy(at, &word, 4);
+}
+
+static void cell_pack(const struct mu_lanes *l, uint8_t *codes, unsigned lane,
+                      const uint8_t *unsigned_codes)
+{
+    for (unsigned s = 0; s < 8; s++) {
+        uint32_t code;
+        memcpy(&code, unsigned_codes + 4 * s, 4);
+        plane_put(codes, l->low, s, lane, code);
+        if (l->high) plane_put(codes + 64 * l->low, l->high, s, lane, code >> l->low);
+    }
+}
+
+/* Codes as the planes hold them: with the offset, or as indices of the table. */
+static void codes_unsigned(const struct mu_lanes *l, const int8_t *code, unsigned n, uint8_t *out)
+{
+    uint8_t index[256];
+    if (!l->table) {
+        for (unsigned i = 0; i < n; i++)
+            out[i] = (uint8_t)(code[i] + l->offset);
+        return;
+    }
+    for (unsigned i = 16; i-- > 0;)
+        index[(uint8_t)l->table[i]] = (uint8_t)i;
+    for (unsigned i = 0; i < n; i++)
+        out[i] = index[(uint8_t)code[i]];
+}
+
+static void scales_pack(const struct mu_lanes *l, uint8_t *super, unsigned lane,
+                        const uint8_t *block, const struct mu_parts *p)
+{
+    uint16_t d = mu_f32_to_f16(p->d), dmin = mu_f32_to_f16(p->dmin);
+    if (l->head == MU_HEAD_E8M0) {
+        super[lane] = block[0];
+    } else {
+        memcpy(super + 2 * lane, &d, 2);
+        if (l->head == MU_HEAD_F16_MIN) memcpy(super + 2 * MU_LANES + 2 * lane, &dmin, 2);
+    }
+    uint8_t *at = super + mu_lanes_head_bytes(l) + lane;
+    for (unsigned c = 0; c < l->cells; c++, at += mu_lanes_scale_bytes(l)) {
+        const uint8_t *m = p->m + 2 * c;
+        const int8_t *sc = p->sc + 2 * c;
+        switch (l->scales) {
+        case MU_SCALES_NONE:
+            break;
+        case MU_SCALES_32:
+            at[0] = (uint8_t)sc[0];
+            break;
+        case MU_SCALES_32_MIN:
+            at[0] = (uint8_t)sc[0];
+            at[MU_LANES] = m[0];
+            break;
+        case MU_SCALES_16:
+            at[0] = (uint8_t)sc[0];
+            at[MU_LANES] = (uint8_t)sc[1];
+            break;
+        case MU_SCALES_16_NIBBLES:
+            at[0] = (uint8_t)(sc[0] | m[0] << 4);
+            at[MU_LANES] = (uint8_t)(sc[1] | m[1] << 4);
+            break;
+        }
+    }
+}
+
+static void row_pack_lanes(const struct mu_weight *w, const struct mu_packed *packed,
+                           const struct mu_lanes *l, uint8_t *group, unsigned lane,
+                           const uint8_t *stored)
+{
+    const struct mu_dtype_info *info = mu_dtype(w->type);
+    const uint8_t *block = stored + (size_t)(w->col_first / info->block_values) * info->block_bytes;
+    for (uint32_t c = 0; c < packed->cells; c += l->cells, block += info->block_bytes) {
+        struct mu_parts parts;
+        uint8_t codes[MU_PARTS_MAX];
+        mu_parts_split(w->type, block, &parts);
+        codes_unsigned(l, parts.code, info->block_values, codes);
+        for (uint32_t i = 0; i < l->cells; i++)
+            cell_pack(l, group + (size_t)(c + i) * mu_lanes_code_bytes(l), lane,
+                      codes + MU_CELL * i);
+        scales_pack(l, group + packed->scale_offset + c / l->cells * mu_lanes_super_bytes(l), lane,
+                    block, &parts);
+    }
+}
+
+/* Plain numbers: column by column, sixteen outputs side by side; bfloat16 by pairs of columns. */
+static void group_pack_plain(const struct mu_weight *w, uint8_t *group, unsigned n,
+                             const uint8_t *const *stored)
+{
+    size_t size = mu_dtype(w->type)->block_bytes, pair = w->type == MU_DTYPE_BF16 ? 2 : 1;
+    for (uint32_t k = 0; k < w->cols; k++) {
+        uint8_t *at = group + (k / pair * MU_LANES * pair + k % pair) * size;
+        for (unsigned i = 0; i < n; i++)
+            memcpy(at + i * pair * size, stored[i] + (size_t)(w->col_first + k) * size, size);
+    }
+}
+
+static void group_pack(const struct mu_weight *w, const struct mu_packed *packed, uint8_t *group,
+                       unsigned n, const uint8_t *const *stored)
+{
+    struct mu_lanes l;
+    memset(group, 0, packed->group_bytes);
+    if (mu_cpu_lanes(w->type, &l)) {
+        for (unsigned i = 0; i < n; i++)
+            row_pack_lanes(w, packed, &l, group, i, stored[i]);
+    } else if (is_plain(w->type)) {
+        group_pack_plain(w, group, n, stored);
+    } else {
+        const struct mu_dtype_info *info = mu_dtype(w->type);
+        size_t first = (size_t)(w->col_first / info->block_values) * info->block_bytes;
+        size_t bytes = (size_t)(packed->cells * MU_CELL / info->block_values) * info->block_bytes;
+        for (unsigned i = 0; i < n; i++)
+            memcpy(group + i * bytes, stored[i] + first, bytes);
+    }
+}
+
+void mu_cpu_weight_pack(struct mu_weight *w, uint32_t first, uint32_t n,
+                        const uint8_t *const *stored)
+{
+    struct mu_packed packed = mu_cpu_packed(w->type, w->col_first, w->cols);
+    uint32_t end = first + n == w->rows ? MU_ROUND_UP(w->rows, MU_ROW_TILE) : first + n;
+    for (uint32_t row = first; row < end; row += MU_LANES) {
+        uint8_t *group = (uint8_t *)w->data + row / MU_LANES * packed.group_bytes;
+        uint32_t left = row < first + n ? first + n - row : 0;
+        group_pack(w, &packed, group, MU_MIN(left, (uint32_t)MU_LANES),
+                   left ? stored + (row - first) : stored);
+    }
+}
+
+static void cell_from_parts(const struct mu_parts *p, unsigned cell, unsigned lane,
+                            struct mu_cell *out)
+{
+    for (unsigned i = 0; i < MU_CELL; i++)
+        out->code[i / 4][4 * lane + i % 4] = (uint8_t)(p->code[MU_CELL * cell + i] + 128);
+    for (unsigned half = 0; half < 2; half++)
+        out->scale[half][lane] = p->d * (float)p->sc[2 * cell + half];
+}
+
+void mu_cpu_cells_from_stored(const struct mu_weight *w, const struct mu_packed *packed,
+                              uint32_t group, uint32_t first, uint32_t n, struct mu_cell *out)
+{
+    const struct mu_dtype_info *info = mu_dtype(w->type);
+    uint32_t per_block = info->block_values / MU_CELL, end = first + n;
+    size_t row_bytes = (size_t)packed->cells / per_block * info->block_bytes;
+    const uint8_t *rows = (const uint8_t *)w->data + group * packed->group_bytes;
+    for (unsigned lane = 0; lane < MU_LANES; lane++) {
+        for (uint32_t c = first - first % per_block; c < end; c += per_block) {
+            struct mu_parts parts;
+            mu_parts_split(w->type,
+                           rows + lane * row_bytes + (size_t)c / per_block * info->block_bytes,
+                           &parts);
+            for (uint32_t i = MU_MAX(c, first); i < MU_MIN(c + per_block, end); i++)
+                cell_from_parts(&parts, i - c, lane, out + (i - first));
+        }
+    }
+}
