@@ -33,7 +33,7 @@ struct mu_tensor_list {
     uint64_t n, size;
 };
 
-/* Room for n more, cleared; the caller counts them in `n`. */
+/* Room for n more, cleared; the caller counts them in `n`. `items` is never NULL afterwards. */
 mu_status mu_tensor_list_reserve(struct mu_tensor_list *list, uint64_t n, struct mu_err *err);
 /* Fills n_values and n_bytes from type and dims; false when they overflow or a row is not whole
  * blocks. */

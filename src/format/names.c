@@ -50,8 +50,8 @@ mu_status mu_tensor_list_reserve(struct mu_tensor_list *list, uint64_t n, struct
 {
     if (n > MU_TENSORS_MAX || list->n > MU_TENSORS_MAX - n)
         return mu_fail(err, MU_E_INPUT, "more than %d tensors", MU_TENSORS_MAX);
-    if (n <= list->size - list->n) return MU_OK;
-    uint64_t size = MU_MAX(list->n + n, list->size * 2);
+    if (list->items && n <= list->size - list->n) return MU_OK;
+    uint64_t size = MU_MAX(MU_MAX(list->n + n, list->size * 2), UINT64_C(16));
     struct mu_tensor *items = mu_realloc(list->items, size * sizeof *items);
     if (!items) return mu_fail_memory(err, size * sizeof *items);
     memset(items + list->n, 0, (size - list->n) * sizeof *items);
