@@ -9,9 +9,19 @@
 #include <math.h>
 #include <pthread.h>
 
+/* jansson forgets that memory was out: it says "invalid token", or goes on without the text. */
+static _Thread_local bool memory_was_out;
+
+static void *json_alloc(size_t size)
+{
+    void *p = mu_alloc(size);
+    memory_was_out |= !p;
+    return p;
+}
+
 static void use_our_allocator(void)
 {
-    json_set_alloc_funcs(mu_alloc, mu_free);
+    json_set_alloc_funcs(json_alloc, mu_free);
 }
 
 mu_status mu_json_parse(struct mu_str bytes, const char *name, json_t **out, struct mu_err *err)
@@ -19,10 +29,14 @@ mu_status mu_json_parse(struct mu_str bytes, const char *name, json_t **out, str
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     (void)pthread_once(&once, use_our_allocator);
     json_error_t e;
+    memory_was_out = false;
     json_t *root = json_loadb(bytes.p, bytes.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
+    if (memory_was_out) {
+        json_decref(root);
+        return mu_fail_memory(err, bytes.len);
+    }
     if (!root) {
-        mu_status code = json_error_code(&e) == json_error_out_of_memory ? MU_E_MEMORY : MU_E_INPUT;
-        mu_status status = mu_fail(err, code, "not valid JSON: %s", e.text);
+        mu_status status = mu_fail(err, MU_E_INPUT, "not valid JSON: %s", e.text);
         mu_err_where(err, "%s, line %d, column %d", name, e.line, e.column);
         return status;
     }
