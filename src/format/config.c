@@ -182,12 +182,18 @@ bool mu_config_known(const char *architecture)
 mu_status mu_config_add_defaults(json_t *root, const char *architecture, struct mu_err *err)
 {
     const struct defaults *found = defaults_find(architecture);
-    json_t *absent;
+    json_t *assumed, *value;
+    const char *key;
+    bool whole = true;
     if (!found) return MU_OK;
-    MU_TRY(mu_json_parse(mu_str(found->json), "built-in defaults", &absent, err));
-    int rc = json_object_update_missing(root, absent);
-    json_decref(absent);
-    return rc == 0 ? MU_OK : mu_fail_memory(err, strlen(found->json));
+    MU_TRY(mu_json_parse(mu_str(found->json), "built-in defaults", &assumed, err));
+    /* jansson's own update hides a failure to store. */
+    json_object_foreach(assumed, key, value)
+    {
+        if (!json_object_get(root, key) && json_object_set(root, key, value) != 0) whole = false;
+    }
+    json_decref(assumed);
+    return whole ? MU_OK : mu_fail_memory(err, strlen(found->json));
 }
 
 void mu_config_init(struct mu_config *config)

@@ -43,26 +43,9 @@ static char *only_gguf(const char *folder, unsigned *n)
     return NULL;
 }
 
-static bool folder_has(const char *folder, const char *name)
+static mu_status no_model_in(const char *folder, unsigned n, struct mu_err *err)
 {
-    char *path = mu_path_join(folder, name);
-    bool there = path && mu_file_exists(path);
-    mu_free(path);
-    return there;
-}
-
-static mu_status look_into_folder(char *folder, struct mu_place *out, struct mu_err *err)
-{
-    unsigned n = 0;
-    *out = (struct mu_place){MU_PLACE_FOLDER, folder};
-    if (folder_has(folder, "config.json")) return MU_OK;
-    char *gguf = only_gguf(folder, &n);
-    mu_status status = MU_OK;
-    if (gguf) {
-        *out = (struct mu_place){MU_PLACE_GGUF, gguf};
-        mu_free(folder);
-        return MU_OK;
-    }
+    mu_status status;
     if (n > 1) {
         status = mu_fail(err, MU_E_INPUT, "holds %u .gguf files", n);
         mu_err_cure(err, "name one of them");
@@ -71,8 +54,26 @@ static mu_status look_into_folder(char *folder, struct mu_place *out, struct mu_
         mu_err_cure(err, "name the folder of a model, a .gguf file, or a hub id");
     }
     mu_err_where(err, "%s", folder);
+    return status;
+}
+
+/* Takes `folder` over. */
+static mu_status look_into_folder(char *folder, struct mu_place *out, struct mu_err *err)
+{
+    unsigned n = 0;
+    char *gguf = NULL, *config = mu_path_join(folder, "config.json");
+    mu_status status = config ? MU_OK : mu_fail_memory(err, strlen(folder));
+    if (config && mu_file_exists(config)) {
+        *out = (struct mu_place){MU_PLACE_FOLDER, folder};
+        mu_free(config);
+        return MU_OK;
+    }
+    if (config) gguf = only_gguf(folder, &n);
+    if (config && !gguf)
+        status = n == 1 ? mu_fail_memory(err, strlen(folder)) : no_model_in(folder, n, err);
+    if (gguf) *out = (struct mu_place){MU_PLACE_GGUF, gguf};
+    mu_free(config);
     mu_free(folder);
-    *out = (struct mu_place){0};
     return status;
 }
 

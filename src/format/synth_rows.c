@@ -55,29 +55,32 @@ static void make_tables(void)
     }
 }
 
-/* Two sums from 64 bits, in the low and the high half. */
+/* Four sums, one in each 16 bits: of two bytes of `x` and two of a scrambled `x`. */
 static inline uint64_t sums_of(uint64_t x)
 {
-    const uint64_t bytes = UINT64_C(0x00ff00ff00ff00ff), halves = UINT64_C(0x0000ffff0000ffff);
-    uint64_t pairs = (x & bytes) + (x >> 8 & bytes);
-    return (pairs & halves) + (pairs >> 16 & halves);
+    const uint64_t bytes = UINT64_C(0x00ff00ff00ff00ff);
+    uint64_t y = x * UINT64_C(0x9fb21c651e98df25);
+    return (x & bytes) + (x >> 8 & bytes) + (y & bytes) + (y >> 8 & bytes);
 }
 
 static void fill_f32(uint64_t counter, float *out, uint64_t n)
 {
-    for (uint64_t i = 0; i < n; i += 2) {
+    for (uint64_t i = 0; i < n; i += 4) {
         uint64_t sums = sums_of(mix(counter + i));
-        out[i] = f32_of[(uint32_t)sums];
-        if (i + 1 < n) out[i + 1] = f32_of[sums >> 32];
+        float four[4];
+        for (int j = 0; j < 4; j++)
+            four[j] = f32_of[sums >> 16 * j & 0xffff];
+        memcpy(out + i, four, MU_MIN(n - i, UINT64_C(4)) * sizeof *out);
     }
 }
 
 static void fill_16(uint64_t counter, const uint16_t table[SUMS], uint16_t *out, uint64_t n)
 {
-    for (uint64_t i = 0; i < n; i += 2) {
-        uint64_t sums = sums_of(mix(counter + i));
-        out[i] = table[(uint32_t)sums];
-        if (i + 1 < n) out[i + 1] = table[sums >> 32];
+    for (uint64_t i = 0; i < n; i += 4) {
+        uint64_t sums = sums_of(mix(counter + i)), four = 0;
+        for (int j = 0; j < 4; j++)
+            four |= (uint64_t)table[sums >> 16 * j & 0xffff] << 16 * j;
+        memcpy(out + i, &four, MU_MIN(n - i, UINT64_C(4)) * sizeof *out);
     }
 }
 
