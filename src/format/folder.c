@@ -70,6 +70,7 @@ struct shards {
     const json_t *map;  /* tensor -> file */
     const char **names; /* each once, sorted */
     size_t n;
+    uint64_t n_placed; /* tensors found where the map says */
 };
 
 static int by_name(const void *a, const void *b)
@@ -110,12 +111,13 @@ static mu_status list_shards(const json_t *map, const char *path, struct shards 
 }
 
 /* Every tensor that a shard holds must be where the index says, if the index knows it. */
-static mu_status check_shard(struct mu_model_file *file, const struct shards *shards,
-                             const char *name, uint64_t first, const char *path, struct mu_err *err)
+static mu_status check_shard(struct mu_model_file *file, struct shards *shards, const char *name,
+                             uint64_t first, const char *path, struct mu_err *err)
 {
     for (uint64_t i = first; i < file->tensors.n; i++) {
         const char *tensor = file->tensors.items[i].name;
         const char *said = json_string_value(json_object_get(shards->map, tensor));
+        if (said && strcmp(said, name) == 0) shards->n_placed++;
         if (!said || strcmp(said, name) == 0) continue;
         mu_status status =
             mu_fail(err, MU_E_INPUT, "is said to be in %.80s and is in %.80s", said, name);
@@ -144,6 +146,11 @@ static mu_status read_shards(struct mu_model_file *file, const json_t *root, con
             status = check_shard(file, &shards, shards.names[i], first, path, err);
         else if (status == MU_E_MISSING)
             mu_err_cure(err, "model.safetensors.index.json lists it: fetch it");
+    }
+    if (status == MU_OK && shards.n_placed != json_object_size(map)) {
+        status = mu_fail(err, MU_E_INPUT, "lists %zu tensors, and its files hold %llu of them",
+                         json_object_size(map), (unsigned long long)shards.n_placed);
+        mu_err_where(err, "%s", path);
     }
     mu_free(shards.names);
     return status;

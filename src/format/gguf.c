@@ -35,6 +35,14 @@ static mu_status fault(struct reader *r, uint64_t at, const char *what)
     return status;
 }
 
+/* What no second download would mend. */
+static mu_status foreign(struct reader *r, uint64_t at, const char *what)
+{
+    mu_status status = fault(r, at, what);
+    mu_err_cure(r->err, "name a little-endian GGUF file of version 2 or 3");
+    return status;
+}
+
 static mu_status fault_of(struct reader *r, const char *kind, struct mu_str name, const char *what)
 {
     mu_status status = mu_fail(r->err, MU_E_INPUT, "%s", what);
@@ -170,15 +178,15 @@ static mu_status read_header(struct reader *r, struct mu_gguf *gguf)
 {
     const uint8_t *magic = mu_cursor_take(&r->c, 4);
     if (!magic || memcmp(magic, "GGUF", 4) != 0)
-        return fault(r, 0, "does not begin with GGUF, so it is not a GGUF file");
+        return foreign(r, 0, "does not begin with GGUF, so it is not a GGUF file");
     gguf->version = mu_cursor_u32(&r->c);
     gguf->n_tensors = mu_cursor_u64(&r->c);
     gguf->n_values = mu_cursor_u64(&r->c);
     if (r->c.failed) return fault(r, r->c.pos, "the file ends inside its first 24 bytes");
     if (gguf->version == 0x02000000 || gguf->version == 0x03000000)
-        return fault(r, 4, "a big-endian GGUF file is not supported");
+        return foreign(r, 4, "a big-endian GGUF file is not supported");
     if (gguf->version != 2 && gguf->version != 3)
-        return fault(r, 4, "GGUF versions other than 2 and 3 are not supported");
+        return foreign(r, 4, "GGUF versions other than 2 and 3 are not supported");
     if (gguf->n_tensors > mu_cursor_left(&r->c) / TENSOR_BYTES_MIN)
         return fault(r, 8, "the number of tensors cannot be right");
     return MU_OK;
