@@ -35,7 +35,7 @@ static const struct mu_option options[] = {
     {"offload-buffers", 0, MU_OPTION_FLAG, offsetof(struct options, offload_buffers), NULL,
      .help = "offloaded modules take their buffers along"},
     {"json", 0, MU_OPTION_FLAG, offsetof(struct options, json), NULL, .help = "the answer as JSON"},
-    {NULL},
+    {.name = NULL},
 };
 
 /* config.json of a folder, or the file itself. */

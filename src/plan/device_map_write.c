@@ -15,7 +15,7 @@ static void add_key(struct mu_text *out, size_t i, const char *key)
 /* Whole bytes as such; 4-bit sizes and limits times 0.9 may have a fraction. */
 static void add_bytes(struct mu_text *out, double bytes)
 {
-    if (bytes == trunc(bytes))
+    if (bytes == trunc(bytes) && fabs(bytes) < 0x1p53)
         mu_text_printf(out, "%.0f", bytes);
     else
         mu_json_add_f64(out, bytes);
