@@ -8,11 +8,11 @@
  */
 #include "plan/device_map_int.h"
 
-#define LIST_END MU_TREE_NONE
+#define LIST_END MU_PLAN_TREE_NONE
 
 struct walk {
-    struct mu_map_work *w;
-    const struct mu_tree *tree;
+    struct mu_plan_map_work *w;
+    const struct mu_plan_tree *tree;
     struct mu_plan_map_device *devices;
     bool accelerate;
     double *used, *buffers;  /* bytes, by device */
@@ -26,7 +26,7 @@ struct walk {
     uint32_t n_largest;
 };
 
-static const struct mu_tree_node *node_at(const struct walk *k, uint32_t i)
+static const struct mu_plan_tree_node *node_at(const struct walk *k, uint32_t i)
 {
     return &k->tree->nodes[i];
 }
@@ -90,12 +90,12 @@ static void largest_update(struct walk *k, bool tensors)
     k->largest = 0;
     k->n_largest = 0;
     for (uint32_t item = list_first(k); item != k->tree->n; item = k->next[item]) {
-        if (node_at(k, item)->kind != MU_TREE_MODULE) {
+        if (node_at(k, item)->kind != MU_PLAN_TREE_MODULE) {
             if (tensors) largest_offer(k, item);
             continue;
         }
         for (uint32_t i = item; i < node_at(k, item)->end;) {
-            bool layer = node_at(k, i)->kind == MU_TREE_MODULE && !splittable(k, i);
+            bool layer = node_at(k, i)->kind == MU_PLAN_TREE_MODULE && !splittable(k, i);
             if (layer) largest_offer(k, i);
             i = layer ? node_at(k, i)->end : i + 1;
         }
@@ -107,7 +107,7 @@ static void largest_forget(struct walk *k, uint32_t node)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < k->n_largest; i++)
-        if (!mu_tree_inside(k->tree, k->largest_nodes[i], node))
+        if (!mu_plan_tree_inside(k->tree, k->largest_nodes[i], node))
             k->largest_nodes[n++] = k->largest_nodes[i];
     k->n_largest = n;
     if (n == 0) largest_update(k, false);
@@ -119,7 +119,7 @@ static void largest_forget(struct walk *k, uint32_t node)
 static uint32_t holder(const struct walk *k, uint32_t tensor)
 {
     uint32_t i = tensor;
-    while (i != MU_TREE_NONE && !k->waiting[i])
+    while (i != MU_PLAN_TREE_NONE && !k->waiting[i])
         i = node_at(k, i)->parent;
     return i;
 }
@@ -127,13 +127,13 @@ static uint32_t holder(const struct walk *k, uint32_t tensor)
 /* Tensors outside `node` that are tied to one inside it, from `*from` on; LIST_END at the end. */
 static uint32_t next_tied(const struct walk *k, uint32_t node, uint32_t *from)
 {
-    const struct mu_tree *tree = k->tree;
+    const struct mu_plan_tree *tree = k->tree;
     while (*from < tree->n_tied) {
         uint32_t tensor = tree->tied[(*from)++];
-        if (mu_tree_inside(tree, tensor, node)) continue;
+        if (mu_plan_tree_inside(tree, tensor, node)) continue;
         for (uint32_t i = 0; i < tree->n_tied; i++)
             if (node_at(k, tree->tied[i])->tie == node_at(k, tensor)->tie &&
-                mu_tree_inside(tree, tree->tied[i], node))
+                mu_plan_tree_inside(tree, tree->tied[i], node))
                 return tensor;
     }
     return LIST_END;
@@ -182,7 +182,7 @@ static uint32_t search_push_children(struct walk *k, uint32_t n, uint32_t node)
 {
     uint32_t first = n;
     for (uint32_t i = node + 1; i < node_at(k, node)->end; i = node_at(k, i)->end)
-        if (node_at(k, i)->kind != MU_TREE_BUFFER) k->search[n++] = i;
+        if (node_at(k, i)->kind != MU_PLAN_TREE_BUFFER) k->search[n++] = i;
     for (uint32_t a = first, b = n; a + 1 < b; a++) {
         uint32_t swap = k->search[a];
         k->search[a] = k->search[--b];
@@ -237,7 +237,7 @@ static void place(struct walk *k, uint32_t node, double bytes)
         list_remove(k, other);
         k->w->device_of[other] = device;
     }
-    if (node_at(k, node)->kind == MU_TREE_MODULE)
+    if (node_at(k, node)->kind == MU_PLAN_TREE_MODULE)
         k->buffers[device] += node_at(k, node)->buffer_bytes;
 }
 
@@ -294,7 +294,7 @@ static mu_status check_buffers(struct walk *k, struct mu_err *err)
         room |= k->devices[i].limit_bytes >= offloaded + k->used[i];
     }
     if (offloaded == 0 || k->w->request->offload_buffers || !gpus || room) return MU_OK;
-    return mu_map_warn(
+    return mu_plan_map_warn(
         k->w, err,
         "offloaded modules have %.0f bytes of buffers that stay on a GPU, and no GPU "
         "has room for them: --offload-buffers moves them too",
@@ -328,7 +328,7 @@ static mu_status walk_init(struct walk *k, struct mu_err *err)
     return MU_OK;
 }
 
-mu_status mu_map_infer(struct mu_map_work *w, struct mu_err *err)
+mu_status mu_plan_map_infer(struct mu_plan_map_work *w, struct mu_err *err)
 {
     struct walk k = {.w = w, .tree = &w->tree, .devices = w->map->devices};
     k.accelerate = w->request->rules == MU_PLAN_ACCELERATE;

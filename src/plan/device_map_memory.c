@@ -78,8 +78,8 @@ static bool gpu_number(struct mu_str name, int *out)
     return true;
 }
 
-mu_status mu_map_device_named(struct mu_map_work *w, struct mu_str name, unsigned *out,
-                              struct mu_err *err)
+mu_status mu_plan_map_device_named(struct mu_plan_map_work *w, struct mu_str name, unsigned *out,
+                                   struct mu_err *err)
 {
     static const char *const others[] = {"cpu", "mps", "disk"};
     struct mu_plan_map_device d = {.gpu = -1};
@@ -95,8 +95,8 @@ mu_status mu_map_device_named(struct mu_map_work *w, struct mu_str name, unsigne
     struct mu_plan_map *map = w->map;
     for (*out = 0; *out < map->n_devices; ++*out)
         if (strcmp(map->devices[*out].name, d.name) == 0) return MU_OK;
-    if (map->n_devices == MU_MAP_DEVICES_MAX)
-        return mu_fail(err, MU_E_INPUT, "more than %d devices", MU_MAP_DEVICES_MAX);
+    if (map->n_devices == MU_PLAN_MAP_DEVICES_MAX)
+        return mu_fail(err, MU_E_INPUT, "more than %d devices", MU_PLAN_MAP_DEVICES_MAX);
     map->devices[map->n_devices++] = d;
     return MU_OK;
 }
@@ -125,7 +125,7 @@ static int device_order(const void *a, const void *b)
     return (int)(strchr(order, x->name[0]) - strchr(order, y->name[0]));
 }
 
-mu_status mu_map_limits_read(struct mu_map_work *w, struct mu_err *err)
+mu_status mu_plan_map_limits_read(struct mu_plan_map_work *w, struct mu_err *err)
 {
     const struct mu_plan_map_request *request = w->request;
     json_t *limits = request->max_memory ? request->max_memory : request->free_memory;
@@ -137,13 +137,13 @@ mu_status mu_map_limits_read(struct mu_map_work *w, struct mu_err *err)
     {
         unsigned device;
         size_t before = w->map->n_devices;
-        MU_TRY(mu_map_device_named(w, mu_str(key), &device, err));
+        MU_TRY(mu_plan_map_device_named(w, mu_str(key), &device, err));
         if (w->map->n_devices == before)
             return mu_fail(err, MU_E_INPUT, "device %.15s is named twice", key);
         MU_TRY(limit_read(value, key, &w->map->devices[device].limit_bytes, err));
         if (request->max_memory && request->free_memory && w->map->devices[device].gpu >= 0 &&
             !json_object_get(request->free_memory, w->map->devices[device].name))
-            MU_TRY(mu_map_warn(w, err, "there is no GPU %.15s", key));
+            MU_TRY(mu_plan_map_warn(w, err, "there is no GPU %.15s", key));
     }
     qsort(w->map->devices, w->map->n_devices, sizeof *w->map->devices, device_order);
     /* transformers leaves a tenth of the host's memory alone unless it was told a figure. */
@@ -154,14 +154,14 @@ mu_status mu_map_limits_read(struct mu_map_work *w, struct mu_err *err)
     for (size_t i = 0; i < w->map->n_devices; i++)
         w->map->devices[i].listed = true;
     unsigned disk;
-    MU_TRY(mu_map_device_named(w, MU_STR("disk"), &disk, err));
+    MU_TRY(mu_plan_map_device_named(w, MU_STR("disk"), &disk, err));
     return MU_OK;
 }
 
 /* ---- balancing ---- */
 
 /* accelerate sees no mps device on a machine with GPUs. */
-static bool counts(const struct mu_map_work *w, const struct mu_plan_map_device *d)
+static bool counts(const struct mu_plan_map_work *w, const struct mu_plan_map_device *d)
 {
     bool mps = strcmp(d->name, "mps") == 0;
     if (mps && w->request->rules == MU_PLAN_ACCELERATE && w->map->devices[0].gpu >= 0) return false;
@@ -170,22 +170,22 @@ static bool counts(const struct mu_map_work *w, const struct mu_plan_map_device 
 
 /* transformers: the largest module that is not split, or the largest sum of tensors directly in
  * one module. */
-static double largest_piece(const struct mu_tree *tree)
+static double largest_piece(const struct mu_plan_tree *tree)
 {
     double largest = 0;
     for (uint32_t i = 1; i < tree->n; i++) {
-        const struct mu_tree_node *node = &tree->nodes[i];
-        if (node->kind != MU_TREE_MODULE) continue;
+        const struct mu_plan_tree_node *node = &tree->nodes[i];
+        if (node->kind != MU_PLAN_TREE_MODULE) continue;
         double own = 0;
         for (uint32_t c = i + 1; c < node->end; c = tree->nodes[c].end)
-            if (tree->nodes[c].kind != MU_TREE_MODULE) own += tree->nodes[c].bytes;
+            if (tree->nodes[c].kind != MU_PLAN_TREE_MODULE) own += tree->nodes[c].bytes;
         largest = MU_MAX(largest, MU_MAX(own, node->no_split ? node->bytes : 0));
     }
     return largest;
 }
 
 /* The first module of its class among those not split: later ones do not count for accelerate. */
-static bool first_of_class(const struct mu_tree *tree, uint32_t node)
+static bool first_of_class(const struct mu_plan_tree *tree, uint32_t node)
 {
     for (uint32_t i = 0; i < node; i++)
         if (tree->nodes[i].no_split && tree->nodes[i].n_tensors > 0 &&
@@ -194,20 +194,20 @@ static bool first_of_class(const struct mu_tree *tree, uint32_t node)
     return true;
 }
 
-static bool has_children_with_tensors(const struct mu_tree *tree, uint32_t node)
+static bool has_children_with_tensors(const struct mu_plan_tree *tree, uint32_t node)
 {
     for (uint32_t c = node + 1; c < tree->nodes[node].end; c = tree->nodes[c].end)
-        if (tree->nodes[c].kind == MU_TREE_MODULE && tree->nodes[c].n_tensors > 0) return true;
+        if (tree->nodes[c].kind == MU_PLAN_TREE_MODULE && tree->nodes[c].n_tensors > 0) return true;
     return false;
 }
 
 /* accelerate: the first module of each class that is not split, or the mean of final modules. */
-static double mean_piece(const struct mu_tree *tree)
+static double mean_piece(const struct mu_plan_tree *tree)
 {
     double largest = 0, sum = 0, n = 0;
     for (uint32_t i = 1; i < tree->n; i++) {
-        const struct mu_tree_node *node = &tree->nodes[i];
-        if (node->kind != MU_TREE_MODULE || node->n_tensors == 0) continue;
+        const struct mu_plan_tree_node *node = &tree->nodes[i];
+        if (node->kind != MU_PLAN_TREE_MODULE || node->n_tensors == 0) continue;
         if (node->no_split && node->bytes > largest && first_of_class(tree, i))
             largest = node->bytes;
         if (has_children_with_tensors(tree, i)) continue;
@@ -248,7 +248,7 @@ static void lower_zero(struct mu_plan_map *map, unsigned n, double total)
     if (zero) zero->limit_bytes = MU_MIN(MU_MAX(0, total - others), zero->limit_bytes);
 }
 
-void mu_map_limits_balance(struct mu_map_work *w, bool low_zero)
+void mu_plan_map_limits_balance(struct mu_plan_map_work *w, bool low_zero)
 {
     struct mu_plan_map *map = w->map;
     unsigned n = 0;

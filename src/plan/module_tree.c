@@ -11,27 +11,80 @@
 #define BYTES_MAX   0x1p53 /* doubles count bytes exactly up to here */
 #define TIES_MAX    8
 
+/*
+ * The words that descriptions are written in. X(word, config.json's key and its other spellings);
+ * words without a key are derived or hold for one layer. module_tree_arch.c says how they are used.
+ */
+#define WORDS(X)                                                                                   \
+    X(vocab, "vocab_size")                                                                         \
+    X(hidden, "hidden_size")                                                                       \
+    X(ffn, "intermediate_size")                                                                    \
+    X(layers, "num_hidden_layers")                                                                 \
+    X(heads, "num_attention_heads")                                                                \
+    X(kv_heads, "num_key_value_heads")                                                             \
+    X(head_dim, "head_dim")                                                                        \
+    X(attention_bias, "attention_bias")                                                            \
+    X(mlp_bias, "mlp_bias")                                                                        \
+    X(qkv_bias, "qkv_bias")                                                                        \
+    X(tied, "tie_word_embeddings")                                                                 \
+    X(experts, "num_experts|num_local_experts|n_routed_experts")                                   \
+    X(expert_ffn, "moe_intermediate_size")                                                         \
+    X(shared_ffn, "shared_expert_intermediate_size")                                               \
+    X(shared_experts, "n_shared_experts")                                                          \
+    X(dense_layers, "first_k_dense_replace")                                                       \
+    X(sparse_step, "decoder_sparse_step")                                                          \
+    X(q_lora, "q_lora_rank")                                                                       \
+    X(kv_lora, "kv_lora_rank")                                                                     \
+    X(nope_dim, "qk_nope_head_dim")                                                                \
+    X(rope_dim, "qk_rope_head_dim")                                                                \
+    X(v_dim, "v_head_dim")                                                                         \
+    X(sliding_pattern, "sliding_window_pattern")                                                   \
+    X(yes, NULL)                                                                                   \
+    X(no, NULL)                                                                                    \
+    X(q, NULL)        /* heads * head_dim */                                                       \
+    X(kv, NULL)       /* kv_heads * head_dim */                                                    \
+    X(qkv, NULL)      /* q + 2 kv */                                                               \
+    X(qk_dim, NULL)   /* nope_dim + rope_dim */                                                    \
+    X(nope_v, NULL)   /* nope_dim + v_dim */                                                       \
+    X(kv_a, NULL)     /* kv_lora + rope_dim */                                                     \
+    X(q_direct, NULL) /* no q_lora */                                                              \
+    X(rotary, NULL)   /* frequencies of the rotary embedding */                                    \
+    X(full, NULL)     /* some layer attends to everything */                                       \
+    X(sliding, NULL)  /* some layer attends to a window */                                         \
+    X(sparse, NULL)   /* this layer has experts */                                                 \
+    X(dense, NULL)    /* this layer has none */
+
+#define WORD_ENUM_(word, key) WORD_##word,
+enum word { WORDS(WORD_ENUM_) WORD_COUNT };
+#undef WORD_ENUM_
+
+#define WORD_ROW_(word, key) {#word, key},
+static const struct {
+    const char *word, *keys;
+} words[] = {WORDS(WORD_ROW_)};
+#undef WORD_ROW_
+
 struct tensor {
     struct mu_str name;
-    enum mu_tree_kind kind;
-    enum mu_tree_word condition; /* `yes` for always */
-    double values;               /* how many */
-    unsigned value_bytes;        /* 0: the model's data type */
+    enum mu_plan_tree_kind kind;
+    enum word condition;  /* `yes` for always */
+    double values;        /* how many */
+    unsigned value_bytes; /* 0: the model's data type */
     uint8_t tie;
 };
 
 struct line {
     unsigned depth;
     struct mu_str name, class_name;
-    enum mu_tree_word condition;
+    enum word condition;
     struct tensor tensors[TENSORS_MAX];
     unsigned n_tensors;
 };
 
 struct builder {
-    struct mu_tree *tree;
-    const struct mu_tree_options *options;
-    double words[MU_TREE_WORD_COUNT];
+    struct mu_plan_tree *tree;
+    const struct mu_plan_tree_options *options;
+    double words[WORD_COUNT];
     struct line lines[LINES_MAX];
     unsigned n_lines;
     uint32_t open[DEPTH_MAX]; /* the nodes from the root to the one being filled */
@@ -41,17 +94,11 @@ struct builder {
     struct mu_text path;
 };
 
-#define WORD_ROW_(word, key) {#word, key},
-static const struct {
-    const char *word, *keys;
-} words[] = {MU_TREE_WORDS(WORD_ROW_)};
-#undef WORD_ROW_
-
-static bool word_find(struct mu_str name, enum mu_tree_word *out)
+static bool word_find(struct mu_str name, enum word *out)
 {
-    for (unsigned i = 0; i < MU_TREE_WORD_COUNT; i++) {
+    for (unsigned i = 0; i < WORD_COUNT; i++) {
         if (!mu_str_is(name, words[i].word)) continue;
-        *out = (enum mu_tree_word)i;
+        *out = (enum word)i;
         return true;
     }
     return false;
@@ -74,7 +121,7 @@ static bool shape_values(const double *values, struct mu_str shape, double *out)
     *out = 1;
     while (shape.len > 0) {
         struct mu_str factor = cut(&shape, '*');
-        enum mu_tree_word word;
+        enum word word;
         uint64_t number;
         if (word_find(factor, &word))
             *out *= values[word];
@@ -91,8 +138,8 @@ static bool tensor_parse(const double *values, struct mu_str text, struct tensor
 {
     bool buffer = text.len > 0 && text.p[0] == '~';
     if (buffer) text = (struct mu_str){text.p + 1, text.len - 1};
-    *out = (struct tensor){.kind = buffer ? MU_TREE_BUFFER : MU_TREE_PARAMETER,
-                           .condition = MU_TREE_WORD_yes};
+    *out = (struct tensor){.kind = buffer ? MU_PLAN_TREE_BUFFER : MU_PLAN_TREE_PARAMETER,
+                           .condition = WORD_yes};
     out->name = cut(&text, '=');
     struct mu_str shape = cut(&text, '?');
     if (text.len > 0 && !word_find(text, &out->condition)) return false;
@@ -110,7 +157,7 @@ static bool tensor_parse(const double *values, struct mu_str text, struct tensor
 
 static bool line_parse(const double *values, struct mu_str text, struct line *out)
 {
-    *out = (struct line){.depth = 1, .condition = MU_TREE_WORD_yes};
+    *out = (struct line){.depth = 1, .condition = WORD_yes};
     for (; text.len > 0 && text.p[0] == ' '; text.p++, text.len--)
         out->depth++;
     out->name = cut(&text, ' ');
@@ -155,7 +202,7 @@ static uint64_t nodes_max(const struct builder *b)
     unsigned in_layer = 0;
     for (unsigned i = 0; i < b->n_lines; i++) {
         if (mu_str_is(b->lines[i].name, "#")) in_layer = layer_lines(b, i);
-        uint64_t times = in_layer > 0 ? (uint64_t)b->words[MU_TREE_WORD_layers] : 1;
+        uint64_t times = in_layer > 0 ? (uint64_t)b->words[WORD_layers] : 1;
         n += times * (1 + b->lines[i].n_tensors);
         if (in_layer > 0) in_layer--;
     }
@@ -164,12 +211,14 @@ static uint64_t nodes_max(const struct builder *b)
 
 /* ---- unfolding ---- */
 
-static struct mu_tree_node *node_add(struct builder *b, struct mu_str name, enum mu_tree_kind kind)
+static struct mu_plan_tree_node *node_add(struct builder *b, struct mu_str name,
+                                          enum mu_plan_tree_kind kind)
 {
-    struct mu_tree *tree = b->tree;
-    uint32_t parent = b->n_open > 0 ? b->open[b->n_open - 1] : MU_TREE_NONE;
-    struct mu_tree_node *node = &tree->nodes[tree->n++];
-    *node = (struct mu_tree_node){.name = name, .kind = kind, .parent = parent, .end = tree->n};
+    struct mu_plan_tree *tree = b->tree;
+    uint32_t parent = b->n_open > 0 ? b->open[b->n_open - 1] : MU_PLAN_TREE_NONE;
+    struct mu_plan_tree_node *node = &tree->nodes[tree->n++];
+    *node =
+        (struct mu_plan_tree_node){.name = name, .kind = kind, .parent = parent, .end = tree->n};
     return node;
 }
 
@@ -199,7 +248,7 @@ static bool linear_quantised(struct builder *b)
     const struct line *line = b->open_lines[b->n_open - 1];
     if (b->options->linear_bytes == 0 || !mu_str_is(line->class_name, "Linear")) return false;
     mu_text_clear(&b->path);
-    mu_tree_path(b->tree, b->open[b->n_open - 1], &b->path);
+    mu_plan_tree_path(b->tree, b->open[b->n_open - 1], &b->path);
     return !skipped(b, (struct mu_str){mu_text_get(&b->path), b->path.len});
 }
 
@@ -208,20 +257,20 @@ static void tensor_add(struct builder *b, const struct tensor *t)
     if (b->words[t->condition] == 0) return;
     double value_bytes = t->value_bytes ? t->value_bytes : b->options->float_bytes;
     if (mu_str_is(t->name, "weight") && linear_quantised(b)) value_bytes = b->options->linear_bytes;
-    struct mu_tree_node *node = node_add(b, t->name, t->kind);
-    node->tie = b->words[MU_TREE_WORD_tied] != 0 ? t->tie : 0;
+    struct mu_plan_tree_node *node = node_add(b, t->name, t->kind);
+    node->tie = b->words[WORD_tied] != 0 ? t->tie : 0;
     bool counted = node->tie == 0 || !(b->ties_seen >> node->tie & 1);
     b->ties_seen |= node->tie ? 1u << node->tie : 0;
     if (node->tie) b->tree->tied[b->tree->n_tied++] = b->tree->n - 1;
     node->n_tensors = counted;
     node->bytes = counted ? t->values * value_bytes : 0;
-    struct mu_tree_node *parent = &b->tree->nodes[node->parent];
+    struct mu_plan_tree_node *parent = &b->tree->nodes[node->parent];
     parent->n_tensors += node->n_tensors;
     parent->bytes += node->bytes;
-    if (t->kind == MU_TREE_BUFFER) parent->buffer_bytes += node->bytes;
+    if (t->kind == MU_PLAN_TREE_BUFFER) parent->buffer_bytes += node->bytes;
 }
 
-static void tensors_add(struct builder *b, enum mu_tree_kind kind)
+static void tensors_add(struct builder *b, enum mu_plan_tree_kind kind)
 {
     const struct line *line = b->open_lines[b->n_open - 1];
     for (unsigned i = 0; line && i < line->n_tensors; i++)
@@ -232,11 +281,11 @@ static void tensors_add(struct builder *b, enum mu_tree_kind kind)
 static void close_to(struct builder *b, unsigned depth)
 {
     while (b->n_open > depth) {
-        tensors_add(b, MU_TREE_BUFFER);
-        struct mu_tree_node *node = &b->tree->nodes[b->open[--b->n_open]];
+        tensors_add(b, MU_PLAN_TREE_BUFFER);
+        struct mu_plan_tree_node *node = &b->tree->nodes[b->open[--b->n_open]];
         node->end = b->tree->n;
-        if (node->parent == MU_TREE_NONE) continue;
-        struct mu_tree_node *parent = &b->tree->nodes[node->parent];
+        if (node->parent == MU_PLAN_TREE_NONE) continue;
+        struct mu_plan_tree_node *parent = &b->tree->nodes[node->parent];
         parent->n_children++;
         parent->n_tensors += node->n_tensors;
         parent->bytes += node->bytes;
@@ -246,10 +295,10 @@ static void close_to(struct builder *b, unsigned depth)
 
 static void module_open(struct builder *b, const struct line *line, struct mu_str name)
 {
-    node_add(b, name, MU_TREE_MODULE)->class_name = line->class_name;
+    node_add(b, name, MU_PLAN_TREE_MODULE)->class_name = line->class_name;
     b->open[b->n_open] = b->tree->n - 1;
     b->open_lines[b->n_open++] = line;
-    tensors_add(b, MU_TREE_PARAMETER);
+    tensors_add(b, MU_PLAN_TREE_PARAMETER);
 }
 
 static void lines_unfold(struct builder *b, unsigned first, unsigned end)
@@ -276,19 +325,19 @@ static bool listed(const json_t *list, unsigned layer)
 
 static void layer_words(double *v, const json_t *config, unsigned layer)
 {
-    unsigned step = (unsigned)v[MU_TREE_WORD_sparse_step];
-    bool sparse = v[MU_TREE_WORD_experts] > 0 && layer >= v[MU_TREE_WORD_dense_layers] &&
+    unsigned step = (unsigned)v[WORD_sparse_step];
+    bool sparse = v[WORD_experts] > 0 && layer >= v[WORD_dense_layers] &&
                   (step == 0 || (layer + 1) % step == 0) &&
                   !listed(json_object_get(config, "mlp_only_layers"), layer);
-    v[MU_TREE_WORD_sparse] = sparse;
-    v[MU_TREE_WORD_dense] = !sparse;
+    v[WORD_sparse] = sparse;
+    v[WORD_dense] = !sparse;
 }
 
 static mu_status layers_unfold(struct builder *b, unsigned first, const json_t *config,
                                struct mu_err *err)
 {
     unsigned end = first + layer_lines(b, first);
-    for (unsigned layer = 0; layer < b->words[MU_TREE_WORD_layers]; layer++) {
+    for (unsigned layer = 0; layer < b->words[WORD_layers]; layer++) {
         char *number = mu_arena_printf(b->tree->arena, "%u", layer);
         if (!number) return mu_fail_memory(err, MU_FLOAT_TEXT);
         layer_words(b->words, config, layer);
@@ -322,7 +371,7 @@ static mu_status build(struct builder *b, const char *text, const json_t *config
 {
     MU_TRY(lines_parse(b, text, err));
     uint64_t n = nodes_max(b);
-    struct mu_tree *tree = b->tree;
+    struct mu_plan_tree *tree = b->tree;
     tree->nodes = mu_arena_alloc(tree->arena, n, sizeof *tree->nodes);
     tree->tied = mu_arena_alloc(tree->arena, n, sizeof *tree->tied);
     if (!tree->nodes || !tree->tied) return mu_fail_memory(err, n * sizeof *tree->nodes);
@@ -367,7 +416,7 @@ static void defaults_read(double *values, const char *defaults)
     struct mu_str rest = mu_str(defaults);
     while (rest.len > 0) {
         struct mu_str number = cut(&rest, ' '), name = cut(&number, '=');
-        enum mu_tree_word word = MU_TREE_WORD_yes;
+        enum word word = WORD_yes;
         uint64_t value = 0;
         bool ok MU_UNUSED = word_find(name, &word) && mu_parse_u64(number, 0, UINT32_MAX, &value);
         MU_ASSERT(ok);
@@ -378,7 +427,7 @@ static void defaults_read(double *values, const char *defaults)
 /* Frequencies of the rotary embedding: half of what is rotated of a head, rounded up. */
 static mu_status rotary_read(const json_t *config, bool partial, double *v, struct mu_err *err)
 {
-    double dim = v[MU_TREE_WORD_rope_dim] > 0 ? v[MU_TREE_WORD_rope_dim] : v[MU_TREE_WORD_head_dim];
+    double dim = v[WORD_rope_dim] > 0 ? v[WORD_rope_dim] : v[WORD_head_dim];
     const json_t *rope = json_object_get(config, "rope_parameters");
     if (!json_is_object(rope)) rope = json_object_get(config, "rope_scaling");
     const json_t *kind = json_object_get(rope, "rope_type");
@@ -392,7 +441,7 @@ static mu_status rotary_read(const json_t *config, bool partial, double *v, stru
             return mu_fail(err, MU_E_INPUT, "partial_rotary_factor is not between 0 and 1");
         dim = (double)(uint64_t)(dim * f);
     }
-    v[MU_TREE_WORD_rotary] = (double)(((uint64_t)dim + 1) / 2);
+    v[WORD_rotary] = (double)(((uint64_t)dim + 1) / 2);
     return MU_OK;
 }
 
@@ -400,50 +449,48 @@ static mu_status rotary_read(const json_t *config, bool partial, double *v, stru
 static void layer_types_read(const json_t *config, double *v)
 {
     const json_t *types = json_object_get(config, "layer_types");
-    double layers = v[MU_TREE_WORD_layers], pattern = v[MU_TREE_WORD_sliding_pattern];
-    v[MU_TREE_WORD_full] = pattern > 0 && layers >= pattern;
-    v[MU_TREE_WORD_sliding] = layers > 0 && pattern != 1;
+    double layers = v[WORD_layers], pattern = v[WORD_sliding_pattern];
+    v[WORD_full] = pattern > 0 && layers >= pattern;
+    v[WORD_sliding] = layers > 0 && pattern != 1;
     if (!json_is_array(types)) return;
-    v[MU_TREE_WORD_full] = v[MU_TREE_WORD_sliding] = 0;
+    v[WORD_full] = v[WORD_sliding] = 0;
     for (size_t i = 0; i < json_array_size(types); i++) {
         const char *type = json_string_value(json_array_get(types, i));
-        if (type && strcmp(type, "full_attention") == 0) v[MU_TREE_WORD_full] = 1;
-        if (type && strcmp(type, "sliding_attention") == 0) v[MU_TREE_WORD_sliding] = 1;
+        if (type && strcmp(type, "full_attention") == 0) v[WORD_full] = 1;
+        if (type && strcmp(type, "sliding_attention") == 0) v[WORD_sliding] = 1;
     }
 }
 
 static mu_status words_derive(const json_t *config, bool partial, double *v, struct mu_err *err)
 {
-    static const enum mu_tree_word needed[] = {MU_TREE_WORD_hidden, MU_TREE_WORD_heads,
-                                               MU_TREE_WORD_layers, MU_TREE_WORD_vocab};
+    static const enum word needed[] = {WORD_hidden, WORD_heads, WORD_layers, WORD_vocab};
     for (size_t i = 0; i < MU_ARRAY_LEN(needed); i++)
         if (v[needed[i]] < 1) return mu_fail(err, MU_E_INPUT, "%s is 0", words[needed[i]].keys);
-    if (v[MU_TREE_WORD_layers] > LAYERS_MAX)
+    if (v[WORD_layers] > LAYERS_MAX)
         return mu_fail(err, MU_E_INPUT, "num_hidden_layers is over %d", LAYERS_MAX);
-    if (v[MU_TREE_WORD_kv_heads] == 0) v[MU_TREE_WORD_kv_heads] = v[MU_TREE_WORD_heads];
-    if (v[MU_TREE_WORD_head_dim] == 0)
-        v[MU_TREE_WORD_head_dim] =
-            (double)((uint64_t)v[MU_TREE_WORD_hidden] / (uint64_t)v[MU_TREE_WORD_heads]);
-    v[MU_TREE_WORD_yes] = 1;
-    v[MU_TREE_WORD_q] = v[MU_TREE_WORD_heads] * v[MU_TREE_WORD_head_dim];
-    v[MU_TREE_WORD_kv] = v[MU_TREE_WORD_kv_heads] * v[MU_TREE_WORD_head_dim];
-    v[MU_TREE_WORD_qkv] = v[MU_TREE_WORD_q] + 2 * v[MU_TREE_WORD_kv];
-    v[MU_TREE_WORD_qk_dim] = v[MU_TREE_WORD_nope_dim] + v[MU_TREE_WORD_rope_dim];
-    v[MU_TREE_WORD_nope_v] = v[MU_TREE_WORD_nope_dim] + v[MU_TREE_WORD_v_dim];
-    v[MU_TREE_WORD_kv_a] = v[MU_TREE_WORD_kv_lora] + v[MU_TREE_WORD_rope_dim];
-    v[MU_TREE_WORD_q_direct] = v[MU_TREE_WORD_q_lora] == 0;
+    if (v[WORD_kv_heads] == 0) v[WORD_kv_heads] = v[WORD_heads];
+    if (v[WORD_head_dim] == 0)
+        v[WORD_head_dim] = (double)((uint64_t)v[WORD_hidden] / (uint64_t)v[WORD_heads]);
+    v[WORD_yes] = 1;
+    v[WORD_q] = v[WORD_heads] * v[WORD_head_dim];
+    v[WORD_kv] = v[WORD_kv_heads] * v[WORD_head_dim];
+    v[WORD_qkv] = v[WORD_q] + 2 * v[WORD_kv];
+    v[WORD_qk_dim] = v[WORD_nope_dim] + v[WORD_rope_dim];
+    v[WORD_nope_v] = v[WORD_nope_dim] + v[WORD_v_dim];
+    v[WORD_kv_a] = v[WORD_kv_lora] + v[WORD_rope_dim];
+    v[WORD_q_direct] = v[WORD_q_lora] == 0;
     layer_types_read(config, v);
     return rotary_read(config, partial, v, err);
 }
 
-static const struct mu_tree_arch *arch_of(const json_t *config, struct mu_err *err)
+static const struct mu_plan_tree_arch *arch_of(const json_t *config, struct mu_err *err)
 {
     const char *type = json_string_value(json_object_get(config, "model_type"));
-    const struct mu_tree_arch *arch = type ? mu_tree_arch_find(type) : NULL;
+    const struct mu_plan_tree_arch *arch = type ? mu_plan_tree_arch_find(type) : NULL;
     if (type && !arch) {
         struct mu_text list;
         mu_text_init(&list, 512);
-        mu_tree_arch_list(&list);
+        mu_plan_tree_arch_list(&list);
         (void)mu_fail(err, MU_E_UNSUPPORTED, "no device map for model_type '%.40s'", type);
         mu_err_cure(err, "it knows %s", mu_text_get(&list));
         mu_text_fini(&list);
@@ -453,38 +500,41 @@ static const struct mu_tree_arch *arch_of(const json_t *config, struct mu_err *e
     return arch;
 }
 
-mu_status mu_tree_from_config(const json_t *config, const struct mu_tree_options *options,
-                              struct mu_arena *arena, struct mu_tree *out, struct mu_err *err)
+mu_status mu_plan_tree_from_config(const json_t *config, const struct mu_plan_tree_options *options,
+                                   struct mu_arena *arena, struct mu_plan_tree *out,
+                                   struct mu_err *err)
 {
-    const struct mu_tree_arch *arch = arch_of(config, err);
+    const struct mu_plan_tree_arch *arch = arch_of(config, err);
     if (!arch) return err ? err->code : MU_E_INPUT;
-    *out = (struct mu_tree){.arena = arena, .prefix = mu_str(arch->prefix)};
+    *out = (struct mu_plan_tree){.arena = arena, .prefix = mu_str(arch->prefix)};
     struct builder *b = mu_arena_alloc(arena, 1, sizeof *b);
     if (!b) return mu_fail_memory(err, sizeof *b);
     b->tree = out;
     b->options = options;
     defaults_read(b->words, arch->defaults);
-    for (unsigned i = 0; i < MU_TREE_WORD_COUNT; i++)
+    for (unsigned i = 0; i < WORD_COUNT; i++)
         if (words[i].keys) MU_TRY(word_read(config, words[i].keys, &b->words[i], err));
     MU_TRY(words_derive(config, arch->partial_rotary, b->words, err));
     return build(b, arch->text, config, err);
 }
 
-mu_status mu_tree_from_text(const char *text, const struct mu_tree_options *options,
-                            struct mu_arena *arena, struct mu_tree *out, struct mu_err *err)
+mu_status mu_plan_tree_from_text(const char *text, const struct mu_plan_tree_options *options,
+                                 struct mu_arena *arena, struct mu_plan_tree *out,
+                                 struct mu_err *err)
 {
-    *out = (struct mu_tree){.arena = arena};
+    *out = (struct mu_plan_tree){.arena = arena};
     struct builder *b = mu_arena_alloc(arena, 1, sizeof *b);
     if (!b) return mu_fail_memory(err, sizeof *b);
     b->tree = out;
     b->options = options;
-    b->words[MU_TREE_WORD_yes] = b->words[MU_TREE_WORD_tied] = 1;
+    b->words[WORD_yes] = b->words[WORD_tied] = 1;
     return build(b, text, NULL, err);
 }
 
 /* ---- reading a tree ---- */
 
-static bool class_is(const struct mu_tree *tree, struct mu_str class_name, struct mu_str wanted)
+static bool class_is(const struct mu_plan_tree *tree, struct mu_str class_name,
+                     struct mu_str wanted)
 {
     if (class_name.len == 0 || class_name.p[0] != '*') return mu_str_equal(class_name, wanted);
     struct mu_str prefix = tree->prefix, own = {class_name.p + 1, class_name.len - 1};
@@ -492,22 +542,22 @@ static bool class_is(const struct mu_tree *tree, struct mu_str class_name, struc
            memcmp(wanted.p + prefix.len, own.p, own.len) == 0;
 }
 
-void mu_tree_no_split(struct mu_tree *tree, const char *classes)
+void mu_plan_tree_no_split(struct mu_plan_tree *tree, const char *classes)
 {
     for (uint32_t i = 0; i < tree->n; i++) {
-        struct mu_tree_node *node = &tree->nodes[i];
+        struct mu_plan_tree_node *node = &tree->nodes[i];
         node->no_split = !classes && mu_str_is(node->class_name, "*DecoderLayer");
         struct mu_str rest = mu_str(classes ? classes : "");
-        while (rest.len > 0 && node->kind == MU_TREE_MODULE)
+        while (rest.len > 0 && node->kind == MU_PLAN_TREE_MODULE)
             node->no_split |= class_is(tree, node->class_name, cut(&rest, ','));
     }
 }
 
-void mu_tree_path(const struct mu_tree *tree, uint32_t node, struct mu_text *out)
+void mu_plan_tree_path(const struct mu_plan_tree *tree, uint32_t node, struct mu_text *out)
 {
     uint32_t chain[DEPTH_MAX + 1];
     unsigned n = 0;
-    for (uint32_t i = node; tree->nodes[i].parent != MU_TREE_NONE; i = tree->nodes[i].parent)
+    for (uint32_t i = node; tree->nodes[i].parent != MU_PLAN_TREE_NONE; i = tree->nodes[i].parent)
         chain[n++] = i;
     for (unsigned i = n; i-- > 0;) {
         if (i + 1 < n) mu_text_char(out, '.');
@@ -515,17 +565,17 @@ void mu_tree_path(const struct mu_tree *tree, uint32_t node, struct mu_text *out
     }
 }
 
-static uint32_t child_find(const struct mu_tree *tree, uint32_t node, struct mu_str name)
+static uint32_t child_find(const struct mu_plan_tree *tree, uint32_t node, struct mu_str name)
 {
     for (uint32_t i = node + 1; i < tree->nodes[node].end; i = tree->nodes[i].end)
         if (mu_str_equal(tree->nodes[i].name, name)) return i;
-    return MU_TREE_NONE;
+    return MU_PLAN_TREE_NONE;
 }
 
-uint32_t mu_tree_find(const struct mu_tree *tree, struct mu_str path)
+uint32_t mu_plan_tree_find(const struct mu_plan_tree *tree, struct mu_str path)
 {
     uint32_t node = 0;
-    while (path.len > 0 && node != MU_TREE_NONE)
+    while (path.len > 0 && node != MU_PLAN_TREE_NONE)
         node = child_find(tree, node, cut(&path, '.'));
     return node;
 }

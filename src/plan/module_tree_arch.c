@@ -206,7 +206,7 @@ static const char deepseek_v3[] =
 
 /* clang-format on */
 
-static const struct mu_tree_arch archs[] = {
+static const struct mu_plan_tree_arch archs[] = {
     {"deepseek_v3", "DeepseekV3", deepseek_v3,
      "vocab=129280 hidden=7168 ffn=18432 layers=61 heads=128 kv_heads=128 experts=256 "
      "expert_ffn=2048 shared_experts=1 dense_layers=3 q_lora=1536 kv_lora=512 nope_dim=128 "
@@ -246,14 +246,14 @@ static const struct mu_tree_arch archs[] = {
      "vocab=128256 hidden=2048 ffn=11008 layers=36 heads=16 kv_heads=4 tied=1", false},
 };
 
-const struct mu_tree_arch *mu_tree_arch_find(const char *model_type)
+const struct mu_plan_tree_arch *mu_plan_tree_arch_find(const char *model_type)
 {
     for (size_t i = 0; i < MU_ARRAY_LEN(archs); i++)
         if (strcmp(archs[i].model_type, model_type) == 0) return &archs[i];
     return NULL;
 }
 
-void mu_tree_arch_list(struct mu_text *out)
+void mu_plan_tree_arch_list(struct mu_text *out)
 {
     for (size_t i = 0; i < MU_ARRAY_LEN(archs); i++)
         mu_text_printf(out, "%s%s", i ? ", " : "", archs[i].model_type);

@@ -100,12 +100,12 @@ static struct mu_plan_map *toy_run(const struct toy *toy, struct toy_result *r)
                                           .no_split = toy->no_split,
                                           .fallback_allocation = toy->fallback,
                                           .offload_buffers = toy->offload_buffers};
-    struct mu_map_work w = {.request = &request, .map = &r->map};
-    struct mu_tree_options options = {.float_bytes = 4};
-    mu_status status = mu_map_work_init(&w, &err);
+    struct mu_plan_map_work w = {.request = &request, .map = &r->map};
+    struct mu_plan_tree_options options = {.float_bytes = 4};
+    mu_status status = mu_plan_map_work_init(&w, &err);
     if (status == MU_OK)
-        status = mu_tree_from_text(toy->tree, &options, r->map.arena, &w.tree, &err);
-    if (status == MU_OK) status = mu_map_by_rule(&w, toy->mode, &err);
+        status = mu_plan_tree_from_text(toy->tree, &options, r->map.arena, &w.tree, &err);
+    if (status == MU_OK) status = mu_plan_map_by_rule(&w, toy->mode, &err);
     if (status != MU_OK) fail_msg("%s", err.what);
     return &r->map;
 }
