@@ -7,7 +7,8 @@
 #include "plan/plan.h"
 
 #define CONFIG_MAX_BYTES (16u << 20)
-#define MAP_MAX_BYTES    (64u << 20)
+#define MAP_MAX_BYTES    (4u << 20)
+#define OUT_MAX_BYTES    (64u << 20)
 
 struct options {
     const char *device_map, *max_memory, *free_memory, *dtype, *rules, *no_split;
@@ -107,7 +108,7 @@ static void add_table(const struct mu_plan_map *map, struct mu_text *out)
 static mu_status map_print(const struct mu_plan_map *map, bool json, struct mu_err *err)
 {
     struct mu_text text;
-    mu_text_init(&text, MAP_MAX_BYTES);
+    mu_text_init(&text, OUT_MAX_BYTES);
     if (json)
         mu_plan_map_write(map, &text);
     else

@@ -10,6 +10,7 @@
 #define VALUE_MAX   0x1p31 /* of one number in config.json */
 #define BYTES_MAX   0x1p53 /* doubles count bytes exactly up to here */
 #define TIES_MAX    8
+#define SKIP_MAX    1000 /* names of modules that stay unquantised */
 
 /*
  * The words that descriptions are written in. X(word, config.json's key and its other spellings);
@@ -314,21 +315,24 @@ static void lines_unfold(struct builder *b, unsigned first, unsigned end)
     }
 }
 
-static bool listed(const json_t *list, unsigned layer)
+/* Marks the layers that mlp_only_layers names; NULL when memory is out. */
+static bool *layers_marked(const struct builder *b, const json_t *list)
 {
-    for (size_t i = 0; i < json_array_size(list); i++)
-        if (json_integer_value(json_array_get(list, i)) == (json_int_t)layer &&
-            json_is_integer(json_array_get(list, i)))
-            return true;
-    return false;
+    double layers = b->words[WORD_layers];
+    bool *marked = mu_arena_alloc(b->tree->arena, (size_t)layers, sizeof *marked);
+    for (size_t i = 0; marked && i < json_array_size(list); i++) {
+        const json_t *item = json_array_get(list, i);
+        double layer = json_is_integer(item) ? json_number_value(item) : -1;
+        if (layer >= 0 && layer < layers) marked[(size_t)layer] = true;
+    }
+    return marked;
 }
 
-static void layer_words(double *v, const json_t *config, unsigned layer)
+static void layer_words(double *v, unsigned layer, bool mlp_only)
 {
     unsigned step = (unsigned)v[WORD_sparse_step];
     bool sparse = v[WORD_experts] > 0 && layer >= v[WORD_dense_layers] &&
-                  (step == 0 || (layer + 1) % step == 0) &&
-                  !listed(json_object_get(config, "mlp_only_layers"), layer);
+                  (step == 0 || (layer + 1) % step == 0) && !mlp_only;
     v[WORD_sparse] = sparse;
     v[WORD_dense] = !sparse;
 }
@@ -337,10 +341,12 @@ static mu_status layers_unfold(struct builder *b, unsigned first, const json_t *
                                struct mu_err *err)
 {
     unsigned end = first + layer_lines(b, first);
+    const bool *mlp_only = layers_marked(b, json_object_get(config, "mlp_only_layers"));
+    if (!mlp_only) return mu_fail_memory(err, (size_t)b->words[WORD_layers]);
     for (unsigned layer = 0; layer < b->words[WORD_layers]; layer++) {
         char *number = mu_arena_printf(b->tree->arena, "%u", layer);
         if (!number) return mu_fail_memory(err, MU_FLOAT_TEXT);
-        layer_words(b->words, config, layer);
+        layer_words(b->words, layer, mlp_only[layer]);
         close_to(b, b->lines[first].depth);
         module_open(b, &b->lines[first], mu_str(number));
         lines_unfold(b, first + 1, end);
@@ -369,6 +375,8 @@ static mu_status unfold(struct builder *b, const json_t *config, struct mu_err *
 static mu_status build(struct builder *b, const char *text, const json_t *config,
                        struct mu_err *err)
 {
+    if (json_array_size(b->options->skip) > SKIP_MAX)
+        return mu_fail(err, MU_E_INPUT, "more than %d modules to skip", SKIP_MAX);
     MU_TRY(lines_parse(b, text, err));
     uint64_t n = nodes_max(b);
     struct mu_plan_tree *tree = b->tree;
