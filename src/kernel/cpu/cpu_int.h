@@ -119,6 +119,7 @@ uint64_t mu_cpu_weight_bytes(enum mu_dtype type, enum mu_form form, uint32_t row
                              uint32_t col_first, uint32_t cols);
 void mu_cpu_weight_pack(struct mu_weight *weight, uint32_t first, uint32_t n,
                         const uint8_t *const *stored);
+void mu_cpu_weight_row(const struct mu_weight *weight, uint32_t row, float *out);
 /* Cells [first, first + n) of a group whose rows are kept as stored. */
 void mu_cpu_cells_from_stored(const struct mu_weight *weight, const struct mu_packed *packed,
                               uint32_t group, uint32_t first, uint32_t n, struct mu_cell *out);

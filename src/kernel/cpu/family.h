@@ -13,6 +13,7 @@ const struct mu_kernels FAMILY_TABLE = {
     .weight_bytes = mu_cpu_weight_bytes,
     .weight_pack = mu_cpu_weight_pack,
     .row_tile = MU_ROW_TILE,
+    .weight_row = mu_cpu_weight_row,
     .form_bytes = form_bytes,
     .form_store = form_store,
     .linear = linear,

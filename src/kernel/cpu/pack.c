@@ -199,6 +199,98 @@ void mu_cpu_weight_pack(struct mu_weight *w, uint32_t first, uint32_t n,
     }
 }
 
+/* The inverse of plane_put. */
+static uint32_t plane_get(const uint8_t *plane, unsigned bits, unsigned s, unsigned lane)
+{
+    uint32_t mask = 0x01010101u * ((1u << bits) - 1);
+    return mu_get32(plane + 64 * (s % bits) + 4 * lane) >> (s / bits * bits) & mask;
+}
+
+/* One cell of a lane as 32 codes. */
+static void cell_unpack(const struct mu_lanes *l, const uint8_t *codes, unsigned lane, int8_t *out)
+{
+    for (unsigned s = 0; s < 8; s++) {
+        uint32_t code = plane_get(codes, l->low, s, lane);
+        if (l->high) code |= plane_get(codes + 64 * l->low, l->high, s, lane) << l->low;
+        for (unsigned i = 0; i < MU_CELL_STEP; i++) {
+            uint8_t c = (uint8_t)(code >> (8 * i));
+            out[4 * s + i] = l->table ? l->table[c] : (int8_t)(c - l->offset);
+        }
+    }
+}
+
+/* The scales of one lane and super-block, as mu_parts has them. */
+static void scales_unpack(const struct mu_lanes *l, const uint8_t *super, unsigned lane,
+                          struct mu_parts *p)
+{
+    uint32_t e = super[lane]; /* 2^(e - 128): codes of these types are doubled */
+    p->d = l->head != MU_HEAD_E8M0 ? mu_get_f16(super + 2 * lane)
+           : e < 2                 ? mu_f32_from_bits(0x00200000u << e)
+                                   : mu_f32_from_bits((e - 1) << 23);
+    p->dmin = l->head == MU_HEAD_F16_MIN ? mu_get_f16(super + 2 * MU_LANES + 2 * lane) : 0;
+    const uint8_t *at = super + mu_lanes_head_bytes(l) + lane;
+    for (unsigned c = 0; c < l->cells; c++, at += mu_lanes_scale_bytes(l))
+        for (unsigned half = 0; half < 2; half++) {
+            int8_t *sc = &p->sc[2 * c + half];
+            uint8_t *m = &p->m[2 * c + half];
+            *sc = 1;
+            *m = 1;
+            switch (l->scales) {
+            case MU_SCALES_NONE:
+                break;
+            case MU_SCALES_32_MIN:
+                *m = at[MU_LANES];
+                *sc = (int8_t)at[0];
+                break;
+            case MU_SCALES_32:
+                *sc = (int8_t)at[0];
+                break;
+            case MU_SCALES_16:
+                *sc = (int8_t)at[half * MU_LANES];
+                break;
+            case MU_SCALES_16_NIBBLES:
+                *sc = (int8_t)(at[half * MU_LANES] & 15);
+                *m = at[half * MU_LANES] >> 4;
+                break;
+            }
+        }
+}
+
+static void row_unpack_lanes(const struct mu_packed *packed, const struct mu_lanes *l,
+                             const uint8_t *group, unsigned lane, float *out)
+{
+    const uint8_t *super = group + packed->scale_offset;
+    for (uint32_t c = 0; c < packed->cells; c += l->cells, super += mu_lanes_super_bytes(l)) {
+        struct mu_parts p;
+        scales_unpack(l, super, lane, &p);
+        for (uint32_t i = 0; i < l->cells; i++)
+            cell_unpack(l, group + (size_t)(c + i) * mu_lanes_code_bytes(l), lane,
+                        p.code + MU_CELL * i);
+        mu_parts_values(&p, l->cells * MU_CELL, out + MU_CELL * c);
+    }
+}
+
+void mu_cpu_weight_row(const struct mu_weight *w, uint32_t row, float *out)
+{
+    const struct mu_dtype_info *info = mu_dtype(w->type);
+    struct mu_packed packed = mu_cpu_packed(w->type, w->col_first, w->cols);
+    const uint8_t *group = (const uint8_t *)w->data + row / MU_LANES * packed.group_bytes;
+    unsigned lane = row % MU_LANES;
+    struct mu_lanes l;
+    if (mu_cpu_lanes(w->type, &l)) {
+        row_unpack_lanes(&packed, &l, group, lane, out);
+    } else if (is_plain(w->type)) {
+        size_t size = info->block_bytes, pair = w->type == MU_DTYPE_BF16 ? 2 : 1;
+        for (uint32_t k = 0; k < w->cols; k++)
+            mu_codec_decode(w->type,
+                            group + ((k / pair * MU_LANES + lane) * pair + k % pair) * size,
+                            out + k, 1);
+    } else {
+        size_t bytes = (size_t)(packed.cells * MU_CELL / info->block_values) * info->block_bytes;
+        mu_codec_decode(w->type, group + lane * bytes, out, w->cols);
+    }
+}
+
 static void cell_from_parts(const struct mu_parts *p, unsigned cell, unsigned lane,
                             struct mu_cell *out)
 {

@@ -496,14 +496,22 @@ bool mu_codec_can_encode(enum mu_dtype type)
     return is_plain(type) || codecs[type].encode;
 }
 
+void mu_parts_values(const struct mu_parts *p, unsigned n, float *out)
+{
+    for (unsigned g = 0; g < n / 16; g++) {
+        float scale = p->d * (float)p->sc[g], min = p->dmin * (float)p->m[g];
+        for (unsigned i = 16 * g; i < 16 * g + 16; i++)
+            out[i] = scale * (float)p->code[i] - min;
+    }
+}
+
 static void decode_blocks(enum mu_dtype type, const uint8_t *b, float *out, uint64_t n)
 {
     const struct mu_dtype_info *info = mu_dtype(type);
     for (uint64_t i = 0; i < n; i += info->block_values, b += info->block_bytes) {
         struct mu_parts p;
         codecs[type].split(b, &p);
-        for (unsigned k = 0; k < info->block_values; k++)
-            out[i + k] = p.d * (float)p.sc[k / 16] * (float)p.code[k] - p.dmin * (float)p.m[k / 16];
+        mu_parts_values(&p, info->block_values, out + i);
     }
 }
 
