@@ -241,14 +241,15 @@ void mu_config_mark_dense(struct mu_config *config)
             config->layer_dense[i] = 1;
 }
 
-static mu_status check_rope(const struct mu_rope_config *rope, uint32_t rotated, struct mu_err *err)
+static mu_status check_rope(const struct mu_rope_config *rope, uint32_t head, struct mu_err *err)
 {
     if (!(rope->theta > 0 && rope->theta < BIG))
         return mu_fail(err, MU_E_INPUT, "the rope's theta must be above 0");
     if (!(rope->factor > 0 && rope->factor < BIG))
         return mu_fail(err, MU_E_INPUT, "the rope's factor must be above 0");
-    if (!(rope->partial > 0 && rope->partial <= 1) || rotated == 0)
+    if (!(rope->partial > 0 && rope->partial <= 1 && head * rope->partial >= 2))
         return mu_fail(err, MU_E_INPUT, "the rotated share of a head must be in (0, 1]");
+    const uint32_t rotated = (uint32_t)(head * rope->partial);
     if (rope->kind == MU_ROPE_LLAMA3 &&
         !(rope->low_freq_factor > 0 && rope->high_freq_factor > rope->low_freq_factor))
         return mu_fail(err, MU_E_INPUT,
@@ -294,6 +295,6 @@ mu_status mu_config_finish(struct mu_config *c, struct mu_err *err)
     if (c->head_dim % 2 != 0)
         return mu_fail(err, MU_E_INPUT, "the head dimension %u is odd", c->head_dim);
     uint32_t head = c->qk_rope_head_dim ? c->qk_rope_head_dim : c->head_dim;
-    MU_TRY(check_rope(&c->rope, (uint32_t)(head * c->rope.partial), err));
+    MU_TRY(check_rope(&c->rope, head, err));
     return check_experts(c, err);
 }

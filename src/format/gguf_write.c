@@ -202,7 +202,7 @@ static void add_rope(struct mu_gguf_out *out, const char *arch, const struct mu_
     mu_text_init(&text, sizeof key);
     uint32_t head = c->qk_rope_head_dim ? c->qk_rope_head_dim : c->head_dim;
     mu_text_printf(&text, "%s.rope.dimension_count", arch);
-    mu_gguf_out_u32(out, mu_text_get(&text), (uint32_t)(head * c->rope.partial));
+    mu_gguf_out_u32(out, mu_text_get(&text), (uint32_t)fmax(0, head * c->rope.partial));
     add_number(out, arch, "rope.freq_base", c->rope.theta);
     add_number(out, arch, "rope.freq_base_swa", c->rope_local_theta);
     if (kinds[c->rope.kind]) {

@@ -57,6 +57,7 @@ static void check_refused(void **state)
         TEXT({"model_type":"llama","rope_scaling":{"rope_type":"linear","factor":0}}),
         TEXT({"model_type":"llama","rope_scaling":{"rope_type":"linear","factor":-2}}),
         TEXT({"model_type":"llama","rope_scaling":{"rope_type":"llama3","factor":8}}),
+        TEXT({"model_type":"llama","partial_rotary_factor":-2.5}),
         TEXT({"model_type":"llama","partial_rotary_factor":1.5}),
         TEXT({"model_type":"llama","attention_bias":1}),
         TEXT({"model_type":"llama","eos_token_id":[1,"2"]}),
