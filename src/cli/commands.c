@@ -3,6 +3,7 @@
 
 /* clang-format off */
 #define COMMANDS(X) \
+    X(devices) \
     X(inspect) \
     X(plan) \
     X(convert) \

@@ -4,12 +4,11 @@
 #include "base/alloc.h"
 #include "base/checked.h"
 #include "base/fault.h"
-#include "base/file.h"
 #include "base/number.h"
+#include "probe/probe.h"
 
 #include <stdio.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 /* From this size on memory comes straight from the system, in huge pages where it offers them. */
 #define MAP_BYTES (1u << 21)
@@ -26,23 +25,6 @@ const char *mu_purpose_name(enum mu_purpose purpose)
 {
     static const char *const names[MU_PURPOSE_COUNT] = {"weights", "kv", "activations", "tables"};
     return names[purpose];
-}
-
-/* Memory that could be used now without swapping; the physical memory when that is not told. */
-static uint64_t memory_available(void)
-{
-    struct mu_text text;
-    mu_text_init(&text, 16384);
-    uint64_t kib = 0;
-    if (mu_file_read("/proc/meminfo", &text, NULL) == MU_OK) {
-        const char *line = strstr(mu_text_get(&text), "MemAvailable:");
-        line = line ? line + sizeof "MemAvailable:" - 1 : "";
-        line += strspn(line, " ");
-        (void)mu_parse_u64((struct mu_str){line, strcspn(line, " \n")}, 0, UINT64_MAX / 1024, &kib);
-    }
-    mu_text_fini(&text);
-    if (kib) return kib * 1024;
-    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static mu_status fail_spec(const char *text, struct mu_err *err)
@@ -71,6 +53,8 @@ mu_status mu_devices_parse(const char *text, unsigned threads, struct mu_device_
         if (count[len] == 'x' && (!mu_parse_bytes(mu_str(count + len + 1), &budget) || budget == 0))
             return fail_spec(text, err);
     }
+    struct mu_probe_cpu machine;
+    mu_probe_cpu(&machine);
     int cpus[MU_DEVICE_CPUS_MAX];
     unsigned usable = mu_cpu_usable(cpus, MU_DEVICE_CPUS_MAX);
     *out = (struct mu_device_list){.n = (unsigned)n};
@@ -82,7 +66,7 @@ mu_status mu_devices_parse(const char *text, unsigned threads, struct mu_device_
         if (d->n_threads == end - first)
             for (unsigned j = first; j < end; j++)
                 d->cpus[d->n_cpus++] = cpus[j];
-        d->budget_bytes = budget ? budget : memory_available() / n;
+        d->budget_bytes = budget ? budget : machine.available_bytes / n;
         if (n == 1)
             (void)snprintf(d->name, sizeof d->name, "cpu");
         else
