@@ -13,8 +13,7 @@ mu_status mu_safetensors_save(const char *path, const char *name, const uint64_t
     mu_text_printf(&header, "{\"%s\":{\"dtype\":\"F32\",\"shape\":[", name);
     for (unsigned i = 0; i < n_dims; i++) {
         mu_text_printf(&header, "%s%llu", i ? "," : "", (unsigned long long)dims[i]);
-        if (!mu_mul(bytes, dims[i], &bytes))
-            bytes = 0;
+        if (!mu_mul(bytes, dims[i], &bytes)) bytes = 0;
     }
     mu_text_printf(&header, "],\"data_offsets\":[0,%llu]}}", (unsigned long long)bytes);
     while (header.status == MU_OK && header.len % 8 != 0)
@@ -22,16 +21,13 @@ mu_status mu_safetensors_save(const char *path, const char *name, const uint64_t
     uint64_t length = header.len;
     struct mu_file_out out;
     mu_status status = mu_text_status(&header, err);
-    if (status == MU_OK)
-        status = mu_file_out_open(&out, path, err);
+    if (status == MU_OK) status = mu_file_out_open(&out, path, err);
     if (status == MU_OK) {
         status = mu_file_out_write(&out, &length, sizeof length, err);
         if (status == MU_OK)
             status = mu_file_out_write(&out, mu_text_get(&header), header.len, err);
-        if (status == MU_OK)
-            status = mu_file_out_write(&out, values, bytes, err);
-        if (status == MU_OK)
-            status = mu_file_out_commit(&out, err);
+        if (status == MU_OK) status = mu_file_out_write(&out, values, bytes, err);
+        if (status == MU_OK) status = mu_file_out_commit(&out, err);
         mu_file_out_close(&out);
     }
     mu_text_fini(&header);
