@@ -15,3 +15,9 @@ COMMANDS(DECLARE_)
 
 #define ROW_(name) &mu_command_##name,
 const struct mu_command *const mu_commands[] = {COMMANDS(ROW_) NULL};
+extern const struct mu_command mu_command_tokenize;
+
+const struct mu_command *const mu_commands[] = {
+    &mu_command_tokenize,
+    NULL,
+};

@@ -1,0 +1,38 @@
+/* What the readers of tokenizers share and nobody else sees. */
+#ifndef MU_FORMAT_TOKENIZER_INT_H
+#define MU_FORMAT_TOKENIZER_INT_H
+
+#include "format/format_int.h"
+#include "format/tokenizer_spec.h"
+
+/* Empty, with an arena; NULL when memory is out. */
+struct mu_tokenizer_spec *mu_tokenizer_spec_new(const char *source, struct mu_err *err);
+
+/* Cuts "left right" at its first space that is not its first byte; false when there is none. */
+bool mu_merge_split(struct mu_str line, struct mu_merge *out);
+
+/* Everything of tokenizer.json but vocabulary and merges. */
+mu_status mu_tokenizer_read_settings(const json_t *root, const char *name,
+                                     struct mu_tokenizer_spec *spec, struct mu_err *err);
+/* add_bos_token and add_eos_token of tokenizer_config.json, where tokenizer.json adds nothing. */
+void mu_tokenizer_read_config(const json_t *root, struct mu_tokenizer_spec *spec);
+mu_status mu_tokenizer_spec_from_gguf(const struct mu_gguf *gguf, const char *path,
+                                      struct mu_tokenizer_spec *spec, struct mu_err *err);
+
+/* What a GGUF file says with two names, tokenizer.ggml.model and tokenizer.ggml.pre. */
+struct mu_tokenizer_preset {
+    enum mu_tokenizer_kind kind;
+    bool ignore_merges, byte_fallback;
+    bool add_bos;      /* unless the file says otherwise */
+    bool space_prefix; /* the same; the normalizer's first and the decoder's last step do it */
+    struct mu_tokenizer_steps normalizer, pre_tokenizer, decoder;
+};
+
+/* NULL when the names are not known. */
+const struct mu_tokenizer_preset *mu_tokenizer_preset_find(struct mu_str model, struct mu_str pre);
+
+/* The pattern that ByteLevel has built in. */
+#define MU_PATTERN_GPT2                                                                            \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+
+#endif

@@ -1,0 +1,7 @@
+/* text: text <-> tokens, and conversations -> text. */
+#ifndef MU_TEXT_TEXT_H
+#define MU_TEXT_TEXT_H
+
+#include "text/tokenizer.h"
+
+#endif
