@@ -6,6 +6,8 @@
     X(devices) \
     X(inspect) \
     X(plan) \
+    X(tokenize) \
+    X(template) \
     X(convert) \
     X(completion)
 /* clang-format on */
@@ -15,9 +17,3 @@ COMMANDS(DECLARE_)
 
 #define ROW_(name) &mu_command_##name,
 const struct mu_command *const mu_commands[] = {COMMANDS(ROW_) NULL};
-extern const struct mu_command mu_command_tokenize;
-
-const struct mu_command *const mu_commands[] = {
-    &mu_command_tokenize,
-    NULL,
-};

@@ -2,6 +2,7 @@
 #ifndef MU_TEXT_TEXT_H
 #define MU_TEXT_TEXT_H
 
+#include "text/template.h"
 #include "text/tokenizer.h"
 
 #endif
