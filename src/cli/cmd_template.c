@@ -2,11 +2,9 @@
  * muster template: a conversation on standard input to the text that a model is given, by the
  * model's own chat template or one from a file.
  */
-#include "cli/cli.h"
+#include "cli/session.h"
 
 #include "base/file.h"
-#include "base/json.h"
-#include "text/text.h"
 
 #include <unistd.h>
 
@@ -22,7 +20,7 @@ static const struct mu_option options[] = {
      .kind = MU_OPTION_TEXT,
      .offset = offsetof(struct template_options, template),
      .argument = "FILE",
-     .help = "use this Jinja template; needs no MODEL"},
+     .help = "use this Jinja template instead of the model's own"},
     {.name = "now",
      .kind = MU_OPTION_TEXT,
      .offset = offsetof(struct template_options, now),
@@ -32,7 +30,7 @@ static const struct mu_option options[] = {
     {.name = "json",
      .kind = MU_OPTION_FLAG,
      .offset = offsetof(struct template_options, json),
-     .help = "print {\"text\": ...} instead of the bare text"},
+     .help = "print {\"text\":...,\"ids\":[...]} (ids with a MODEL) instead of the text"},
     {.name = "lines",
      .kind = MU_OPTION_FLAG,
      .offset = offsetof(struct template_options, lines),
@@ -41,7 +39,7 @@ static const struct mu_option options[] = {
     {0},
 };
 
-/* Renders one conversation; `own` is what a "template" in it is compiled into. */
+/* Renders one conversation by a template that came without a model. */
 static mu_status render(const struct mu_template *template, json_t *conversation, const char *now,
                         struct mu_text *out, struct mu_err *err)
 {
@@ -60,24 +58,49 @@ static void add_document(struct mu_text *out, const char *key, struct mu_str val
     mu_text_str(out, "}\n");
 }
 
-static mu_status run_one(const struct template_options *o, const struct mu_template *template,
-                         struct mu_str input, struct mu_err *err)
+static void add_ids(struct mu_text *out, const struct mu_ids *ids)
 {
-    struct mu_text text, document;
+    mu_text_str(out, ",\"ids\":[");
+    for (size_t i = 0; i < ids->n; i++)
+        mu_text_printf(out, "%s%u", i ? "," : "", ids->p[i]);
+    mu_text_char(out, ']');
+}
+
+/* The text, and with --json and a model its tokens too. */
+static mu_status print_one(const struct template_options *o, const struct mu_session *session,
+                           struct mu_str made, struct mu_err *err)
+{
+    if (!o->json) return mu_cli_out(made.p, made.len, err);
+    struct mu_text document;
+    struct mu_ids ids = {0};
+    mu_text_init(&document, INPUT_MAX);
+    mu_text_str(&document, "{\"text\":");
+    mu_json_add_string(&document, made);
+    mu_status status = MU_OK;
+    if (session->tokenizer) {
+        status = mu_tokenizer_encode(session->tokenizer, made, 0, &ids, err);
+        add_ids(&document, &ids);
+    }
+    mu_text_str(&document, "}\n");
+    if (status == MU_OK) status = mu_cli_out_text(&document, err);
+    mu_ids_fini(&ids);
+    mu_text_fini(&document);
+    return status;
+}
+
+static mu_status run_one(const struct template_options *o, const struct mu_template *template,
+                         struct mu_session *session, struct mu_str input, struct mu_err *err)
+{
+    struct mu_text text;
     json_t *conversation = NULL;
     mu_text_init(&text, INPUT_MAX);
-    mu_text_init(&document, INPUT_MAX);
     mu_status status = mu_json_parse(input, "standard input", &conversation, err);
-    if (status == MU_OK) status = render(template, conversation, o->now, &text, err);
-    struct mu_str made = {mu_text_get(&text), text.len};
-    if (status == MU_OK && o->json) {
-        add_document(&document, "text", made);
-        status = mu_cli_out_text(&document, err);
-    } else if (status == MU_OK) {
-        status = mu_cli_out(made.p, made.len, err);
-    }
+    if (status == MU_OK)
+        status = template ? render(template, conversation, o->now, &text, err)
+                          : mu_session_render(session, conversation, o->now, &text, err);
+    if (status == MU_OK)
+        status = print_one(o, session, (struct mu_str){mu_text_get(&text), text.len}, err);
     json_decref(conversation);
-    mu_text_fini(&document);
     mu_text_fini(&text);
     return status;
 }
@@ -141,35 +164,43 @@ static mu_status compile(const struct template_options *o, struct mu_template **
     return status;
 }
 
-static mu_status run(const struct mu_invocation *in, struct mu_err *err)
+static mu_status template_run(const struct mu_invocation *in, struct mu_err *err)
 {
     const struct template_options *o = in->options;
+    struct mu_session session = {0};
     struct mu_template *template = NULL;
     struct mu_text input;
     mu_text_init(&input, INPUT_MAX);
+    bool has_model = in->result->n_operands > 0;
     mu_status status = MU_OK;
-    if (o->template)
-        status = compile(o, &template, err);
-    else if (!o->lines)
-        status = mu_fail(err, MU_E_USAGE, "no template: give --template FILE");
+    if (!has_model && !o->template && !o->lines)
+        status = mu_fail(err, MU_E_USAGE, "template wants a MODEL or --template FILE");
+    if (status == MU_OK && has_model) {
+        status = mu_session_open(&session, in->result->operands[0], err);
+        if (status == MU_OK) status = mu_session_tokenizer(&session, err);
+    }
+    if (status == MU_OK && o->template) status = compile(o, &template, err);
     if (status == MU_OK) status = mu_fd_read(STDIN_FILENO, "standard input", &input, err);
     struct mu_str bytes = {mu_text_get(&input), input.len};
     if (status == MU_OK)
-        status = o->lines ? run_lines(o, template, bytes, err) : run_one(o, template, bytes, err);
+        status = o->lines ? run_lines(o, template, bytes, err)
+                          : run_one(o, template, &session, bytes, err);
     mu_template_destroy(template);
+    mu_session_close(&session);
     mu_text_fini(&input);
     return status;
 }
 
 const struct mu_command mu_command_template = {
     .spec = {.command = "template",
-             .operands = "",
+             .operands = "[MODEL]",
              .summary = "the text that a conversation becomes for a model",
              .details =
                  "Reads {\"messages\":[...],\"tools\":[...],\"documents\":[...],"
                  "\"add_generation_prompt\":true,\"variables\":{...},\"now\":...} on standard "
                  "input.",
-             .options = options},
+             .options = options,
+             .max_operands = 1},
     .options_size = sizeof(struct template_options),
-    .run = run,
+    .run = template_run,
 };

@@ -6,8 +6,12 @@
     X(devices) \
     X(inspect) \
     X(plan) \
+    X(generate) \
+    X(chat) \
     X(tokenize) \
     X(template) \
+    X(logits) \
+    X(perplexity) \
     X(convert) \
     X(completion)
 /* clang-format on */

@@ -1,0 +1,197 @@
+/*
+ * One answer: a prompt (text, ids or a conversation) through the engine, streamed as text or
+ * collected as JSON. Shared by generate and chat. The main thread.
+ */
+#ifndef MU_CLI_ANSWER_H
+#define MU_CLI_ANSWER_H
+
+#include "cli/session.h"
+
+/* How tokens are drawn; NAN and UINT64_MAX: as the model's generation_config.json says. */
+struct mu_answer_options {
+    uint64_t n, seed, top_k, logprobs, min_tokens;
+    double temperature, top_p, min_p, typical_p, repetition_penalty, frequency_penalty,
+        presence_penalty;
+    const char *sampler_order, *logit_bias;
+    struct mu_option_list stop;
+    bool greedy, ignore_eos;
+};
+
+#define MU_ANSWER_OPTION_ROWS(type)                                                                \
+    {"n",     'n',   MU_OPTION_U64, offsetof(type, answer.n), "N", "tokens at most", 0,            \
+     1 << 30, "256", NULL},                                                                        \
+        {"greedy",                                                                                 \
+         0,                                                                                        \
+         MU_OPTION_FLAG,                                                                           \
+         offsetof(type, answer.greedy),                                                            \
+         NULL,                                                                                     \
+         "always the likeliest token",                                                             \
+         0,                                                                                        \
+         0,                                                                                        \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
+        {"temperature",                                                                            \
+         0,                                                                                        \
+         MU_OPTION_F64,                                                                            \
+         offsetof(type, answer.temperature),                                                       \
+         "T",                                                                                      \
+         "0: greedy; without it what the model's files say, else 1",                               \
+         0,                                                                                        \
+         100,                                                                                      \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
+        {"top-k",                                                                                  \
+         0,                                                                                        \
+         MU_OPTION_U64,                                                                            \
+         offsetof(type, answer.top_k),                                                             \
+         "K",                                                                                      \
+         "only the K likeliest; 0: all",                                                           \
+         0,                                                                                        \
+         1 << 30,                                                                                  \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
+        {"top-p",                                                                                  \
+         0,                                                                                        \
+         MU_OPTION_F64,                                                                            \
+         offsetof(type, answer.top_p),                                                             \
+         "P",                                                                                      \
+         "only the likeliest that together reach P",                                               \
+         0,                                                                                        \
+         1,                                                                                        \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
+        {"min-p",                                                                                  \
+         0,                                                                                        \
+         MU_OPTION_F64,                                                                            \
+         offsetof(type, answer.min_p),                                                             \
+         "P",                                                                                      \
+         "only those at least P times as likely as the likeliest",                                 \
+         0,                                                                                        \
+         1,                                                                                        \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
+        {"typical-p",                                                                              \
+         0,                                                                                        \
+         MU_OPTION_F64,                                                                            \
+         offsetof(type, answer.typical_p),                                                         \
+         "P",                                                                                      \
+         "only the most typical that together reach P",                                            \
+         0,                                                                                        \
+         1,                                                                                        \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
+        {"repetition-penalty",                                                                     \
+         0,                                                                                        \
+         MU_OPTION_F64,                                                                            \
+         offsetof(type, answer.repetition_penalty),                                                \
+         "R",                                                                                      \
+         "divide the logits of tokens seen before",                                                \
+         0.01,                                                                                     \
+         100,                                                                                      \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
+        {"frequency-penalty",                                                                      \
+         0,                                                                                        \
+         MU_OPTION_F64,                                                                            \
+         offsetof(type, answer.frequency_penalty),                                                 \
+         "F",                                                                                      \
+         "subtract F for each time a token was given",                                             \
+         -100,                                                                                     \
+         100,                                                                                      \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
+        {"presence-penalty",                                                                       \
+         0,                                                                                        \
+         MU_OPTION_F64,                                                                            \
+         offsetof(type, answer.presence_penalty),                                                  \
+         "F",                                                                                      \
+         "subtract F from tokens that were given",                                                 \
+         -100,                                                                                     \
+         100,                                                                                      \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
+        {"logit-bias",                                                                             \
+         0,                                                                                        \
+         MU_OPTION_TEXT,                                                                           \
+         offsetof(type, answer.logit_bias),                                                        \
+         "ID=B,...",                                                                               \
+         "add B to the logit of token ID",                                                         \
+         0,                                                                                        \
+         0,                                                                                        \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
+        {"min-tokens",                                                                             \
+         0,                                                                                        \
+         MU_OPTION_U64,                                                                            \
+         offsetof(type, answer.min_tokens),                                                        \
+         "N",                                                                                      \
+         "no end before N tokens",                                                                 \
+         0,                                                                                        \
+         1 << 30,                                                                                  \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
+        {"sampler-order",                                                                          \
+         0,                                                                                        \
+         MU_OPTION_TEXT,                                                                           \
+         offsetof(type, answer.sampler_order),                                                     \
+         "ORDER",                                                                                  \
+         "in which order the choices above act",                                                   \
+         0,                                                                                        \
+         0,                                                                                        \
+         "vllm",                                                                                   \
+         "vllm|hf"},                                                                               \
+        {"seed",                                                                                   \
+         's',                                                                                      \
+         MU_OPTION_U64,                                                                            \
+         offsetof(type, answer.seed),                                                              \
+         "SEED",                                                                                   \
+         "same seed, same answer; without it one is drawn and reported",                           \
+         0,                                                                                        \
+         0,                                                                                        \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
+        {"stop",                                                                                   \
+         0,                                                                                        \
+         MU_OPTION_LIST,                                                                           \
+         offsetof(type, answer.stop),                                                              \
+         "TEXT",                                                                                   \
+         "end before this text; may be given several times",                                       \
+         0,                                                                                        \
+         0,                                                                                        \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
+        {"ignore-eos",                                                                             \
+         0,                                                                                        \
+         MU_OPTION_FLAG,                                                                           \
+         offsetof(type, answer.ignore_eos),                                                        \
+         NULL,                                                                                     \
+         "go on past the model's end tokens",                                                      \
+         0,                                                                                        \
+         0,                                                                                        \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
+    {                                                                                              \
+        "logprobs", 0, MU_OPTION_U64, offsetof(type, answer.logprobs), "K",                        \
+            "log-probabilities of each token and of the K likeliest", 0, 20, NULL, NULL            \
+    }
+
+struct mu_answer {
+    uint32_t *ids, n_ids; /* the tokens of the answer; the end token too */
+    struct mu_text text;
+    struct mu_text logprobs; /* the JSON list, "" when not asked for */
+    const char *finish_reason;
+    struct mu_request_result result;
+};
+
+/* Fills `out` (mu_answer_fini in any case). With `stream` the text is written to standard output as
+ * it comes. Options not `given` (looked up in `in`) come from the model's files. */
+mu_status mu_answer_run(struct mu_session *session, const struct mu_invocation *in,
+                        const struct mu_answer_options *options, const uint32_t *prompt,
+                        uint32_t n_prompt, bool stream, struct mu_answer *out, struct mu_err *err);
+void mu_answer_fini(struct mu_answer *answer);
+
+/* Says on standard error how fast it was, against the machine's read bandwidth when `verbose`. */
+void mu_answer_say_speed(const struct mu_session *session, const struct mu_run_options *options,
+                         const struct mu_answer *answer);
+
+#endif

@@ -1,0 +1,297 @@
+/* Opening and running a model for a command; see session.h. */
+#include "cli/session.h"
+
+#include "base/alloc.h"
+#include "base/json.h"
+#include "base/number.h"
+#include "base/thread.h"
+
+#include <stdio.h>
+
+#define CONVERSATION_MAX_BYTES (64u << 20)
+
+mu_status mu_session_open(struct mu_session *session, const char *model, struct mu_err *err)
+{
+    *session = (struct mu_session){0};
+    return mu_model_file_open(model, 0, &session->file, err);
+}
+
+mu_status mu_session_tokenizer(struct mu_session *session, struct mu_err *err)
+{
+    return mu_tokenizer_open(session->file, &session->tokenizer, err);
+}
+
+void mu_session_close(struct mu_session *session)
+{
+    mu_engine_close(session->engine);
+    mu_template_destroy(session->template);
+    mu_tokenizer_destroy(session->tokenizer);
+    mu_model_file_close(session->file);
+    *session = (struct mu_session){0};
+}
+
+static void show_progress(void *arg, uint64_t done, uint64_t all)
+{
+    enum { WIDTH = 40 };
+    const char *name = arg;
+    char bar[WIDTH + 1], a[MU_BYTES_TEXT], b[MU_BYTES_TEXT];
+    unsigned full = all ? (unsigned)(done * WIDTH / all) : WIDTH;
+    for (unsigned i = 0; i < WIDTH; i++)
+        bar[i] = i < full ? '#' : '.';
+    bar[WIDTH] = '\0';
+    mu_cli_say("\rloading %s [%s] %s of %s  ", name, bar, mu_format_bytes(done, a),
+               mu_format_bytes(all, b));
+}
+
+static void show_memory(const struct mu_engine_memory *m)
+{
+    mu_cli_say("%-8s %-9s %11s %11s %11s %11s %11s %11s\n", "device", "layers", "weights",
+               "kv cache", "activations", "tables", "predicted", "budget");
+    for (unsigned i = 0; i < m->n_ranks; i++) {
+        const struct mu_rank_memory *r = &m->ranks[i];
+        char layers[24], cells[MU_PURPOSE_COUNT][MU_BYTES_TEXT], a[MU_BYTES_TEXT], b[MU_BYTES_TEXT];
+        (void)snprintf(layers, sizeof layers, "%u-%u", r->layer_first, r->layer_end - 1);
+        for (int p = 0; p < MU_PURPOSE_COUNT; p++)
+            (void)mu_format_bytes(r->bytes[p], cells[p]);
+        mu_cli_say("%-8s %-9s %11s %11s %11s %11s %11s %11s\n", r->device, layers,
+                   cells[MU_PURPOSE_WEIGHTS], cells[MU_PURPOSE_KV], cells[MU_PURPOSE_ACTIVATIONS],
+                   cells[MU_PURPOSE_TABLES], mu_format_bytes(r->total_bytes, a),
+                   mu_format_bytes(r->budget_bytes, b));
+    }
+}
+
+static mu_status fill_options(const struct mu_run_options *o, uint64_t context, uint64_t n_prompt,
+                              struct mu_engine_options *out, struct mu_err *err)
+{
+    *out = (struct mu_engine_options){.tp = (uint32_t)o->tp,
+                                      .pp = (uint32_t)o->pp,
+                                      .kernels = o->cpu,
+                                      .context = (uint32_t)(o->context ? o->context : context),
+                                      .max_sequences = 1,
+                                      .max_rows = (uint32_t)o->prefill_chunk,
+                                      .rope_context = o->rope_by_prompt ? n_prompt : 0};
+    out->compute = strcmp(o->compute, "f32") == 0 ? MU_COMPUTE_F32 : MU_COMPUTE_DEFAULT;
+    out->kv_type = out->compute == MU_COMPUTE_F32 ? MU_DTYPE_F32 : MU_DTYPE_F16;
+    if (strcmp(o->kv_type, "auto") != 0) (void)mu_dtype_by_name(mu_str(o->kv_type), &out->kv_type);
+    return mu_devices_parse(o->devices, (unsigned)o->threads, &out->devices, err);
+}
+
+mu_status mu_session_engine(struct mu_session *session, const struct mu_run_options *options,
+                            uint64_t context, uint64_t n_prompt, struct mu_err *err)
+{
+    struct mu_engine_options o;
+    MU_TRY(fill_options(options, context, n_prompt, &o, err));
+    MU_TRY(mu_engine_memory(session->file, &o, &session->memory, err));
+    if (options->verbose || (!session->memory.fits && mu_cli_fancy()))
+        show_memory(&session->memory);
+    char name[64];
+    const char *path = mu_model_file_name(session->file), *slash = strrchr(path, '/');
+    (void)snprintf(name, sizeof name, "%s", slash && slash[1] ? slash + 1 : path);
+    if (mu_cli_fancy()) {
+        o.progress = show_progress;
+        o.progress_arg = name;
+    }
+    mu_status status = mu_engine_open(session->file, &o, &session->engine, err);
+    if (o.progress) mu_cli_say("\r\033[K");
+    return status;
+}
+
+mu_status mu_session_encode(struct mu_session *session, struct mu_str text, bool add_special,
+                            uint32_t **ids, uint32_t *n, struct mu_err *err)
+{
+    struct mu_ids list = {0};
+    mu_status status = mu_tokenizer_encode(session->tokenizer, text,
+                                           add_special ? MU_ENCODE_ADD_SPECIAL : 0, &list, err);
+    if (status == MU_OK && list.n > UINT32_MAX / 2)
+        status = mu_fail(err, MU_E_INPUT, "the text has %zu tokens", list.n);
+    if (status != MU_OK) {
+        mu_ids_fini(&list);
+        return status;
+    }
+    *ids = list.p;
+    *n = (uint32_t)list.n;
+    return MU_OK;
+}
+
+/* Templates ask for bos_token and the like by name. What the caller set stays. */
+static mu_status add_special_tokens(const struct mu_session *session, json_t *variables,
+                                    struct mu_err *err)
+{
+    const struct mu_config *c = mu_model_file_config(session->file);
+    const struct {
+        const char *name;
+        uint32_t id;
+    } tokens[] = {{"bos_token", c->bos},
+                  {"eos_token", c->n_eos ? c->eos[0] : MU_TOKEN_NONE},
+                  {"pad_token", c->pad}};
+    for (size_t i = 0; i < MU_ARRAY_LEN(tokens); i++) {
+        if (json_object_get(variables, tokens[i].name) || tokens[i].id == MU_TOKEN_NONE ||
+            tokens[i].id >= mu_tokenizer_size(session->tokenizer))
+            continue;
+        struct mu_str text = mu_tokenizer_token(session->tokenizer, tokens[i].id);
+        if (text.len > 0 &&
+            json_object_set_new(variables, tokens[i].name, json_stringn(text.p, text.len)) != 0)
+            return mu_fail_memory(err, text.len);
+    }
+    return MU_OK;
+}
+
+/* Compiles the model's template, or the other one that it has for conversations with tools. */
+static mu_status choose_template(struct mu_session *session, json_t *conversation,
+                                 struct mu_err *err)
+{
+    bool with_tools = json_array_size(json_object_get(conversation, "tools")) > 0;
+    if (session->template && session->template_has_tools == with_tools) return MU_OK;
+    const char *source = mu_model_file_chat_template(session->file, with_tools);
+    if (!source) {
+        mu_status status = mu_fail(err, MU_E_INPUT, "the model has no chat template");
+        mu_err_where(err, "%s", mu_model_file_name(session->file));
+        mu_err_cure(err, "give raw text with --prompt");
+        return status;
+    }
+    mu_template_destroy(session->template);
+    session->template = NULL;
+    session->template_has_tools = with_tools;
+    return mu_template_compile(mu_str(source), "chat template", &session->template, err);
+}
+
+mu_status mu_session_render(struct mu_session *session, json_t *conversation, const char *now,
+                            struct mu_text *out, struct mu_err *err)
+{
+    json_t *variables = NULL;
+    const char *own_now = json_string_value(json_object_get(conversation, "now"));
+    MU_TRY(choose_template(session, conversation, err));
+    MU_TRY(mu_template_variables(conversation, &variables, err));
+    mu_status status = add_special_tokens(session, variables, err);
+    if (status == MU_OK)
+        status =
+            mu_template_render(session->template, variables, NULL, now ? now : own_now, out, err);
+    json_decref(variables);
+    return status;
+}
+
+mu_status mu_session_encode_conversation(struct mu_session *session, json_t *conversation,
+                                         uint32_t **ids, uint32_t *n, struct mu_err *err)
+{
+    struct mu_text text;
+    mu_text_init(&text, CONVERSATION_MAX_BYTES);
+    /* Somebody who hands over messages wants an answer, unless they say otherwise. */
+    if (!json_object_get(conversation, "add_generation_prompt") &&
+        json_object_set_new(conversation, "add_generation_prompt", json_true()) != 0)
+        return mu_fail(err, MU_E_INPUT, "a conversation is an object with \"messages\"");
+    mu_status status = mu_session_render(session, conversation, NULL, &text, err);
+    if (status == MU_OK)
+        status = mu_session_encode(session, (struct mu_str){mu_text_get(&text), text.len}, false,
+                                   ids, n, err);
+    mu_text_fini(&text);
+    return status;
+}
+
+mu_status mu_session_parse_ids(const char *text, uint32_t **ids, uint32_t *n, struct mu_err *err)
+{
+    size_t count = 1;
+    for (const char *p = text; *p; p++)
+        count += *p == ',';
+    uint32_t *out = mu_alloc(count * sizeof *out);
+    if (!out) return mu_fail_memory(err, count * sizeof *out);
+    *n = 0;
+    for (const char *p = text;; p++) {
+        size_t len = strcspn(p, ",");
+        uint64_t id;
+        if (!mu_parse_u64((struct mu_str){p, len}, 0, UINT32_MAX - 1, &id)) {
+            mu_free(out);
+            return mu_fail(err, MU_E_USAGE, "'%.*s' is not a number in a list like 1,2,3",
+                           (int)MU_MIN(len, (size_t)32), p);
+        }
+        out[(*n)++] = (uint32_t)id;
+        p += len;
+        if (!*p) break;
+    }
+    *ids = out;
+    return MU_OK;
+}
+
+mu_status mu_session_request(struct mu_session *session, const struct mu_request_options *options,
+                             bool (*each)(void *arg, const struct mu_event *event), void *arg,
+                             struct mu_request_result *result, struct mu_err *err)
+{
+    struct mu_request *request;
+    MU_TRY(mu_request_submit(session->engine, options, &request, err));
+    bool cancelled = false, done = false;
+    while (!done) {
+        struct mu_event event;
+        if (!mu_engine_next_event(session->engine, &event)) {
+            mu_engine_wait(session->engine, 200);
+        } else if (event.done) {
+            done = true;
+        } else if (!cancelled && each && !each(arg, &event)) {
+            mu_request_cancel(request);
+            cancelled = true;
+        }
+        if (!cancelled && mu_cli_interrupted()) {
+            mu_request_cancel(request);
+            cancelled = true;
+        }
+    }
+    mu_request_result(request, result);
+    mu_request_destroy(request);
+    if (result->finish == MU_FINISH_FAILED) {
+        *err = result->err;
+        return result->err.code;
+    }
+    return mu_cli_interrupted() ? mu_fail(err, MU_E_INTERRUPTED, "interrupted") : MU_OK;
+}
+
+static void add_device(struct mu_text *out, const char *name, const uint64_t *bytes, uint64_t total)
+{
+    mu_text_printf(out, "{\"device\":\"%s\"", name);
+    for (int p = 0; p < MU_PURPOSE_COUNT; p++)
+        mu_text_printf(out, ",\"%s_bytes\":%llu", mu_purpose_name((enum mu_purpose)p),
+                       (unsigned long long)bytes[p]);
+    mu_text_printf(out, ",\"total_bytes\":%llu}", (unsigned long long)total);
+}
+
+void mu_session_add_predicted(const struct mu_session *session, struct mu_text *out)
+{
+    mu_text_str(out, "\"predicted\":{\"devices\":[");
+    for (unsigned i = 0; i < session->memory.n_ranks; i++) {
+        const struct mu_rank_memory *r = &session->memory.ranks[i];
+        mu_text_str(out, i ? "," : "");
+        add_device(out, r->device, r->bytes, r->total_bytes);
+    }
+    mu_text_str(out, "]}");
+}
+
+/* The speeds of one generation, where enough tokens were seen to say them. */
+static void add_speed(struct mu_text *out, const struct mu_request_result *r)
+{
+    if (r->prefill_seconds > 0 && r->n_tokens > 0) {
+        mu_text_str(out, "\"prefill_tokens_per_s\":");
+        mu_json_add_f64(out, r->n_prompt / r->prefill_seconds);
+        mu_text_str(out, ",\"ttft_ms\":");
+        mu_json_add_f64(out, r->prefill_seconds * 1e3);
+        mu_text_char(out, ',');
+    }
+    if (r->decode_seconds > 0) {
+        mu_text_str(out, "\"decode_tokens_per_s\":");
+        mu_json_add_f64(out, (r->n_tokens - 1) / r->decode_seconds);
+        mu_text_str(out, ",\"tpot_ms\":");
+        mu_json_add_f64(out, r->decode_seconds * 1e3 / (r->n_tokens - 1));
+        mu_text_char(out, ',');
+    }
+}
+
+void mu_session_add_measured(const struct mu_session *session,
+                             const struct mu_request_result *result, struct mu_text *out)
+{
+    mu_text_str(out, "\"measured\":{");
+    if (result) add_speed(out, result);
+    mu_text_str(out, "\"devices\":[");
+    for (unsigned i = 0; i < session->memory.n_ranks; i++) {
+        struct mu_device_usage usage;
+        mu_engine_usage(session->engine, i, &usage);
+        mu_text_str(out, i ? "," : "");
+        add_device(out, session->memory.ranks[i].device, usage.high_bytes, usage.total_high_bytes);
+    }
+    mu_text_str(out, "]}");
+}

@@ -1,0 +1,173 @@
+/*
+ * What the commands that run a model share: the options that say where and how, and the opening of
+ * file, tokenizer and engine with the messages a person wants to see meanwhile. The main thread.
+ */
+#ifndef MU_CLI_SESSION_H
+#define MU_CLI_SESSION_H
+
+#include "base/json.h"
+#include "cli/cli.h"
+#include "engine/engine.h"
+#include "text/text.h"
+
+struct mu_run_options {
+    const char *devices, *compute, *kv_type, *cpu;
+    uint64_t threads, tp, pp, context, prefill_chunk;
+    bool rope_by_prompt, verbose;
+};
+
+/* Rows of a command's option table; `type` is its struct, which has a `struct mu_run_options run`.
+ */
+#define MU_RUN_OPTION_ROWS(type)                                                                   \
+    {"devices",                                                                                    \
+     'd',                                                                                          \
+     MU_OPTION_TEXT,                                                                               \
+     offsetof(type, run.devices),                                                                  \
+     "LIST",                                                                                       \
+     "where to run: cpu, cpu:4 (four devices that share the cores), cpu:4x2GiB (each with a "      \
+     "budget)",                                                                                    \
+     0,                                                                                            \
+     0,                                                                                            \
+     "cpu",                                                                                        \
+     NULL},                                                                                        \
+        {"threads",                                                                                \
+         't',                                                                                      \
+         MU_OPTION_U64,                                                                            \
+         offsetof(type, run.threads),                                                              \
+         "N",                                                                                      \
+         "threads of each device; 0: a core each",                                                 \
+         0,                                                                                        \
+         256,                                                                                      \
+         "0",                                                                                      \
+         NULL},                                                                                    \
+        {"tp",                                                                                     \
+         0,                                                                                        \
+         MU_OPTION_U64,                                                                            \
+         offsetof(type, run.tp),                                                                   \
+         "N",                                                                                      \
+         "tensor parallel: devices that share each layer; 0: all devices",                         \
+         0,                                                                                        \
+         64,                                                                                       \
+         "0",                                                                                      \
+         NULL},                                                                                    \
+        {"pp",                                                                                     \
+         0,                                                                                        \
+         MU_OPTION_U64,                                                                            \
+         offsetof(type, run.pp),                                                                   \
+         "N",                                                                                      \
+         "pipeline parallel: stages that share the layers",                                        \
+         1,                                                                                        \
+         64,                                                                                       \
+         "1",                                                                                      \
+         NULL},                                                                                    \
+        {"compute",                                                                                \
+         0,                                                                                        \
+         MU_OPTION_TEXT,                                                                           \
+         offsetof(type, run.compute),                                                              \
+         "HOW",                                                                                    \
+         "default: the fastest arithmetic; f32: the reference path",                               \
+         0,                                                                                        \
+         0,                                                                                        \
+         "default",                                                                                \
+         "default|f32"},                                                                           \
+        {"kv-type",                                                                                \
+         0,                                                                                        \
+         MU_OPTION_TEXT,                                                                           \
+         offsetof(type, run.kv_type),                                                              \
+         "TYPE",                                                                                   \
+         "type of the KV cache; auto: f16, or f32 with --compute f32",                             \
+         0,                                                                                        \
+         0,                                                                                        \
+         "auto",                                                                                   \
+         "auto|f16|bf16|f32"},                                                                     \
+        {"cpu",                                                                                    \
+         0,                                                                                        \
+         MU_OPTION_TEXT,                                                                           \
+         offsetof(type, run.cpu),                                                                  \
+         "FAMILY",                                                                                 \
+         "kernel family; without it the best this CPU has",                                        \
+         0,                                                                                        \
+         0,                                                                                        \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
+        {"context",                                                                                \
+         'c',                                                                                      \
+         MU_OPTION_U64,                                                                            \
+         offsetof(type, run.context),                                                              \
+         "N",                                                                                      \
+         "longest sequence in tokens; 0: what is asked for",                                       \
+         0,                                                                                        \
+         1 << 30,                                                                                  \
+         "0",                                                                                      \
+         NULL},                                                                                    \
+        {"prefill-chunk",                                                                          \
+         0,                                                                                        \
+         MU_OPTION_U64,                                                                            \
+         offsetof(type, run.prefill_chunk),                                                        \
+         "N",                                                                                      \
+         "prompt tokens a step takes at most",                                                     \
+         0,                                                                                        \
+         65536,                                                                                    \
+         "512",                                                                                    \
+         NULL},                                                                                    \
+        {"rope-by-prompt",                                                                         \
+         0,                                                                                        \
+         MU_OPTION_FLAG,                                                                           \
+         offsetof(type, run.rope_by_prompt),                                                       \
+         NULL,                                                                                     \
+         "length-dependent rope goes by the prompt, as transformers does, not by the context",     \
+         0,                                                                                        \
+         0,                                                                                        \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
+    {                                                                                              \
+        "verbose", 'v', MU_OPTION_FLAG, offsetof(type, run.verbose), NULL,                         \
+            "tell about machine, model and memory on standard error", 0, 0, NULL, NULL             \
+    }
+
+struct mu_session {
+    struct mu_model_file *file;
+    struct mu_tokenizer *tokenizer; /* NULL until mu_session_tokenizer */
+    struct mu_template *template;   /* NULL until a conversation was rendered */
+    bool template_has_tools;        /* it is the one for conversations with tools */
+    struct mu_engine *engine;       /* NULL until mu_session_engine */
+    struct mu_engine_memory memory; /* what was predicted before loading */
+};
+
+mu_status mu_session_open(struct mu_session *session, const char *model, struct mu_err *err);
+mu_status mu_session_tokenizer(struct mu_session *session, struct mu_err *err);
+/* Opens the engine for one sequence of `context` tokens (or --context, if that is given), whose
+ * prompt has `n_prompt`. */
+mu_status mu_session_engine(struct mu_session *session, const struct mu_run_options *options,
+                            uint64_t context, uint64_t n_prompt, struct mu_err *err);
+void mu_session_close(struct mu_session *session);
+
+/* The tokens of a raw text, with what the model's tokenizer adds at its ends (`add_special`) or
+ * not. */
+mu_status mu_session_encode(struct mu_session *session, struct mu_str text, bool add_special,
+                            uint32_t **ids, uint32_t *n, struct mu_err *err);
+/*
+ * A conversation ({"messages": [...], "tools": ..., "variables": {...}, "now": ...}) as the text
+ * that the model's chat template makes of it, with the model's special tokens as variables; and the
+ * tokens of that text. It ends where the assistant begins, as "add_generation_prompt" says.
+ */
+mu_status mu_session_render(struct mu_session *session, json_t *conversation, const char *now,
+                            struct mu_text *out, struct mu_err *err);
+mu_status mu_session_encode_conversation(struct mu_session *session, json_t *conversation,
+                                         uint32_t **ids, uint32_t *n, struct mu_err *err);
+
+/* Reads "1,2,3" into ids (mu_free). */
+mu_status mu_session_parse_ids(const char *text, uint32_t **ids, uint32_t *n, struct mu_err *err);
+
+/* Takes events of one request until its last; `each` (may be NULL) sees every token and returns
+ * false to cancel. An interrupt of the user cancels too. */
+mu_status mu_session_request(struct mu_session *session, const struct mu_request_options *options,
+                             bool (*each)(void *arg, const struct mu_event *event), void *arg,
+                             struct mu_request_result *result, struct mu_err *err);
+
+/* Appends "predicted":{...} or "measured":{...} with the same keys. */
+void mu_session_add_predicted(const struct mu_session *session, struct mu_text *out);
+void mu_session_add_measured(const struct mu_session *session,
+                             const struct mu_request_result *result, struct mu_text *out);
+
+#endif
