@@ -345,21 +345,21 @@ bool mu_option_given(const struct mu_option_spec *spec, const struct mu_option_r
 #define HELP_COLUMN 28
 #define HELP_WIDTH  96
 
-/* Appends `help`, wrapped, from HELP_COLUMN on; `at` is the column the cursor stands in. */
-static void add_wrapped(struct mu_text *out, size_t at, const char *help)
+/* Appends words wrapped from `column` on; `at` is the column the cursor stands in. */
+static void add_wrapped(struct mu_text *out, size_t column, size_t at, const char *words)
 {
-    if (at + 2 > HELP_COLUMN) {
+    if (at > column || (at > 0 && at + 2 > column)) {
         mu_text_char(out, '\n');
         at = 0;
     }
-    mu_text_printf(out, "%*s", (int)(HELP_COLUMN - at), "");
-    at = HELP_COLUMN;
-    for (const char *p = help; *p;) {
+    mu_text_printf(out, "%*s", (int)(column - at), "");
+    at = column;
+    for (const char *p = words; *p;) {
         size_t word = strcspn(p, " ");
-        if (at > HELP_COLUMN && at + 1 + word > HELP_WIDTH) {
-            mu_text_printf(out, "\n%*s", HELP_COLUMN, "");
-            at = HELP_COLUMN;
-        } else if (at > HELP_COLUMN) {
+        if (at > column && at + 1 + word > HELP_WIDTH) {
+            mu_text_printf(out, "\n%*s", (int)column, "");
+            at = column;
+        } else if (at > column) {
             mu_text_char(out, ' ');
             at++;
         }
@@ -374,7 +374,10 @@ void mu_option_help(const struct mu_option_spec *spec, struct mu_text *out)
 {
     mu_text_printf(out, "Usage: muster %s [OPTION]... %s\n%s\n", spec->command, spec->operands,
                    spec->summary);
-    if (spec->details) mu_text_printf(out, "\n%s\n", spec->details);
+    if (spec->details) {
+        mu_text_char(out, '\n');
+        add_wrapped(out, 0, 0, spec->details);
+    }
     mu_text_char(out, '\n');
     for (const struct mu_option *o = spec->options; o->name; o++) {
         size_t start = out->len;
@@ -388,7 +391,7 @@ void mu_option_help(const struct mu_option_spec *spec, struct mu_text *out)
                        o->choices ? o->choices : "", o->choices ? "]" : "",
                        o->default_value ? " (default " : "",
                        o->default_value ? o->default_value : "", o->default_value ? ")" : "");
-        add_wrapped(out, out->len - start, help);
+        add_wrapped(out, HELP_COLUMN, out->len - start, help);
     }
     mu_text_str(out, "  -h, --help                this text\n"
                      "      --version             the version of muster\n\n"

@@ -195,10 +195,9 @@ const struct mu_command mu_command_template = {
     .spec = {.command = "template",
              .operands = "[MODEL]",
              .summary = "the text that a conversation becomes for a model",
-             .details =
-                 "Reads {\"messages\":[...],\"tools\":[...],\"documents\":[...],"
-                 "\"add_generation_prompt\":true,\"variables\":{...},\"now\":...} on standard "
-                 "input.",
+             .details = "Reads {\"messages\": [...], \"tools\": [...], \"documents\": [...], "
+                        "\"add_generation_prompt\": true, \"variables\": {...}, \"now\": ...} on "
+                        "standard input.",
              .options = options,
              .max_operands = 1},
     .options_size = sizeof(struct template_options),
