@@ -56,10 +56,27 @@ unsigned mu_utf8_encode(uint32_t cp, char out[4])
     return n;
 }
 
+/* Past the ASCII at the start of `s`: most text is little else. */
+static struct mu_str skip_ascii(struct mu_str s)
+{
+    uint64_t word;
+    for (; s.len >= sizeof word; s.p += sizeof word, s.len -= sizeof word) {
+        memcpy(&word, s.p, sizeof word);
+        if (word & UINT64_C(0x8080808080808080)) break;
+    }
+    for (; s.len > 0 && (unsigned char)*s.p < 0x80; s.p++, s.len--)
+        ;
+    return s;
+}
+
 bool mu_utf8_valid(struct mu_str s)
 {
-    for (unsigned n; s.len > 0; s.p += n, s.len -= n)
+    for (s = skip_ascii(s); s.len > 0; s = skip_ascii(s)) {
+        unsigned n;
         if (mu_utf8_decode(s, &n) == MU_UTF8_BAD) return false;
+        s.p += n;
+        s.len -= n;
+    }
     return true;
 }
 
