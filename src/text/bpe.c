@@ -33,9 +33,8 @@ struct mu_bpe {
     uint64_t *pairs;
     unsigned pair_shift;
     uint32_t pair_mask;
-    uint32_t *merged; /* by number of the merge: what it gives */
-    uint32_t *ranks;  /* the same: when it is done; NULL: in the order of numbers */
-    uint32_t n_merges;
+    uint32_t *merged;    /* by number of the merge: what it gives */
+    uint32_t *ranks;     /* the same: when it is done; NULL: in the order of numbers */
     uint32_t bytes[256]; /* byte-level: their tokens; else: the <0xHH> tokens, if all are there */
     uint32_t ascii[128]; /* not byte-level: tokens of single characters */
     const uint8_t *plain;
@@ -126,58 +125,90 @@ static mu_status merge_fault(const struct mu_tokenizer_spec *spec, uint32_t i, c
     return status;
 }
 
-/* Texts of some merges, looked up together so that the memory they need arrives together. */
+/* Some merges are looked up together, in steps, so that the memory each step needs has arrived when
+ * it comes: a vocabulary is larger than the caches. */
 #define BATCH     16
 #define JOIN_SIZE 2048
 
 struct lookup {
     struct mu_str parts[3]; /* left, right, both */
     uint64_t hashes[3];
-    char joined[JOIN_SIZE];
+    uint32_t ids[3];
 };
 
-static void lookup_begin(struct lookup *l, const struct mu_merge *m, const struct mu_vocabulary *v)
+/* `joined` takes both texts together; returns the place behind them. */
+static char *lookup_hash(struct lookup *l, const struct mu_merge *m, const struct mu_vocabulary *v,
+                         char *joined)
 {
     l->parts[0] = m->left;
     l->parts[1] = m->right;
-    memcpy(l->joined, m->left.p, m->left.len);
-    memcpy(l->joined + m->left.len, m->right.p, m->right.len);
-    l->parts[2] = (struct mu_str){l->joined, m->left.len + m->right.len};
+    memcpy(joined, m->left.p, m->left.len);
+    memcpy(joined + m->left.len, m->right.p, m->right.len);
+    l->parts[2] = (struct mu_str){joined, m->left.len + m->right.len};
     for (unsigned k = 0; k < 3; k++) {
         l->hashes[k] = mu_vocabulary_hash(l->parts[k]);
         __builtin_prefetch(&v->slots[(uint32_t)l->hashes[k] & v->mask]);
     }
+    return joined + l->parts[2].len;
+}
+
+/* The token that is most likely meant: where it lies. */
+static const struct mu_str *likely(const struct lookup *l, unsigned k,
+                                   const struct mu_vocabulary *v)
+{
+    uint32_t id = (uint32_t)v->slots[(uint32_t)l->hashes[k] & v->mask];
+    return &v->tokens[id ? id - 1 : 0];
+}
+
+static void lookup_batch(struct lookup *batch, uint32_t n, const struct mu_bpe *bpe)
+{
+    const struct mu_vocabulary *v = bpe->vocabulary;
+    for (uint32_t i = 0; i < n; i++)
+        for (unsigned k = 0; k < 3; k++)
+            __builtin_prefetch(likely(&batch[i], k, v));
+    for (uint32_t i = 0; i < n; i++)
+        for (unsigned k = 0; k < 3; k++)
+            __builtin_prefetch(likely(&batch[i], k, v)->p);
+    for (uint32_t i = 0; i < n; i++) {
+        struct lookup *l = &batch[i];
+        for (unsigned k = 0; k < 3; k++)
+            l->ids[k] = mu_vocabulary_find_hashed(v, l->parts[k], l->hashes[k]);
+        __builtin_prefetch(&bpe->pairs[pair_slot(bpe, pair_key(l->ids[0], l->ids[1]))], 1);
+    }
+}
+
+static mu_status add_merge(struct mu_bpe *bpe, const struct mu_tokenizer_spec *spec, uint32_t i,
+                           const struct lookup *l, struct mu_err *err)
+{
+    if (l->ids[0] == MU_TOKEN_NONE || l->ids[1] == MU_TOKEN_NONE || l->ids[2] == MU_TOKEN_NONE)
+        return merge_fault(spec, i, "a merge names a token that does not exist", err);
+    pair_put(bpe, l->ids[0], l->ids[1], i);
+    bpe->merged[i] = l->ids[2];
+    if (begins_with_space(l->parts[1]) && !ends_with_space(l->parts[0])) bpe->cuts_at_space = false;
+    return MU_OK;
 }
 
 static mu_status merges_from_list(struct mu_bpe *bpe, const struct mu_tokenizer_spec *spec,
                                   struct mu_err *err)
 {
     struct lookup batch[BATCH];
-    const struct mu_vocabulary *v = bpe->vocabulary;
+    char joined[BATCH * JOIN_SIZE];
     if (spec->n_merges >= MERGE_NONE)
         return merge_fault(spec, MERGE_NONE - 1, "there are too many merges", err);
     MU_TRY(pairs_init(bpe, spec->n_merges, err));
     for (uint32_t i = 0; i < spec->n_merges; i += BATCH) {
         uint32_t n = MU_MIN(spec->n_merges - i, (uint32_t)BATCH);
+        char *end = joined;
         for (uint32_t k = 0; k < n; k++) {
             const struct mu_merge *m = &spec->merges[i + k];
             if (m->left.len > JOIN_SIZE || m->right.len > JOIN_SIZE - m->left.len)
                 return merge_fault(spec, i + k, "a merge gives more than 2,048 bytes", err);
-            lookup_begin(&batch[k], m, v);
+            end = lookup_hash(&batch[k], m, bpe->vocabulary, end);
         }
-        for (uint32_t k = 0; k < n; k++) {
-            uint32_t ids[3];
-            for (unsigned j = 0; j < 3; j++)
-                ids[j] = mu_vocabulary_find_hashed(v, batch[k].parts[j], batch[k].hashes[j]);
-            if (ids[0] == MU_TOKEN_NONE || ids[1] == MU_TOKEN_NONE || ids[2] == MU_TOKEN_NONE)
-                return merge_fault(spec, i + k, "a merge names a token that does not exist", err);
-            pair_put(bpe, ids[0], ids[1], i + k);
-            bpe->merged[i + k] = ids[2];
-            if (begins_with_space(batch[k].parts[1]) && !ends_with_space(batch[k].parts[0]))
-                bpe->cuts_at_space = false;
-        }
+        lookup_batch(batch, n, bpe);
+        for (uint32_t k = 0; k < n; k++)
+            MU_TRY(add_merge(bpe, spec, i + k, &batch[k], err));
     }
-    bpe->n_merges = spec->n_merges;
     return MU_OK;
 }
 
@@ -248,7 +279,6 @@ static mu_status merges_from_sorted(struct mu_bpe *bpe, const struct scored *tok
         if (begins_with_space(texts[list[i].right]) && !ends_with_space(texts[list[i].left]))
             bpe->cuts_at_space = false;
     }
-    bpe->n_merges = (uint32_t)n_list;
     mu_free(list);
     return status;
 }

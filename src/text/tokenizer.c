@@ -447,32 +447,11 @@ static mu_status encode_section(struct job *j, struct mu_str text, bool at_start
     return encode_around(j, j->t->added_normalized, text, at_start, encode_plain);
 }
 
-static bool is_utf8(struct mu_str s)
-{
-    uint64_t word;
-    for (; s.len >= sizeof word; s.p += sizeof word, s.len -= sizeof word) {
-        memcpy(&word, s.p, sizeof word);
-        if (word & UINT64_C(0x8080808080808080)) {
-            unsigned n;
-            size_t used = 0;
-            while (used < sizeof word) {
-                struct mu_str rest = {s.p + used, s.len - used};
-                if (rest.len == 0) return true;
-                if (mu_utf8_decode(rest, &n) == MU_UTF8_BAD) return false;
-                used += n;
-            }
-            s.p += used - sizeof word;
-            s.len -= used - sizeof word;
-        }
-    }
-    return mu_utf8_valid(s);
-}
-
 static mu_status encode_all(struct job *j, struct mu_str text)
 {
     const struct mu_tokenizer *t = j->t;
     bool complete = j->flags & MU_ENCODE_ADD_SPECIAL;
-    if (!is_utf8(text)) {
+    if (!mu_utf8_valid(text)) {
         mu_text_clear(&j->e->repaired);
         mu_utf8_add_repaired(&j->e->repaired, text);
         MU_TRY(mu_text_status(&j->e->repaired, j->err));
