@@ -21,6 +21,7 @@ FLAGS := -std=c17 -g $(OPT) -ffp-contract=off -fno-math-errno -pthread $(WARN) $
 # their instructions and chosen at run time.
 FLAGS_ref         := -O3
 FLAGS_codec       := -O3
+FLAGS_pack        := -O3
 FLAGS_avx2        := -O3 -mavx2 -mfma -mf16c
 FLAGS_avx512      := -O3 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c
 FLAGS_avx512_bf16 := $(FLAGS_avx512) -mavx512bf16
@@ -38,13 +39,14 @@ SOURCES   := $(foreach r,$(ROOMS),$(wildcard src/$(r)/*.c src/$(r)/*/*.c))
 CLI       := $(wildcard src/cli/*.c)
 TESTS     := $(wildcard tests/*/test_*.c)
 FUZZERS   := $(wildcard tests/fuzz/fuzz_*.c)
+BENCHES   := $(wildcard bench/*.c)
 HEADERS   := $(wildcard src/*/*.h src/*/*/*.h tests/*.h tests/*/*.h)
 OBJECTS   := $(SOURCES:%.c=$(BUILD)/%.o)
 CLI_OBJ   := $(CLI:%.c=$(BUILD)/%.o)
 TEST_BINS := $(TESTS:%.c=$(BUILD)/%)
 FUZZ_BINS := $(FUZZERS:%.c=$(BUILD)/%)
 REPLAYS   := $(FUZZERS:tests/fuzz/fuzz_%.c=$(BUILD)/tests/fuzz/replay_%)
-LINTED    := $(SOURCES) $(CLI) $(TESTS) $(FUZZERS) tests/fuzz/replay.c
+LINTED    := $(SOURCES) $(CLI) $(TESTS) $(FUZZERS) $(BENCHES) tests/fuzz/replay.c
 LIB       := $(BUILD)/libmuster.a
 BIN       := $(BUILD)/muster
 
@@ -79,6 +81,11 @@ $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(LIB)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIB)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(FLAGS) -o $@ $< $(LIB) $(LIBS) -lcmocka
+
+# Programs that measure; bench/results/ has what they printed.
+$(BUILD)/bench/%: $(BUILD)/bench/%.o $(LIB)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(FLAGS) -o $@ $< $(LIB) $(LIBS)
 
 test-programs: $(BIN) $(TEST_BINS) $(REPLAYS)
 fuzz-programs: $(FUZZ_BINS)

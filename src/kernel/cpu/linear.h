@@ -21,9 +21,14 @@
 
 #define PANEL_CELLS   16 /* widened at once: 20 KiB that stay in the first cache */
 #define PANEL_COLUMNS (PANEL_CELLS * MU_CELL)
-#define PARTS         512  /* rows times segments whose sums are kept at once: 64 KiB of stack */
-#define BATCH_MAX     256  /* rows whose activations should stay in the second cache */
-#define PREFETCH      4096 /* bytes ahead when one row reads the weights */
+#define PARTS         512 /* rows times segments whose sums are kept at once: 64 KiB of stack */
+#define BATCH_MAX     256 /* rows whose activations should stay in the second cache */
+
+/*
+ * How far ahead weights are fetched, in bytes of codes; measured. Narrow codes want far more than
+ * memory's latency asks for: it makes the processor follow several pages at once.
+ */
+#define PREFETCH(l) ((l)->low == 8 ? 4096u : 24576u)
 
 struct part {
     float sum[MU_ROW_TILE]; /* of one row over one segment, so far */
@@ -104,6 +109,17 @@ SIMD void cell_scales(const struct mu_lanes *l, const uint8_t *super, uint32_t i
     }
 }
 
+/* Fetches what lies PREFETCH bytes ahead of cell c, and as many cells ahead in the scales. */
+SIMD void cell_prefetch(const struct mu_lanes *l, const uint8_t *codes, const uint8_t *super,
+                        uint32_t c)
+{
+    const uint32_t cells = PREFETCH(l) / mu_lanes_code_bytes(l);
+    UNROLL for (unsigned i = 0; i < mu_lanes_code_bytes(l); i += 64)
+        _mm_prefetch((const char *)codes + PREFETCH(l) + i, _MM_HINT_T0);
+    if (c % l->cells == 0)
+        _mm_prefetch((const char *)super + cells / l->cells * mu_lanes_super_bytes(l), _MM_HINT_T0);
+}
+
 /* ---- integer sums ---- */
 
 SIMD vi broadcast_4(const int8_t *x)
@@ -143,8 +159,7 @@ SIMD vf group_one_row(const struct mu_lanes *l, enum mu_cell_kind kind, bool hal
         const uint8_t *super = scales + (size_t)(c / l->cells) * mu_lanes_super_bytes(l);
         vi code[8];
         vf scale[2], min[2];
-        UNROLL for (unsigned i = 0; i < mu_lanes_code_bytes(l); i += 64)
-            _mm_prefetch((const char *)p + PREFETCH + i, _MM_HINT_T0);
+        cell_prefetch(l, p, super, c);
         cell_codes(l, p, code);
         cell_scales(l, super, c % l->cells, scale, min);
         int low = x->half[b], high = x->total[b] - low;
@@ -169,10 +184,10 @@ SIMD void cells_widen(const struct mu_lanes *l, const uint8_t *group, const uint
 {
     for (uint32_t c = first; c < first + n; c++, out++) {
         const uint8_t *p = group + (size_t)c * mu_lanes_code_bytes(l);
+        const uint8_t *super = scales + (size_t)(c / l->cells) * mu_lanes_super_bytes(l);
         vi code[8];
         vf scale[2], min[2];
-        UNROLL for (unsigned i = 0; i < mu_lanes_code_bytes(l); i += 64)
-            _mm_prefetch((const char *)p + PREFETCH + i, _MM_HINT_T0);
+        cell_prefetch(l, p, super, c);
         cell_codes(l, p, code);
         cell_scales(l, scales + (size_t)(c / l->cells) * mu_lanes_super_bytes(l), c % l->cells,
                     scale, min);
@@ -354,7 +369,7 @@ SIMD void float_tile(const unsigned R, enum panel_kind kind, const uint8_t *cons
         vf_load(parts[r].sum + MU_LANES * (group + g));
     for (uint32_t k = 0; k < n; k += 2) {
         UNROLL for (unsigned g = 0; g < GROUPS; g++)
-            _mm_prefetch((const char *)panel[g] + 32 * (size_t)k + PREFETCH / 2, _MM_HINT_T0);
+            _mm_prefetch((const char *)panel[g] + 32 * (size_t)k + 2048, _MM_HINT_T0);
         if (kind == PANEL_BF16_PAIRS) {
             pair_add(R, panel, k / 2, x, x_stride, sum);
         } else {

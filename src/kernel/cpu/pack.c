@@ -155,15 +155,39 @@ static void row_pack_lanes(const struct mu_weight *w, const struct mu_packed *pa
     }
 }
 
+/* Words of 2 or 4 bytes: word k of output i to place i of line k. A few lines at a time, so that
+ * they stay in the first cache until all sixteen outputs have written to them. */
+#define TRANSPOSE_(name, word)                                                                     \
+    static void name(uint8_t *group, unsigned n_rows, const uint8_t *const *rows, size_t n_words)  \
+    {                                                                                              \
+        for (size_t first = 0; first < n_words; first += 64)                                       \
+            for (unsigned i = 0; i < n_rows; i++)                                                  \
+                for (size_t k = first; k < MU_MIN(first + 64, n_words); k++) {                     \
+                    word x;                                                                        \
+                    memcpy(&x, rows[i] + k * sizeof x, sizeof x);                                  \
+                    memcpy(group + (k * MU_LANES + i) * sizeof x, &x, sizeof x);                   \
+                }                                                                                  \
+    }
+TRANSPOSE_(transpose_16, uint16_t)
+TRANSPOSE_(transpose_32, uint32_t)
+#undef TRANSPOSE_
+
 /* Plain numbers: column by column, sixteen outputs side by side; bfloat16 by pairs of columns. */
 static void group_pack_plain(const struct mu_weight *w, uint8_t *group, unsigned n,
                              const uint8_t *const *stored)
 {
-    size_t size = mu_dtype(w->type)->block_bytes, pair = w->type == MU_DTYPE_BF16 ? 2 : 1;
-    for (uint32_t k = 0; k < w->cols; k++) {
-        uint8_t *at = group + (k / pair * MU_LANES * pair + k % pair) * size;
-        for (unsigned i = 0; i < n; i++)
-            memcpy(at + i * pair * size, stored[i] + (size_t)(w->col_first + k) * size, size);
+    size_t size = mu_dtype(w->type)->block_bytes;
+    const uint8_t *rows[MU_LANES];
+    for (unsigned i = 0; i < n; i++)
+        rows[i] = stored[i] + w->col_first * size;
+    if (w->type == MU_DTYPE_F16) {
+        transpose_16(group, n, rows, w->cols);
+    } else {
+        transpose_32(group, n, rows, w->cols * size / 4);
+        if (w->cols * size % 4) /* the last bfloat16 has no partner */
+            for (unsigned i = 0; i < n; i++)
+                memcpy(group + ((size_t)w->cols / 2 * MU_LANES + i) * 4,
+                       rows[i] + (w->cols - 1) * size, size);
     }
 }
 

@@ -1,0 +1,262 @@
+/*
+ * The kernels alone, beside what the machine can do: `build/bench/kernels [FAMILY [TYPE...]]`.
+ *
+ * For every weight type, with 1 thread and with 2: GB/s of stored weights for one row (decode), and
+ * 10^9 operations per second (a multiplication and an addition are two) for more rows. Every figure
+ * is the best of many short rounds, because other programs may share the machine.
+ */
+#include "base/base.h"
+#include "kernel/kernel.h"
+
+#include <immintrin.h>
+#include <stdio.h>
+
+enum { COLS = 2048, MAX_ROWS = 512, STORED_ROWS = 64, THREADS_MAX = 2 };
+
+#define ROUND_SECONDS 0.4
+
+/* ---- the machine's limits ---- */
+
+#define READ_BYTES  ((size_t)256 << 20)
+#define LIMIT_LOOPS 1000000 /* about 2 ms: often shorter than a turn of the scheduler */
+
+static void *read_buffer;
+
+/* Plain loads with prefetching, as the one-row kernels do it. */
+__attribute__((target("avx2"))) static void read_all(unsigned member, unsigned n)
+{
+    size_t share = READ_BYTES / n;
+    const char *p = (const char *)read_buffer + member * share;
+    __m256i sum[8];
+    memset(sum, 0, sizeof sum);
+    for (size_t i = 0; i < share; i += 256)
+        _Pragma("GCC unroll 8") for (int j = 0; j < 8; j++)
+        {
+            if (j % 2 == 0) _mm_prefetch(p + i + 32 * j + 4096, _MM_HINT_T0);
+            sum[j] = _mm256_xor_si256(
+                sum[j], _mm256_load_si256((const __m256i *)(const void *)(p + i) + j));
+        }
+    for (int j = 0; j < 8; j++)
+        __asm__ volatile("" ::"x"(sum[j]));
+}
+
+/* Twelve independent sums hide the latency of any of these instructions. */
+#define RATE_LOOP(name, features, type, zero, step)                                                \
+    __attribute__((target(features))) static void name(unsigned member, unsigned n)                \
+    {                                                                                              \
+        type a[12];                                                                                \
+        (void)member;                                                                              \
+        (void)n;                                                                                   \
+        for (int i = 0; i < 12; i++)                                                               \
+            a[i] = zero;                                                                           \
+        type x = a[0];                                                                             \
+        for (int loop = 0; loop < LIMIT_LOOPS; loop++) {                                           \
+            _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) step;                            \
+            __asm__ volatile("" : "+v"(x));                                                        \
+        }                                                                                          \
+        for (int i = 0; i < 12; i++)                                                               \
+            __asm__ volatile("" ::"v"(a[i]));                                                      \
+    }
+
+RATE_LOOP(rate_int8, "avx512f,avx512vnni", __m512i, _mm512_setzero_si512(),
+          a[i] = _mm512_dpbusd_epi32(a[i], x, x))
+RATE_LOOP(rate_bf16, "avx512f,avx512bf16", __m512, _mm512_setzero_ps(),
+          a[i] = _mm512_dpbf16_ps(a[i], (__m512bh)x, (__m512bh)x))
+RATE_LOOP(rate_f32, "avx512f", __m512, _mm512_setzero_ps(), a[i] = _mm512_fmadd_ps(a[i], x, x))
+
+/* ---- timing on a team ---- */
+
+struct limit {
+    void (*run)(unsigned member, unsigned n);
+    struct mu_team *team;
+};
+
+static void limit_member(void *arg, unsigned member)
+{
+    struct limit *l = arg;
+    l->run(member, mu_team_size(l->team));
+}
+
+static double best_seconds(struct mu_team *team, mu_team_fn *fn, void *arg)
+{
+    double best = 1e9;
+    uint64_t begin = mu_clock_ns();
+    while (mu_clock_seconds_since(begin) < ROUND_SECONDS) {
+        uint64_t start = mu_clock_ns();
+        mu_team_run(team, fn, arg);
+        best = MU_MIN(best, mu_clock_seconds_since(start));
+    }
+    return best;
+}
+
+static double limit_seconds(struct mu_team *team, void (*run)(unsigned, unsigned))
+{
+    struct limit l = {run, team};
+    return best_seconds(team, limit_member, &l);
+}
+
+static void print_limits(struct mu_team *team)
+{
+    unsigned n = mu_team_size(team);
+    double ops = 12.0 * LIMIT_LOOPS * n * 1e-9;
+    printf("limits, %u thread%s: read %.1f GB/s", n, n > 1 ? "s" : "",
+           (double)READ_BYTES / limit_seconds(team, read_all) * 1e-9);
+    if (__builtin_cpu_supports("avx512f")) {
+        printf(", fp32 %.0f GOP/s", ops * 32 / limit_seconds(team, rate_f32));
+        if (__builtin_cpu_supports("avx512vnni"))
+            printf(", int8 dot %.0f", ops * 128 / limit_seconds(team, rate_int8));
+        if (__builtin_cpu_supports("avx512bf16"))
+            printf(", bf16 dot %.0f", ops * 64 / limit_seconds(team, rate_bf16));
+    }
+    printf("\n");
+}
+
+/* ---- linear ---- */
+
+struct job {
+    const struct mu_kernels *k;
+    struct mu_team *team;
+    struct mu_linear_args args;
+    uint32_t outputs;
+};
+
+static void job_member(void *arg, unsigned member)
+{
+    struct job *j = arg;
+    uint32_t piece = j->k->row_tile * (j->args.n_rows > 1 ? 4 : 32), i;
+    (void)member;
+    while ((i = mu_team_claim(j->team)) * piece < j->outputs)
+        j->k->linear(&j->args, i * piece, MU_MIN((i + 1) * piece, j->outputs));
+    mu_team_barrier(j->team);
+}
+
+static float random_value(uint64_t i)
+{
+    uint32_t counter[4] = {(uint32_t)i, (uint32_t)(i >> 32), 0, 0}, out[4];
+    mu_philox(1, counter, out);
+    return (float)(mu_uniform(out[0], out[1]) + mu_uniform(out[2], out[3]) - 1.0);
+}
+
+/* A few random stored rows, with scales near 1 where the type has any. */
+static uint8_t *stored_rows(enum mu_dtype type, uint64_t row_bytes)
+{
+    uint8_t *stored = mu_alloc(STORED_ROWS * row_bytes);
+    if (!stored) return NULL;
+    if (mu_codec_can_encode(type)) {
+        float row[COLS];
+        for (uint32_t r = 0; r < STORED_ROWS; r++) {
+            for (uint32_t i = 0; i < COLS; i++)
+                row[i] = random_value((uint64_t)r * COLS + i);
+            mu_codec_encode(type, row, stored + r * row_bytes, COLS);
+        }
+    } else {
+        for (uint64_t i = 0; i < STORED_ROWS * row_bytes; i++)
+            stored[i] = (uint8_t)(((i * 2654435761u) >> 13) & 0x3b);
+    }
+    return stored;
+}
+
+/* Outputs enough that the weights do not stay in a cache when one row reads them. */
+static bool job_create(struct job *j, struct mu_weight *w, enum mu_dtype type, uint32_t outputs)
+{
+    uint64_t row_bytes = 0;
+    const uint8_t *rows[STORED_ROWS];
+    *w = (struct mu_weight){.type = type, .rows = outputs, .cols = COLS};
+    w->form = j->k->form(type, MU_COMPUTE_DEFAULT);
+    w->bytes = j->k->weight_bytes(type, w->form, outputs, 0, COLS);
+    w->data = mu_alloc_aligned(64, w->bytes);
+    uint8_t *stored = mu_dtype_bytes(type, COLS, &row_bytes) ? stored_rows(type, row_bytes) : NULL;
+    size_t stride = MU_ROUND_UP(j->k->form_bytes(w->form, COLS), (size_t)64);
+    char *x = mu_alloc_aligned(64, MAX_ROWS * stride);
+    float *y = mu_calloc((size_t)MAX_ROWS * outputs, sizeof *y);
+    if (!w->data || !stored || !x || !y) return false;
+    for (uint32_t r = 0; r < STORED_ROWS; r++)
+        rows[r] = stored + r * row_bytes;
+    for (uint32_t r = 0; r < outputs; r += STORED_ROWS)
+        j->k->weight_pack(w, r, STORED_ROWS, rows);
+    for (uint32_t r = 0; r < MAX_ROWS; r++) {
+        float row[COLS];
+        for (uint32_t i = 0; i < COLS; i++)
+            row[i] = random_value((uint64_t)r * COLS + i);
+        j->k->form_store(w->form, x + r * stride, COLS, 0, COLS, row);
+    }
+    mu_free(stored);
+    j->outputs = outputs;
+    j->args = (struct mu_linear_args){
+        .weight = w, .x = x, .x_stride = stride, .y = y, .y_stride = outputs};
+    return true;
+}
+
+static void job_destroy(struct job *j, struct mu_weight *w)
+{
+    mu_free(w->data);
+    mu_free((void *)(uintptr_t)j->args.x);
+    mu_free(j->args.y);
+}
+
+static double job_seconds(struct job *j, uint32_t n_rows, uint32_t outputs)
+{
+    j->args.n_rows = n_rows;
+    j->outputs = outputs;
+    return best_seconds(j->team, job_member, j);
+}
+
+static bool bench_type(const struct mu_kernels *k, struct mu_team *const *teams, enum mu_dtype type)
+{
+    static const uint32_t batches[] = {8, 32, 512};
+    enum { MANY = 49152, FEW = 2048 };
+    struct mu_weight w;
+    struct job j = {.k = k};
+    if (!job_create(&j, &w, type, MANY)) return false;
+    for (int t = 0; t < THREADS_MAX; t++) {
+        uint64_t row_bytes = 0;
+        (void)mu_dtype_bytes(type, COLS, &row_bytes);
+        j.team = teams[t];
+        printf("%-16s %-8s %d %8.1f", k->family, mu_dtype(type)->name, t + 1,
+               (double)row_bytes * MANY / job_seconds(&j, 1, MANY) * 1e-9);
+        for (size_t b = 0; b < MU_ARRAY_LEN(batches); b++) {
+            double ops = 2.0 * COLS * FEW * batches[b];
+            printf(" %8.0f", ops / job_seconds(&j, batches[b], FEW) * 1e-9);
+        }
+        printf("\n");
+        fflush(stdout);
+    }
+    job_destroy(&j, &w);
+    return true;
+}
+
+static bool wanted(int argc, char **argv, enum mu_dtype type)
+{
+    if (argc <= 2) return mu_codec_can_decode(type);
+    for (int i = 2; i < argc; i++)
+        if (strcmp(argv[i], mu_dtype(type)->name) == 0) return mu_codec_can_decode(type);
+    return false;
+}
+
+int main(int argc, char **argv)
+{
+    struct mu_team *teams[THREADS_MAX];
+    struct mu_err err = MU_ERR_INIT;
+    const struct mu_kernels *k;
+    char line[640];
+    if (mu_kernels_choose(argc > 1 ? argv[1] : NULL, &k, &err) != MU_OK) goto failed;
+    for (unsigned t = 0; t < THREADS_MAX; t++)
+        if (mu_team_create(t + 1, NULL, &teams[t], &err) != MU_OK) goto failed;
+    read_buffer = mu_alloc_aligned(64, READ_BYTES);
+    if (!read_buffer) return 4;
+    memset(read_buffer, 1, READ_BYTES);
+    for (int t = 0; t < THREADS_MAX; t++)
+        print_limits(teams[t]);
+    mu_free(read_buffer);
+    printf("%-16s %-8s %s %8s %8s %8s %8s\n", "family", "type", "threads", "1: GB/s", "8: GOP/s",
+           "32", "512");
+    for (int type = 0; type < MU_DTYPE_COUNT; type++)
+        if (wanted(argc, argv, (enum mu_dtype)type) && !bench_type(k, teams, (enum mu_dtype)type))
+            return 4;
+    for (unsigned t = 0; t < THREADS_MAX; t++)
+        mu_team_destroy(teams[t]);
+    return 0;
+failed:
+    fprintf(stderr, "%s\n", mu_err_line(&err, line, sizeof line));
+    return mu_status_exit(err.code);
+}
