@@ -62,6 +62,9 @@ $(BUILD)/%.o: %.c Makefile VERSION
 # The assembler includes this table, and tells make nothing of it.
 $(BUILD)/src/format/share.o: share/models.tsv
 
+# The assembler includes the catalogue, which the compiler's dependency file does not see.
+$(BUILD)/src/health/share.o: share/logs.tsv
+
 $(LIB): $(OBJECTS)
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $^

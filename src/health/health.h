@@ -1,0 +1,90 @@
+/*
+ * health: what is wrong with an engine, from what it wrote.
+ *
+ * The catalogue (share/logs.tsv) says what lines mean; a diagnosis reads logs as a stream, in
+ * bounded memory, and names the first cause, what followed from it, and what only looks bad. No
+ * engine, device or network is touched: a sick engine is not needed to diagnose it. One thread a
+ * catalogue; a diagnosis borrows its catalogue.
+ */
+#ifndef MU_HEALTH_HEALTH_H
+#define MU_HEALTH_HEALTH_H
+
+#include "base/text.h"
+
+#include <jansson.h>
+
+struct mu_health_catalog;
+struct mu_health_diagnosis;
+
+/* Reads `folder`/logs.tsv, or the copy inside the program when `folder` is NULL. */
+mu_status mu_health_catalog_open(const char *folder, struct mu_health_catalog **out,
+                                 struct mu_err *err);
+void mu_health_catalog_close(struct mu_health_catalog *catalog);
+/* Compiles every pattern, which otherwise happens at its first use; names the row at fault. */
+mu_status mu_health_catalog_check(struct mu_health_catalog *catalog, struct mu_err *err);
+
+/* Says what one line means. `known` is false when no row matches it. */
+mu_status mu_health_explain(struct mu_health_catalog *catalog, struct mu_str line, json_t **out,
+                            bool *known, struct mu_err *err);
+void mu_health_explain_text(const json_t *explanation, struct mu_text *out);
+
+enum mu_health_verdict {
+    MU_HEALTH_HEALTHY, /* known lines, nothing wrong in them */
+    MU_HEALTH_SLOW,    /* works, slower than it could */
+    MU_HEALTH_FAILED,  /* a first cause is named */
+    MU_HEALTH_UNKNOWN, /* no line is of a known kind: nothing can be said */
+};
+
+enum mu_health_role {
+    MU_HEALTH_ROLE_FIRST,
+    MU_HEALTH_ROLE_REPEAT,   /* the same on another rank, or printed again */
+    MU_HEALTH_ROLE_FOLLOWER, /* came of the first cause */
+    MU_HEALTH_ROLE_OTHER,    /* another cause, later */
+    MU_HEALTH_ROLE_SETTLED,  /* went wrong, and the engine came up or went on all the same */
+    MU_HEALTH_ROLE_NOTE,
+    MU_HEALTH_ROLE_NOISE,
+    MU_HEALTH_ROLE_COUNT
+};
+
+/* Texts live as long as the diagnosis. "" or -1 stands for what the log does not say. */
+struct mu_health_finding {
+    enum mu_health_role role;
+    const char *row, *engine, *cause, *family, *meaning;
+    const char *cure; /* lines separated by '\n' */
+    const char *file, *process, *time, *text;
+    uint64_t line, count; /* 1-based; how often the row matched in all */
+    int rank;
+    double confidence; /* of the first cause; 0 elsewhere */
+};
+
+mu_status mu_health_diagnosis_create(struct mu_health_catalog *catalog,
+                                     struct mu_health_diagnosis **out, struct mu_err *err);
+void mu_health_diagnosis_destroy(struct mu_health_diagnosis *diagnosis);
+
+/* A log: begin, any number of pieces cut anywhere, end. */
+mu_status mu_health_log_begin(struct mu_health_diagnosis *diagnosis, const char *name,
+                              struct mu_err *err);
+mu_status mu_health_log_feed(struct mu_health_diagnosis *diagnosis, const void *bytes, size_t len,
+                             struct mu_err *err);
+mu_status mu_health_log_end(struct mu_health_diagnosis *diagnosis, struct mu_err *err);
+/* The three in one, for a file or "-"; stops early when `stop` (may be NULL) says so. */
+mu_status mu_health_log_read(struct mu_health_diagnosis *diagnosis, const char *path,
+                             bool (*stop)(void), struct mu_err *err);
+
+/* After the last log. Calling it again changes nothing. */
+mu_status mu_health_conclude(struct mu_health_diagnosis *diagnosis, enum mu_health_verdict *out,
+                             struct mu_err *err);
+/* Findings in the order of the logs; NULL past the last. */
+const struct mu_health_finding *mu_health_finding_get(const struct mu_health_diagnosis *diagnosis,
+                                                      size_t index);
+/* The finding whose role is first cause, or NULL. */
+const struct mu_health_finding *mu_health_first_cause(const struct mu_health_diagnosis *diagnosis);
+/* A fact by its key, as the log printed it last; NULL when no line said it. */
+const char *mu_health_fact(const struct mu_health_diagnosis *diagnosis, const char *key);
+
+/* After the conclusion: for people, and as one JSON document. */
+void mu_health_report_text(const struct mu_health_diagnosis *diagnosis, struct mu_text *out);
+mu_status mu_health_report_json(const struct mu_health_diagnosis *diagnosis, json_t **out,
+                                struct mu_err *err);
+
+#endif
