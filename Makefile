@@ -50,7 +50,7 @@ LINTED    := $(SOURCES) $(CLI) $(TESTS) $(FUZZERS) $(BENCHES) tests/fuzz/replay.
 LIB       := $(BUILD)/libmuster.a
 BIN       := $(BUILD)/muster
 
-.PHONY: all run test asan tsan fuzz lint lint-files format oracle install clean help \
+.PHONY: all run test asan tsan fuzz lint lint-files format bench oracle install clean help \
         test-programs fuzz-programs
 all: $(BIN) ## the program, build/muster
 
@@ -139,6 +139,9 @@ format: ## clang-format on every file of ours
 
 oracle: all ## compares with results computed by others: ORACLE=folder
 	$(Q)python3 tests/run.py --oracle "$(ORACLE)" --build $(BUILD)
+
+bench: $(BENCHES:%.c=$(BUILD)/%) ## times the kernels alone beside what the machine can do
+	$(Q)for b in $^; do $$b || exit 1; done
 
 install: all ## into $(DESTDIR)$(PREFIX): program, man page, completions
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/muster
