@@ -14,6 +14,7 @@
 /* So many notices of a blocked worker, with no token made in between, are a hang. */
 #define HANG_REPEATS 5
 #define REFINE_LINES 400
+#define REASON_LINES 3
 
 enum tier {
     TIER_NONE,
@@ -69,19 +70,39 @@ static int event_compare(const void *pa, const void *pb)
 }
 
 /* "Capture cuda graph failed: out of memory" says more about the OutOfMemoryError above it. */
+static void refine_by_wrapper(struct mu_health_diagnosis *d, size_t wrapper)
+{
+    const struct mu_health_event *w = &d->events[wrapper];
+    for (size_t k = wrapper; k-- > 0;) {
+        struct mu_health_event *e = &d->events[k];
+        if (e->log != w->log || w->line - e->line > REFINE_LINES) return;
+        if (row_of(d, e)->class == MU_HEALTH_CLASS_CAUSE &&
+            strcmp(row_of(d, e)->cause, "oom_load") == 0)
+            e->cause = row_of(d, w)->cause;
+    }
+}
+
+/* A refusal of arguments says in its next lines what is wrong with them. */
+static void refine_by_reason(struct mu_health_diagnosis *d, size_t refusal)
+{
+    struct mu_health_event *e = &d->events[refusal];
+    for (size_t k = refusal + 1; k < d->n_events; k++) {
+        const struct mu_health_event *reason = &d->events[k];
+        if (reason->log != e->log || reason->line - e->line > REASON_LINES) return;
+        if (row_of(d, reason)->class != MU_HEALTH_CLASS_CAUSE) continue;
+        e->cause = reason->cause;
+        e->reason = (uint16_t)(reason->row + 1);
+        return;
+    }
+}
+
 static void causes_refine(struct mu_health_diagnosis *d)
 {
     for (size_t i = 0; i < d->n_events; i++) {
-        const struct mu_health_event *wrapper = &d->events[i];
-        const struct mu_health_row *row = row_of(d, wrapper);
-        if (row->class != MU_HEALTH_CLASS_FOLLOWER || !row->cause[0]) continue;
-        for (size_t k = i; k-- > 0;) {
-            struct mu_health_event *e = &d->events[k];
-            if (e->log != wrapper->log || wrapper->line - e->line > REFINE_LINES) break;
-            if (row_of(d, e)->class == MU_HEALTH_CLASS_CAUSE &&
-                strcmp(row_of(d, e)->cause, "oom_load") == 0)
-                e->cause = row->cause;
-        }
+        const struct mu_health_row *row = row_of(d, &d->events[i]);
+        if (row->class == MU_HEALTH_CLASS_FOLLOWER && row->cause[0]) refine_by_wrapper(d, i);
+        if (row->class == MU_HEALTH_CLASS_CAUSE && strcmp(row->cause, "bad_args") == 0)
+            refine_by_reason(d, i);
     }
 }
 
@@ -215,7 +236,7 @@ static enum mu_health_role role_of(const struct mu_health_diagnosis *d, size_t i
     if (class == MU_HEALTH_CLASS_HINT) return MU_HEALTH_ROLE_NOTE;
     if (has_first && i == first) return MU_HEALTH_ROLE_FIRST;
     if (has_first && (e->row == d->events[first].row ||
-                      (tier >= TIER_SYMPTOM && e->cause == d->events[first].cause)))
+                      (tier >= TIER_SYMPTOM && strcmp(e->cause, d->events[first].cause) == 0)))
         return MU_HEALTH_ROLE_REPEAT;
     if (class == MU_HEALTH_CLASS_FOLLOWER || e->ignored) return MU_HEALTH_ROLE_FOLLOWER;
     if (class == MU_HEALTH_CLASS_SLOW || class == MU_HEALTH_CLASS_SLOW_ONE_NODE)
@@ -231,6 +252,7 @@ static mu_status finding_fill(struct mu_health_diagnosis *d, size_t i, enum mu_h
     const struct mu_health_row *row = row_of(d, e);
     if (role == MU_HEALTH_ROLE_FIRST && e->quoted) row = &d->catalog->rows[e->quoted - 1];
     const char *cause = row == row_of(d, e) ? e->cause : row->cause;
+    if (e->reason) row = &d->catalog->rows[e->reason - 1];
     if (role == MU_HEALTH_ROLE_FIRST && !cause[0]) cause = "proc_died";
     char *cure = cure_expand(d, row->cure);
     if (!cure) return mu_fail_memory(err, 0);

@@ -104,7 +104,9 @@ struct mu_health_line {
 };
 
 struct mu_health_event {
-    uint16_t row, quoted; /* `quoted`: another row + 1 whose text this line repeats */
+    uint16_t row;
+    uint16_t quoted; /* another row + 1 whose text this line repeats */
+    uint16_t reason; /* another row + 1, of the line below, that says more */
     uint16_t log, service;
     enum mu_health_level level;
     bool ignored;

@@ -77,13 +77,11 @@ static const struct {
 static void add_fact(struct mu_text *out, const struct mu_health_fact_value *fact)
 {
     mu_text_printf(out, "   %-24s %s", fact->key, fact->text);
-    if (fact->numeric && fact->max > fact->min && strcmp(fact->key, "rank") != 0)
-        mu_text_printf(out, "   (%g to %g in %llu lines", fact->min, fact->max,
-                       (unsigned long long)fact->n);
-    if (fact->numeric && fact->max > fact->min && strcmp(fact->key, "rank") != 0)
-        mu_text_str(out, ")");
     if (strcmp(fact->key, "rank") == 0)
         mu_text_printf(out, "   (%u ranks seen)", mu_health_fact_distinct(fact));
+    else if (fact->numeric && fact->max > fact->min)
+        mu_text_printf(out, "   (%g to %g in %llu lines)", fact->min, fact->max,
+                       (unsigned long long)fact->n);
     mu_text_char(out, '\n');
 }
 
@@ -96,12 +94,15 @@ static void add_facts(const struct mu_health_diagnosis *d, unsigned section, str
         add_fact(out, fact);
         n++;
     }
-    if (n == 0 && section != 5) mu_text_str(out, "   absent: no line of the log says it\n");
+    if (n == 0 && section < 4) mu_text_str(out, "   absent: no line of the log says it\n");
 }
 
-static void add_place(struct mu_text *out, const struct mu_health_finding *f)
+static void add_place(struct mu_text *out, const struct mu_health_finding *f, bool file)
 {
-    mu_text_printf(out, "%s:%llu", f->file, (unsigned long long)f->line);
+    if (file)
+        mu_text_printf(out, "%s:%llu", f->file, (unsigned long long)f->line);
+    else
+        mu_text_printf(out, "line %llu", (unsigned long long)f->line);
     if (f->time[0]) mu_text_printf(out, "  %s", f->time);
     if (f->process[0])
         mu_text_printf(out, "  %s", f->process);
@@ -119,7 +120,7 @@ static void add_role(const struct mu_health_diagnosis *d, enum mu_health_role ro
         if (n == 0) mu_text_printf(out, "   %s\n", title);
         if (++n > SHOWN_A_ROLE) continue;
         mu_text_str(out, "      ");
-        add_place(out, f);
+        add_place(out, f, d->n_logs > 1);
         mu_text_printf(out, "  %s", f->row);
         if (f->count > MU_HEALTH_EVENTS_A_ROW)
             mu_text_printf(out, " (%llu times)", (unsigned long long)f->count);
@@ -168,7 +169,7 @@ static void add_verdict(const struct mu_health_diagnosis *d, struct mu_text *out
     if (!f) return;
     mu_text_printf(out, ", %s: %s\n", f->cause, mu_health_cause_text(f->cause));
     mu_text_str(out, "   evidence    ");
-    add_place(out, f);
+    add_place(out, f, true);
     mu_text_printf(out, "\n               %s\n", f->text);
     mu_text_printf(out, "   meaning     %s\n", f->meaning);
     if (f->cure[0]) mu_text_str(out, "   cure\n");
