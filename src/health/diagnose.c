@@ -156,8 +156,11 @@ static enum tier tier_of(const struct mu_health_diagnosis *d, size_t index)
                                                                               : TIER_QUOTED_SYMPTOM;
     case MU_HEALTH_CLASS_HANG:
         return d->row_counts[e->row] >= HANG_REPEATS && !after.alive ? TIER_HANG : TIER_NONE;
-    case MU_HEALTH_CLASS_WEAK:
     case MU_HEALTH_CLASS_EXCEPTION:
+        /* Beside a server that is up it is one request's. */
+        if (d->services[e->service].first_ready_line && !after.broke) return TIER_NONE;
+        return unsettled && (!mild || after.broke) ? TIER_WEAK : TIER_NONE;
+    case MU_HEALTH_CLASS_WEAK:
         return unsettled && (!mild || after.broke) ? TIER_WEAK : TIER_NONE;
     case MU_HEALTH_CLASS_STOP:
         /* A server that was up and was told to end did nothing wrong. */

@@ -201,7 +201,8 @@ static size_t bracket_prefix(struct mu_str s, struct mu_health_line *line)
         if (!n.len || digits(n) != n.len) return 0;
         line->rank = (int)number(n, 0, n.len);
         line->process = in;
-    } else if (in.len > 4 && strchr("WEFI", in.p[0]) && digits(behind(in, 1)) >= 3) {
+    } else if (in.len > 4 && strchr("WEFI", in.p[0]) &&
+               (digits(behind(in, 1)) >= 3 || in.p[1] == ' ')) {
         line->level = level_of((struct mu_str){in.p, 1});
     } else if (in.len < 10 && memchr(in.p, ',', in.len) && digit(in.p[0])) {
         size_t comma = digits(in) + 1;
