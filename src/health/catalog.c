@@ -124,11 +124,12 @@ static mu_status literals_read(struct mu_health_catalog *c, struct mu_err *err)
     if (!c->literals || !pairs || !c->rows_of) return mu_fail_memory(err, LITERALS_MAX);
     unsigned n_pairs = 0;
     for (unsigned r = 0; r < c->n_rows; r++) {
-        unsigned n = mu_health_literals_of(c->rows[r].pattern, c->arena, set);
-        if (n == 0 || n_pairs + n > LITERALS_MAX)
+        int n = mu_health_literals_of(c->rows[r].pattern, c->arena, set);
+        if (n < 0) return mu_fail_memory(err, 0);
+        if (n == 0 || n_pairs + (unsigned)n > LITERALS_MAX)
             return mu_fail(err, MU_E_INPUT, "logs.tsv: no %d certain bytes in the pattern of '%s'",
                            MU_HEALTH_LITERAL_MIN, c->rows[r].name);
-        for (unsigned i = 0; i < n; i++, n_pairs++) {
+        for (int i = 0; i < n; i++, n_pairs++) {
             int l = literal_add(c, set[i]);
             if (l < 0) return mu_fail(err, MU_E_INPUT, "logs.tsv holds too many texts");
             pairs[2 * n_pairs] = (uint16_t)l;
@@ -234,7 +235,7 @@ static mu_status row_compile(struct mu_health_catalog *c, struct mu_health_row *
     PCRE2_SIZE offset;
     row->code = pcre2_compile((PCRE2_SPTR)row->pattern, PCRE2_ZERO_TERMINATED, 0, &code, &offset,
                               c->compile_context);
-    if (!row->code && code == PCRE2_ERROR_NOMEMORY) return mu_fail_memory(err, 0);
+    if (!row->code && code == PCRE2_ERROR_HEAP_FAILED) return mu_fail_memory(err, 0);
     if (!row->code) {
         PCRE2_UCHAR text[128];
         (void)pcre2_get_error_message(code, text, sizeof text);

@@ -318,7 +318,7 @@ static size_t last_break(const struct mu_health_diagnosis *d)
 
 static mu_status conclude(struct mu_health_diagnosis *d, enum tier *tiers, struct mu_err *err)
 {
-    qsort(d->events, d->n_events, sizeof *d->events, event_compare);
+    if (d->n_events) qsort(d->events, d->n_events, sizeof *d->events, event_compare);
     causes_refine(d);
     d->last_break = last_break(d);
     for (size_t i = 0; i < d->n_events; i++)

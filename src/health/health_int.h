@@ -185,11 +185,12 @@ struct mu_health_diagnosis {
 /* share.c */
 struct mu_str mu_health_share_logs(void);
 
-/* literal.c: what every match of `pattern` must hold, one of `set` at least. Zero when there is
- * nothing of MU_HEALTH_LITERAL_MIN bytes. The texts are cut from `arena`. */
 #define MU_HEALTH_LITERAL_SET_MAX 24
-unsigned mu_health_literals_of(const char *pattern, struct mu_arena *arena,
-                               struct mu_str set[MU_HEALTH_LITERAL_SET_MAX]);
+/* literal.c: what every match of `pattern` must hold, one of `set` at least. Returns how many; 0
+ * when there is nothing of MU_HEALTH_LITERAL_MIN bytes, -1 when `arena`, which holds the texts, is
+ * full. */
+int mu_health_literals_of(const char *pattern, struct mu_arena *arena,
+                          struct mu_str set[MU_HEALTH_LITERAL_SET_MAX]);
 /* The literal text that `pattern` is, or length 0 when it is more than that. */
 struct mu_str mu_health_plain_of(const char *pattern, struct mu_arena *arena);
 

@@ -19,6 +19,7 @@ struct reader {
     const char *p;
     struct mu_arena *arena;
     bool plain; /* nothing but plain characters so far */
+    bool out_of_memory;
 };
 
 static size_t set_shortest(const struct set *set)
@@ -42,7 +43,10 @@ static void run_flush(struct reader *r, struct set *best, char *run, size_t *len
     if (*len >= MU_HEALTH_LITERAL_MIN) {
         struct set one = {.n = 1};
         one.items[0] = (struct mu_str){mu_arena_strndup(r->arena, run, *len), *len};
-        if (one.items[0].p) set_keep_better(best, &one);
+        if (one.items[0].p)
+            set_keep_better(best, &one);
+        else
+            r->out_of_memory = true;
     }
     *len = 0;
 }
@@ -154,15 +158,16 @@ static void alternation(struct reader *r, unsigned depth, struct set *out)
     if (!all) out->n = 0;
 }
 
-unsigned mu_health_literals_of(const char *pattern, struct mu_arena *arena,
-                               struct mu_str out[MU_HEALTH_LITERAL_SET_MAX])
+int mu_health_literals_of(const char *pattern, struct mu_arena *arena,
+                          struct mu_str out[MU_HEALTH_LITERAL_SET_MAX])
 {
     struct reader r = {.p = pattern, .arena = arena, .plain = true};
     struct set set = {0};
     alternation(&r, 0, &set);
+    if (r.out_of_memory) return -1;
     if (*r.p) return 0; /* a closing bracket too many: the compiler will say so */
     memcpy(out, set.items, sizeof set.items);
-    return set.n;
+    return (int)set.n;
 }
 
 struct mu_str mu_health_plain_of(const char *pattern, struct mu_arena *arena)

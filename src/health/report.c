@@ -3,9 +3,11 @@
  * same logs, so that `diff` of two reports shows what changed in them. Judges nothing.
  */
 #include "base/alloc.h"
+#include "base/utf8.h"
 #include "health/health_int.h"
 
 #define SHOWN_A_ROLE 12
+#define SHOWN_TEXT   160
 
 static const char *const verdict_names[] = {"healthy", "slow", "failed", "unknown"};
 static const char *const role_names[MU_HEALTH_ROLE_COUNT] = {
@@ -124,7 +126,10 @@ static void add_role(const struct mu_health_diagnosis *d, enum mu_health_role ro
         mu_text_printf(out, "  %s", f->row);
         if (f->count > MU_HEALTH_EVENTS_A_ROW)
             mu_text_printf(out, " (%llu times)", (unsigned long long)f->count);
-        mu_text_printf(out, "\n         %.160s\n", f->text);
+        mu_text_str(out, "\n         ");
+        struct mu_str text = {f->text, MU_MIN(strlen(f->text), (size_t)SHOWN_TEXT)};
+        mu_text_add(out, text.p, text.len - mu_utf8_unfinished(text));
+        mu_text_char(out, '\n');
     }
     if (n > SHOWN_A_ROLE) mu_text_printf(out, "      and %u more\n", n - SHOWN_A_ROLE);
 }
