@@ -119,8 +119,18 @@ static struct aftermath aftermath_of(const struct mu_health_diagnosis *d, size_t
     const struct mu_health_service *s = &d->services[e->service];
     struct aftermath a = {.alive = s->alive_line > e->line,
                           .first_up = s->first_ready_line > e->line,
-                          .broke = d->last_break > index};
+                          .broke = d->last_break > index && d->last_break < d->n_events};
     return a;
+}
+
+/* True for what a server says while it ends on request, if all was well until then. */
+static bool leaving(const struct mu_health_diagnosis *d, const struct mu_health_event *e)
+{
+    const struct mu_health_service *s = &d->services[e->service];
+    if (!s->leaving_line || !s->first_ready_line || e->line < s->leaving_line) return false;
+    const struct mu_health_event *broke =
+        d->first_break < d->n_events ? &d->events[d->first_break] : NULL;
+    return !broke || broke->log != e->log || broke->line > s->leaving_line;
 }
 
 /* Hardware, driver and fabric faults stay true when the engine comes up. */
@@ -141,6 +151,9 @@ static enum tier tier_of(const struct mu_health_diagnosis *d, size_t index)
                 row->severity >= MU_HEALTH_LEVEL_ERROR;
     bool unsettled = !after.alive || after.broke;
     if (e->ignored) return TIER_NONE;
+    if (leaving(d, e) && row->class != MU_HEALTH_CLASS_CAUSE &&
+        row->class != MU_HEALTH_CLASS_SYMPTOM)
+        return TIER_NONE;
     switch (row->class) {
     case MU_HEALTH_CLASS_CAUSE:
         if (lasting(row)) return TIER_CAUSE;
@@ -304,23 +317,24 @@ static double confidence_of(const struct mu_health_diagnosis *d, size_t first, e
     return tier_confidence[tier] + (aftermath_of(d, first).broke ? 0.05 : 0);
 }
 
-/* The last event that reports a failure. */
-static size_t last_break(const struct mu_health_diagnosis *d)
+static void breaks_find(struct mu_health_diagnosis *d)
 {
-    for (size_t i = d->n_events; i-- > 0;) {
+    d->first_break = d->last_break = d->n_events;
+    for (size_t i = 0; i < d->n_events; i++) {
         const struct mu_health_row *row = row_of(d, &d->events[i]);
-        if (row->class == MU_HEALTH_CLASS_FOLLOWER && row->severity >= MU_HEALTH_LEVEL_ERROR &&
-            !d->events[i].ignored)
-            return i;
+        if (row->class != MU_HEALTH_CLASS_FOLLOWER || row->severity < MU_HEALTH_LEVEL_ERROR ||
+            d->events[i].ignored)
+            continue;
+        if (d->first_break == d->n_events) d->first_break = i;
+        d->last_break = i;
     }
-    return 0;
 }
 
 static mu_status conclude(struct mu_health_diagnosis *d, enum tier *tiers, struct mu_err *err)
 {
     if (d->n_events) qsort(d->events, d->n_events, sizeof *d->events, event_compare);
     causes_refine(d);
-    d->last_break = last_break(d);
+    breaks_find(d);
     for (size_t i = 0; i < d->n_events; i++)
         tiers[i] = tier_of(d, i);
     size_t first = 0;

@@ -133,6 +133,7 @@ struct mu_health_service {
     uint16_t log;
     uint64_t ready_line, alive_line; /* the last one; 0: none */
     uint64_t first_ready_line;
+    uint64_t leaving_line; /* where it was asked to end; 0: never, or it came up again */
     bool pool_end, graph_begin;
 };
 
@@ -165,7 +166,7 @@ struct mu_health_diagnosis {
     struct mu_text unwrapped; /* of one line of docker's JSON */
     struct mu_health_event *events;
     size_t n_events, size_events;
-    size_t last_break;                       /* the last event that reports a failure */
+    size_t first_break, last_break;          /* the events that report a failure; n_events: none */
     uint64_t row_hits[MU_HEALTH_ROWS_MAX];   /* lines that a row matched */
     uint64_t row_counts[MU_HEALTH_ROWS_MAX]; /* lines whose event is of the row */
     uint32_t row_last[MU_HEALTH_ROWS_MAX];   /* event + 1 that holds a row's latest */

@@ -146,6 +146,8 @@ static void mark_set(struct observation *o, const char *mark)
         s->phase = NULL;
     } else if (strcmp(mark, "ignored") == 0) {
         s->ignored_line = o->number;
+    } else if (strcmp(mark, "leaving") == 0) {
+        o->service->leaving_line = o->number;
     } else if (strcmp(mark, "pool_end") == 0) {
         o->service->pool_end = true;
     } else if (strcmp(mark, "graph_begin") == 0) {
@@ -250,6 +252,7 @@ static void row_take(struct mu_health_diagnosis *d, struct observation *o, unsig
         return;
     case MU_HEALTH_CLASS_READY:
         o->service->ready_line = o->service->alive_line = o->number;
+        o->service->leaving_line = 0;
         if (!o->service->first_ready_line) o->service->first_ready_line = o->number;
         return;
     case MU_HEALTH_CLASS_ALIVE:

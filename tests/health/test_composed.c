@@ -559,9 +559,13 @@ static const struct incident healthy[] = {
      VLLM,
      2,
      4,
-     {"A INFO:     Shutting down", "A INFO:     Waiting for application shutdown.",
-      "A INFO:     Application shutdown complete.", "A INFO:     Finished server process [4711]",
-      NOT_DESTROYED}},
+     {"A INFO:     Shutting down",
+      "C Worker proc VllmWorker-0 died unexpectedly, shutting down executor.",
+      "A vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack "
+      "trace "
+      "(above) for the root cause.",
+      "A INFO:     Waiting for application shutdown.", "A INFO:     Application shutdown complete.",
+      "A INFO:     Finished server process [4711]", NOT_DESTROYED}},
     {"none",
      VLLM,
      2,
