@@ -21,9 +21,9 @@
     X(ALIVE, "alive")                                                                              \
     X(NOISE, "noise")                                                                              \
     X(FOLLOWER, "follower")                                                                        \
-    X(CAUSE, "cause")                                                                              \
     X(SLOW, "slow")                                                                                \
     X(SLOW_ONE_NODE, "slow-one-node")                                                              \
+    X(CAUSE, "cause")                                                                              \
     X(SYMPTOM, "symptom")                                                                          \
     X(HANG, "hang")                                                                                \
     X(WEAK, "weak")                                                                                \

@@ -184,7 +184,8 @@ static const char *cause_refined(const struct observation *o, const struct mu_he
     const struct mu_health_stream *s = o->stream;
     if (s->phase && o->number - s->phase_line < MARK_LINES) return s->phase;
     if (o->service->first_ready_line) return "oom_run";
-    if (o->service->pool_end) return o->service->graph_begin ? "oom_graph" : "mem_fraction";
+    if (o->service->graph_begin) return "oom_graph";
+    if (o->service->pool_end) return "mem_fraction";
     return row->cause;
 }
 
