@@ -20,13 +20,18 @@ if ! model=$(python3 tests/oracle/fetch.py smollm2); then
         "is its text." >&2
 fi
 
-show devices
+show devices --measure
 show inspect "$model"
-show generate "$model" --chat "What is the capital of France?" -n 64 --greedy
+# The reference arithmetic gives the words that other implementations give; the default is faster.
+show chat "$model" "What is the capital of France?" --greedy --compute f32 --verbose ||
+    show generate "$model" --prompt "What is the capital of France?" --greedy -n 32 --verbose
+show generate "$model" --prompt "Once upon a time" --greedy -n 64 --ignore-eos --verbose
 
 cat <<END
 
 Next:
-  $muster generate $model --chat "Your own question"
+  $muster chat $model                       a conversation
+  $muster generate $model -p "..." --json   everything about an answer
+  $muster generate $model -p "..." --devices cpu:2    two devices, the same bits
   $muster --help
 END
