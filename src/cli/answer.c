@@ -178,7 +178,8 @@ mu_status mu_answer_run(struct mu_session *session, const struct mu_invocation *
     for (unsigned i = 0; i < options->stop.n; i++)
         stops[i] = mu_str(options->stop.items[i]);
     mu_text_init(&c.fresh, ANSWER_MAX_BYTES);
-    mu_detokenizer_init(&c.detokenizer, session->tokenizer, MU_DECODE_SKIP_SPECIAL);
+    if (c.with_text)
+        mu_detokenizer_init(&c.detokenizer, session->tokenizer, MU_DECODE_SKIP_SPECIAL);
     if (status == MU_OK) status = mu_stop_init(&c.stop, stops, options->stop.n, err);
     if (status == MU_OK) status = collect(session, &c, &request, err);
     mu_detokenizer_fini(&c.detokenizer);

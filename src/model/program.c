@@ -370,6 +370,12 @@ static mu_status check_shard(const struct mu_config *c, const struct mu_arch *ar
     if (strcmp(c->activation, "silu") != 0 && strcmp(c->activation, "gelu_pytorch_tanh") != 0 &&
         strcmp(c->activation, "gelu") != 0)
         return mu_fail(err, MU_E_UNSUPPORTED, "activation '%s' is not supported", c->activation);
+    if (c->quant_method[0] && c->names == MU_NAMES_HF) {
+        mu_status status = mu_fail(err, MU_E_UNSUPPORTED,
+                                   "weights quantised by '%s' are not supported", c->quant_method);
+        mu_err_cure(err, "use the unquantised model, or a GGUF of it");
+        return status;
+    }
     if (c->n_experts > 0)
         return mu_fail(err, MU_E_UNSUPPORTED, "mixture of experts is not supported");
     if (mu_rope_width(c) % 2 != 0 || mu_rope_width(c) > c->head_dim)
