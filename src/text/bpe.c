@@ -18,7 +18,7 @@
 
 #define SCAN_MAX 24 /* symbols; beyond, the heap is faster */
 
-#define CACHE_BITS 14
+#define CACHE_BITS 15
 #define CACHE_KEY  31 /* bytes of a piece that can be remembered */
 #define CACHE_IDS  7
 

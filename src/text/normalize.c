@@ -11,18 +11,6 @@
 
 /* ---- Unicode forms ------------------------------------------------------------------------- */
 
-static mu_status add_form(struct mu_str text, utf8proc_option_t options, struct mu_text *out,
-                          struct mu_err *err)
-{
-    utf8proc_uint8_t *form = NULL;
-    utf8proc_ssize_t n =
-        utf8proc_map((const utf8proc_uint8_t *)text.p, (utf8proc_ssize_t)text.len, &form, options);
-    if (n < 0) return mu_fail_memory(err, text.len);
-    mu_text_add(out, form, (size_t)n);
-    mu_free(form);
-    return MU_OK;
-}
-
 /* The next stretch that NFC may change: from a stable character that may take marks, to the next
  * stable one. False when there is none. */
 static bool unstable_stretch(struct mu_str text, size_t from, size_t *begin, size_t *end)
@@ -56,8 +44,7 @@ static mu_status add_nfc(struct mu_str text, struct mu_text *out, struct mu_err 
     size_t at = 0, begin, end;
     while (unstable_stretch(text, at, &begin, &end)) {
         mu_text_add(out, text.p + at, begin - at);
-        MU_TRY(add_form((struct mu_str){text.p + begin, end - begin},
-                        UTF8PROC_COMPOSE | UTF8PROC_STABLE, out, err));
+        MU_TRY(mu_add_form((struct mu_str){text.p + begin, end - begin}, true, false, out, err));
         at = end;
     }
     mu_text_add(out, text.p + at, text.len - at);
@@ -132,11 +119,11 @@ static mu_status run_step(const struct mu_normalizer_step *n, struct mu_str text
     case MU_STEP_NFC:
         return add_nfc(text, out, err);
     case MU_STEP_NFD:
-        return add_form(text, UTF8PROC_DECOMPOSE | UTF8PROC_STABLE, out, err);
+        return mu_add_form(text, false, false, out, err);
     case MU_STEP_NFKC:
-        return add_form(text, UTF8PROC_COMPOSE | UTF8PROC_COMPAT | UTF8PROC_STABLE, out, err);
+        return mu_add_form(text, true, true, out, err);
     case MU_STEP_NFKD:
-        return add_form(text, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT | UTF8PROC_STABLE, out, err);
+        return mu_add_form(text, false, true, out, err);
     case MU_STEP_LOWERCASE:
         add_lower(text, out);
         return MU_OK;

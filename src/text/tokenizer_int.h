@@ -34,6 +34,10 @@ mu_status mu_normalize(const struct mu_normalizer *n, struct mu_str text, struct
 mu_status mu_replace(const struct mu_matcher *m, struct mu_str content, struct mu_str text,
                      struct mu_text *out, struct mu_err *err);
 
+/* unicode_form.c: appends NFC or NFD (compose or not), or NFKC or NFKD (compatible). */
+mu_status mu_add_form(struct mu_str text, bool compose, bool compatible, struct mu_text *out,
+                      struct mu_err *err);
+
 /* ---- Pieces (pretokenize.c) ---------------------------------------------------------------- */
 
 struct mu_piece {
