@@ -212,6 +212,8 @@ mu_status mu_model_open_folder(struct mu_model_file *file, const char *folder, c
     file->format = "safetensors";
     file->folder = mu_arena_strndup(file->arena, folder, strlen(folder));
     if (!file->folder) return mu_fail_memory(err, strlen(folder));
+    mu_config_init(&file->config);
+    if (flags & MU_OPEN_TEXT_ONLY) return mu_templates_from_folder(file, err);
     MU_TRY(read_config(file, err));
     MU_TRY(read_generation_config(file, err));
     if (weights) {

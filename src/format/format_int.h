@@ -165,7 +165,8 @@ mu_status mu_model_file_room(struct mu_model_file *file, size_t max_files, struc
 mu_status mu_model_file_map(struct mu_model_file *file, const char *path, struct mu_file_bytes *out,
                             struct mu_err *err);
 
-mu_status mu_model_open_gguf(struct mu_model_file *file, const char *path, struct mu_err *err);
+mu_status mu_model_open_gguf(struct mu_model_file *file, const char *path, unsigned flags,
+                             struct mu_err *err);
 /* `weights` is one .safetensors file, or NULL for what the folder holds. */
 mu_status mu_model_open_folder(struct mu_model_file *file, const char *folder, const char *weights,
                                unsigned flags, struct mu_err *err);

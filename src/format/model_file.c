@@ -90,7 +90,8 @@ static mu_status open_split(struct mu_model_file *file, const char *path, uint64
     return status;
 }
 
-mu_status mu_model_open_gguf(struct mu_model_file *file, const char *path, struct mu_err *err)
+mu_status mu_model_open_gguf(struct mu_model_file *file, const char *path, unsigned flags,
+                             struct mu_err *err)
 {
     struct mu_file_bytes bytes;
     uint64_t count = 1;
@@ -100,7 +101,9 @@ mu_status mu_model_open_gguf(struct mu_model_file *file, const char *path, struc
     (void)mu_gguf_u64(file->gguf, "split.count", &count);
     if (count > 1) MU_TRY(open_split(file, path, count, err));
     file->format = file->gguf->version == 2 ? "gguf 2" : "gguf 3";
-    MU_TRY(mu_config_from_gguf(file->gguf, &file->tensors, path, &file->config, err));
+    mu_config_init(&file->config);
+    if (!(flags & MU_OPEN_TEXT_ONLY))
+        MU_TRY(mu_config_from_gguf(file->gguf, &file->tensors, path, &file->config, err));
     return mu_templates_from_gguf(file, err);
 }
 
@@ -126,7 +129,7 @@ static mu_status open_place(struct mu_model_file *file, const struct mu_place *p
     case MU_PLACE_SYNTH:
         return mu_model_open_synth(file, file->name + sizeof "synth:" - 1, err);
     case MU_PLACE_GGUF:
-        return mu_model_open_gguf(file, place->path, err);
+        return mu_model_open_gguf(file, place->path, flags, err);
     case MU_PLACE_SAFETENSORS:
         return open_safetensors(file, place->path, flags, err);
     case MU_PLACE_FOLDER:
