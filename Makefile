@@ -22,8 +22,9 @@ FLAGS := -std=c17 -g $(OPT) -ffp-contract=off -fno-math-errno -pthread $(WARN) $
 FLAGS_ref         := -O3
 FLAGS_codec       := -O3
 FLAGS_pack        := -O3
-FLAGS_avx2        := -O3 -mavx2 -mfma -mf16c
-FLAGS_avx512      := -O3 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c
+VECTOR_OPT        := $(if $(SANITIZE),-O1,-O3)
+FLAGS_avx2        := $(VECTOR_OPT) -mavx2 -mfma -mf16c
+FLAGS_avx512      := $(VECTOR_OPT) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c
 FLAGS_avx512_bf16 := $(FLAGS_avx512) -mavx512bf16
 DEFS  := -D_GNU_SOURCE -DMU_VERSION='"$(VERSION)"' -Isrc $(shell pkg-config --cflags $(PACKAGES)) $(CHECKS)
 # All that one file is compiled with; a file that needs a CPU feature has FLAGS_name := -m... here.

@@ -9,8 +9,21 @@
 
 #include "kernel/cpu/cpu_int.h"
 
+/* Kernels written out for every case take a sanitizer minutes to compile, and it needs no speed. */
+#if defined __SANITIZE_ADDRESS__
+#define MU_SANITIZED 1
+#elif defined __has_feature
+#if __has_feature(address_sanitizer)
+#define MU_SANITIZED 1
+#endif
+#endif
+#ifdef MU_SANITIZED
+#define SIMD static inline
+#define UNROLL
+#else
 #define SIMD   static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 SIMD __m128i table_offset(const int8_t *table)
 {
