@@ -23,12 +23,10 @@ void mu_free(void *p);
 /* `align` is a power of two >= sizeof(void *). Free with mu_free. Not cleared. */
 void *mu_alloc_aligned(size_t align, size_t size) MU_NODISCARD;
 
-/* Fills `err` with the size that could not be had; returns MU_E_MEMORY. Here in the header, so that
- * an analyser of the caller knows that the caller then stops. */
+/* Fills `err` with the size that could not be had; returns MU_E_MEMORY. */
 static inline mu_status mu_fail_memory(struct mu_err *err, size_t size)
 {
-    (void)mu_fail(err, MU_E_MEMORY, "out of memory: %zu bytes could not be had", size);
-    return MU_E_MEMORY;
+    return mu_fail(err, MU_E_MEMORY, "out of memory: %zu bytes could not be had", size);
 }
 
 struct mu_arena;

@@ -36,17 +36,16 @@ int mu_status_http(mu_status status)
     return row_of(status)->http;
 }
 
-mu_status mu_fail(struct mu_err *err, mu_status code, const char *what, ...)
+mu_status *mu_err_fill(struct mu_err *err, const char *what, ...)
 {
-    if (err && err->code == MU_OK) {
-        va_list args;
-        va_start(args, what);
-        (void)vsnprintf(err->what, sizeof err->what, what, args);
-        va_end(args);
-        err->where[0] = err->cure[0] = '\0';
-        err->code = code;
-    }
-    return code;
+    static _Thread_local mu_status nowhere;
+    if (!err || err->code != MU_OK) return &nowhere;
+    va_list args;
+    va_start(args, what);
+    (void)vsnprintf(err->what, sizeof err->what, what, args);
+    va_end(args);
+    err->where[0] = err->cure[0] = '\0';
+    return &err->code;
 }
 
 mu_status mu_fail_errno(struct mu_err *err, mu_status code, int errno_value, const char *what, ...)

@@ -55,9 +55,14 @@ struct mu_err {
 
 #define MU_ERR_INIT ((struct mu_err){.code = MU_OK})
 
-/* Fills `err` unless it is NULL or already filled; returns `code`, so that it ends a function:
- * return mu_fail(err, MU_E_INPUT, "what is %s", x); */
-mu_status mu_fail(struct mu_err *err, mu_status code, const char *what, ...) MU_PRINTF(3, 4);
+/* mu_fail(err, code, what, ...) fills `err` unless it is NULL or already filled; its value is
+ * `code`, so that it ends a function: return mu_fail(err, MU_E_INPUT, "what is %s", x);
+ * An assignment rather than a call, so that compilers and analysers of the caller see that the
+ * caller does not go on as if all were good. */
+#define mu_fail(err, code, ...) (*mu_err_fill((err), __VA_ARGS__) = (code))
+
+/* Fills all but the code; returns where that goes, which is nowhere when `err` stays as it is. */
+mu_status *mu_err_fill(struct mu_err *err, const char *what, ...) MU_PRINTF(2, 3);
 
 /* The same for a failed system call: appends the text of `errno_value`; a full disk becomes
  * MU_E_SPACE, no memory MU_E_MEMORY, an absent file MU_E_MISSING, all else `code`. */
