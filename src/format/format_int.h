@@ -128,7 +128,7 @@ void mu_config_init(struct mu_config *config);
 mu_status mu_config_set(struct mu_config *config, const struct mu_config_field *field, double value,
                         struct mu_err *err);
 /* What follows from other values (head_dim, expert widths) and whether all fit together. */
-mu_status mu_config_finish(struct mu_config *config, struct mu_err *err);
+mu_status mu_config_finish(struct mu_config *c, struct mu_err *err);
 /* Fills layer_dense from the sparse step or the number of leading dense layers. */
 void mu_config_mark_dense(struct mu_config *config);
 

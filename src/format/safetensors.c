@@ -108,8 +108,10 @@ static mu_status check_metadata(struct header *h, json_t *metadata)
     if (json_is_null(metadata)) return MU_OK;
     h->tensor = "__metadata__";
     if (!json_is_object(metadata)) return bad(h, "is not an object");
-    json_object_foreach(metadata, key, value) if (!json_is_string(value)) return bad(
-        h, "holds something that is not text");
+    json_object_foreach(metadata, key, value)
+    {
+        if (!json_is_string(value)) return bad(h, "holds something that is not text");
+    }
     return MU_OK;
 }
 

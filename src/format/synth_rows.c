@@ -179,7 +179,7 @@ bool mu_synth_can(enum mu_dtype type)
 static void set_iq1_m(uint8_t *block)
 {
     uint16_t scale = mu_f32_to_f16(IQ1_M_SCALE);
-    for (int i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 4; i++) {
         uint8_t *high = block + IQ1_M_AT + 2 * i + 1;
         *high = (uint8_t)((*high & 0x0f) | (scale >> (4 * i) & 0x0f) << 4);
     }
