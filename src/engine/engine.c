@@ -284,34 +284,34 @@ void mu_engine_stop_ranks(struct mu_engine *e)
         mu_thread_join(&e->ranks[i].thread);
 }
 
-void mu_engine_close(struct mu_engine *e)
+void mu_engine_close(struct mu_engine *engine)
 {
-    if (!e) return;
-    atomic_store_explicit(&e->stop, 1, memory_order_release);
-    mu_engine_ring(e);
-    mu_thread_join(&e->scheduler);
-    mu_engine_stop_ranks(e);
-    mu_scheduler_fini(e);
-    destroy_ranks(e);
+    if (!engine) return;
+    atomic_store_explicit(&engine->stop, 1, memory_order_release);
+    mu_engine_ring(engine);
+    mu_thread_join(&engine->scheduler);
+    mu_engine_stop_ranks(engine);
+    mu_scheduler_fini(engine);
+    destroy_ranks(engine);
     for (unsigned i = 0; i < MU_DEVICES_MAX; i++) {
-        mu_comm_destroy(e->tp_groups[i]);
-        mu_comm_destroy(e->pp_groups[i]);
+        mu_comm_destroy(engine->tp_groups[i]);
+        mu_comm_destroy(engine->pp_groups[i]);
     }
-    for (uint32_t i = 0; i < e->common.n_slots; i++)
-        mu_free(e->common.slots[i]);
-    if (e->event_fd >= 0) (void)close(e->event_fd);
-    mu_free(e);
+    for (uint32_t i = 0; i < engine->common.n_slots; i++)
+        mu_free(engine->common.slots[i]);
+    if (engine->event_fd >= 0) (void)close(engine->event_fd);
+    mu_free(engine);
 }
 
-void mu_engine_facts(const struct mu_engine *e, struct mu_engine_facts *out)
+void mu_engine_facts(const struct mu_engine *engine, struct mu_engine_facts *out)
 {
-    *out = (struct mu_engine_facts){.family = e->common.kernels->family,
-                                    .n_ranks = e->n_ranks,
-                                    .context = e->common.context,
-                                    .vocab = e->common.config->vocab,
-                                    .load_seconds = e->load_seconds};
-    for (unsigned i = 0; i < e->n_ranks; i++) {
-        const struct mu_rank *rank = &e->ranks[i];
+    *out = (struct mu_engine_facts){.family = engine->common.kernels->family,
+                                    .n_ranks = engine->n_ranks,
+                                    .context = engine->common.context,
+                                    .vocab = engine->common.config->vocab,
+                                    .load_seconds = engine->load_seconds};
+    for (unsigned i = 0; i < engine->n_ranks; i++) {
+        const struct mu_rank *rank = &engine->ranks[i];
         const struct mu_program *p = rank->program;
         out->n_threads += rank->spec->n_threads;
         for (uint32_t t = 0; t < p->n_tensors; t++) {
@@ -323,7 +323,7 @@ void mu_engine_facts(const struct mu_engine *e, struct mu_engine_facts *out)
     }
 }
 
-void mu_engine_usage(const struct mu_engine *e, unsigned rank, struct mu_device_usage *out)
+void mu_engine_usage(const struct mu_engine *engine, unsigned rank, struct mu_device_usage *out)
 {
-    mu_device_usage(e->ranks[rank].device, out);
+    mu_device_usage(engine->ranks[rank].device, out);
 }

@@ -76,12 +76,12 @@ struct mu_engine {
 };
 
 /* scheduler.c: the scheduler's thread, and what it needs. */
-mu_status mu_scheduler_init(struct mu_engine *engine, struct mu_err *err);
-void mu_scheduler_fini(struct mu_engine *engine);
+mu_status mu_scheduler_init(struct mu_engine *e, struct mu_err *err);
+void mu_scheduler_fini(struct mu_engine *e);
 void mu_scheduler_main(void *engine);
 void mu_engine_ring(struct mu_engine *engine);
 
 /* Posts nothing more to the ranks and ends their threads. */
-void mu_engine_stop_ranks(struct mu_engine *engine);
+void mu_engine_stop_ranks(struct mu_engine *e);
 
 #endif

@@ -105,15 +105,15 @@ void mu_request_result(const struct mu_request *request, struct mu_request_resul
     *out = request->result;
 }
 
-void mu_request_destroy(struct mu_request *r)
+void mu_request_destroy(struct mu_request *request)
 {
-    if (!r) return;
-    mu_sampler_destroy(r->sampler);
-    mu_free(r->tokens);
-    mu_free((void *)(uintptr_t)r->options.stop_ids);
-    mu_free((void *)(uintptr_t)r->options.logit_positions);
-    mu_free(r->blocks);
-    mu_free(r);
+    if (!request) return;
+    mu_sampler_destroy(request->sampler);
+    mu_free(request->tokens);
+    mu_free((void *)(uintptr_t)request->options.stop_ids);
+    mu_free((void *)(uintptr_t)request->options.logit_positions);
+    mu_free(request->blocks);
+    mu_free(request);
 }
 
 int mu_engine_event_fd(const struct mu_engine *engine)

@@ -363,9 +363,9 @@ static void settle_idle(struct mu_engine *e)
     wake_taker(e);
 }
 
-void mu_scheduler_main(void *arg)
+void mu_scheduler_main(void *engine)
 {
-    struct mu_engine *e = arg;
+    struct mu_engine *e = engine;
     while (!stopping(e)) {
         uint32_t bell = atomic_load_explicit(&e->bell, memory_order_acquire);
         take_inbox(e);
