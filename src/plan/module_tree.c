@@ -440,7 +440,8 @@ static mu_status rotary_read(const json_t *config, bool partial, double *v, stru
     if (!json_is_object(rope)) rope = json_object_get(config, "rope_scaling");
     const json_t *kind = json_object_get(rope, "rope_type");
     if (!kind) kind = json_object_get(rope, "type");
-    bool heeds = partial || (json_is_string(kind) && strcmp(json_string_value(kind), "default"));
+    bool heeds =
+        partial || (json_is_string(kind) && strcmp(json_string_value(kind), "default") != 0);
     const json_t *share = json_object_get(rope, "partial_rotary_factor");
     if (!share) share = json_object_get(config, "partial_rotary_factor");
     if (heeds && json_is_number(share)) {
@@ -449,7 +450,8 @@ static mu_status rotary_read(const json_t *config, bool partial, double *v, stru
             return mu_fail(err, MU_E_INPUT, "partial_rotary_factor is not between 0 and 1");
         dim = (double)(uint64_t)(dim * f);
     }
-    v[WORD_rotary] = (double)(((uint64_t)dim + 1) / 2);
+    uint64_t pairs = ((uint64_t)dim + 1) / 2;
+    v[WORD_rotary] = (double)pairs;
     return MU_OK;
 }
 
@@ -477,8 +479,8 @@ static mu_status words_derive(const json_t *config, bool partial, double *v, str
     if (v[WORD_layers] > LAYERS_MAX)
         return mu_fail(err, MU_E_INPUT, "num_hidden_layers is over %d", LAYERS_MAX);
     if (v[WORD_kv_heads] == 0) v[WORD_kv_heads] = v[WORD_heads];
-    if (v[WORD_head_dim] == 0)
-        v[WORD_head_dim] = (double)((uint64_t)v[WORD_hidden] / (uint64_t)v[WORD_heads]);
+    uint64_t even_share = (uint64_t)v[WORD_hidden] / (uint64_t)v[WORD_heads];
+    if (v[WORD_head_dim] == 0) v[WORD_head_dim] = (double)even_share;
     v[WORD_yes] = 1;
     v[WORD_q] = v[WORD_heads] * v[WORD_head_dim];
     v[WORD_kv] = v[WORD_kv_heads] * v[WORD_head_dim];
