@@ -152,8 +152,8 @@ extern const struct mu_kernels mu_kernels_ref;
 
 /* The best family this CPU can run, or the one named by `name` ("ref", ...; NULL: best). */
 mu_status mu_kernels_choose(const char *name, const struct mu_kernels **out, struct mu_err *err);
-/* The i-th family this CPU can run, best first; NULL past the last. */
-const struct mu_kernels *mu_kernels_usable(unsigned i);
+/* The n-th family this CPU can run, best first; NULL past the last. */
+const struct mu_kernels *mu_kernels_usable(unsigned n);
 
 /*
  * Stored blocks to floats, exactly, and floats to stored blocks. `n` is whole blocks.

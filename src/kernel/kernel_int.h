@@ -25,7 +25,7 @@ struct mu_parts {
 bool mu_parts_known(enum mu_dtype type);
 void mu_parts_split(enum mu_dtype type, const uint8_t *block, struct mu_parts *parts);
 /* The first n values, whole groups of 16. */
-void mu_parts_values(const struct mu_parts *parts, unsigned n, float *out);
+void mu_parts_values(const struct mu_parts *p, unsigned n, float *out);
 
 static inline uint16_t mu_get16(const uint8_t *p)
 {

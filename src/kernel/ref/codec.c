@@ -24,7 +24,7 @@ static void scale_single(struct mu_parts *p, float d, float dmin)
 }
 
 /* Scale and minimum of 32 values: they cover two groups of 16. */
-static void scale_pair(struct mu_parts *p, unsigned i, int sc, unsigned m)
+static void scale_pair(struct mu_parts *p, size_t i, int sc, unsigned m)
 {
     p->sc[2 * i] = p->sc[2 * i + 1] = (int8_t)sc;
     p->m[2 * i] = p->m[2 * i + 1] = (uint8_t)m;
@@ -129,7 +129,7 @@ static void scales_6bit(struct mu_parts *p, const uint8_t *b, const uint8_t *s)
 {
     p->d = mu_get_f16(b);
     p->dmin = mu_get_f16(b + 2);
-    for (unsigned i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 4; i++) {
         scale_pair(p, i, s[i] & 63, s[i + 4] & 63);
         scale_pair(p, i + 4, (s[i + 8] & 15) | (s[i] >> 6) << 4,
                    (unsigned)(s[i + 8] >> 4 | (s[i + 4] >> 6) << 4));
@@ -176,7 +176,7 @@ static void split_iq4_xs(const uint8_t *b, struct mu_parts *p)
     unsigned high = mu_get16(b + 2);
     p->d = mu_get_f16(b);
     p->dmin = 0;
-    for (unsigned i = 0; i < 8; i++) {
+    for (size_t i = 0; i < 8; i++) {
         int low = b[4 + i / 2] >> (i % 2 * 4) & 15;
         scale_pair(p, i, (low | (int)(high >> 2 * i & 3) << 4) - 32, 0);
         codes_looked_up(p->code + 32 * i, b + 8 + 16 * i, mu_codes_iq4);
@@ -200,7 +200,7 @@ static unsigned signs_even(unsigned seven)
 }
 
 /* Scales of the IQ2 and IQ3 types are d * (1/2 + s) * 1/4 or 1/2: odd multiples of a part of d. */
-static void scale_odd(struct mu_parts *p, unsigned group, unsigned s)
+static void scale_odd(struct mu_parts *p, size_t group, unsigned s)
 {
     p->sc[group] = (int8_t)(2 * s + 1);
     p->m[group] = 0;
@@ -210,7 +210,7 @@ static void split_iq2_xxs(const uint8_t *b, struct mu_parts *p)
 {
     p->d = mu_get_f16(b) * 0.125f;
     p->dmin = 0;
-    for (unsigned i = 0; i < 32; i++) {
+    for (size_t i = 0; i < 32; i++) {
         const uint8_t *q = b + 2 + i / 4 * 8;
         uint32_t rest = mu_get32(q + 4);
         scale_odd(p, i / 2, rest >> 28);
@@ -223,7 +223,7 @@ static void split_iq2_xs(const uint8_t *b, struct mu_parts *p)
 {
     p->d = mu_get_f16(b) * 0.125f;
     p->dmin = 0;
-    for (unsigned i = 0; i < 32; i++) {
+    for (size_t i = 0; i < 32; i++) {
         unsigned q = mu_get16(b + 2 + 2 * i);
         scale_odd(p, i / 2, b[66 + i / 4] >> (i / 2 % 2 * 4) & 15);
         codes_from_grid(p->code + 8 * i, mu_grid_iq2_xs[q & 511], 8, 2, iq2_magnitudes,
@@ -235,7 +235,7 @@ static void split_iq2_s(const uint8_t *b, struct mu_parts *p)
 {
     p->d = mu_get_f16(b) * 0.125f;
     p->dmin = 0;
-    for (unsigned i = 0; i < 32; i++) {
+    for (size_t i = 0; i < 32; i++) {
         unsigned entry = b[2 + i] + 256u * (b[66 + i / 4] >> (i % 4 * 2) & 3);
         scale_odd(p, i / 2, b[74 + i / 4] >> (i / 2 % 2 * 4) & 15);
         codes_from_grid(p->code + 8 * i, mu_grid_iq2_s[entry], 8, 2, iq2_magnitudes, b[34 + i]);
@@ -246,7 +246,7 @@ static void split_iq3_xxs(const uint8_t *b, struct mu_parts *p)
 {
     p->d = mu_get_f16(b) * 0.25f;
     p->dmin = 0;
-    for (unsigned i = 0; i < 64; i++) {
+    for (size_t i = 0; i < 64; i++) {
         uint32_t rest = mu_get32(b + 66 + i / 8 * 4);
         unsigned signs = signs_even(rest >> (i / 2 % 4 * 7) & 127);
         scale_odd(p, i / 4, rest >> 28);
@@ -259,7 +259,7 @@ static void split_iq3_s(const uint8_t *b, struct mu_parts *p)
 {
     p->d = mu_get_f16(b);
     p->dmin = 0;
-    for (unsigned i = 0; i < 64; i++) {
+    for (size_t i = 0; i < 64; i++) {
         unsigned entry = b[2 + i] + 256u * (b[66 + i / 8] >> (i % 8) & 1);
         scale_odd(p, i / 4, b[106 + i / 16] >> (i / 8 % 2 * 4) & 15);
         codes_from_grid(p->code + 4 * i, mu_grid_iq3_s[entry], 4, 3, iq3_s_magnitudes,
@@ -278,7 +278,7 @@ static void split_iq1_s(const uint8_t *b, struct mu_parts *p)
 {
     p->d = mu_get_f16(b) * 0.125f;
     p->dmin = 0;
-    for (unsigned i = 0; i < 32; i++) {
+    for (size_t i = 0; i < 32; i++) {
         unsigned high = mu_get16(b + 34 + i / 4 * 2);
         scale_odd(p, i / 2, high >> 12 & 7);
         codes_eighths(p->code + 8 * i, b[2 + i] | (high >> (i % 4 * 3) & 7) << 8, high >> 15);
@@ -290,11 +290,11 @@ static void split_iq1_m(const uint8_t *b, struct mu_parts *p)
 {
     const uint8_t *scales = b + 48;
     unsigned d = 0;
-    for (unsigned i = 0; i < 4; i++)
+    for (size_t i = 0; i < 4; i++)
         d |= (unsigned)(mu_get16(scales + 2 * i) >> 12) << (4 * i);
     p->d = mu_f16_to_f32((uint16_t)d) * 0.125f;
     p->dmin = 0;
-    for (unsigned i = 0; i < 32; i++) {
+    for (size_t i = 0; i < 32; i++) {
         unsigned high = b[32 + i / 2] >> (i % 2 * 4) & 15;
         scale_odd(p, i / 2, mu_get16(scales + i / 8 * 2) >> (i / 2 % 4 * 3) & 7);
         codes_eighths(p->code + 8 * i, b[i] | (high & 7) << 8, high & 8);
@@ -437,12 +437,12 @@ static float q6_scale(const float *x)
 static void encode_q6_k(const float *x, uint8_t *b)
 {
     float scale[16];
-    for (unsigned g = 0; g < 16; g++)
+    for (size_t g = 0; g < 16; g++)
         scale[g] = q6_scale(x + 16 * g);
     uint16_t half = mu_f32_to_f16(extreme_scale(scale, 16, 128));
     float d = mu_f16_to_f32(half), inverse = d != 0 ? 1 / d : 0;
     memset(b, 0, 192);
-    for (unsigned i = 0; i < 256; i++) {
+    for (size_t i = 0; i < 256; i++) {
         int sc = code_nearest(scale[i / 16] * inverse, -128, 127);
         float step = d * (float)sc;
         unsigned code = (unsigned)(code_nearest(step != 0 ? x[i] / step : 0, -32, 31) + 32);
