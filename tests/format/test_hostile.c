@@ -65,11 +65,15 @@ static void lay_out(const char *hostile, const char *folder, const json_t *c)
     for (i = 0; i < MU_ARRAY_LEN(base_files) && !gguf; i++)
         copy_file(base, folder, base_files[i]);
     json_array_foreach(json_object_get(c, "remove_from_base"), i, value)
+    {
         remove_file(folder, json_string_value(value));
+    }
     (void)snprintf(below, sizeof below, "cases/%s", json_string_value(json_object_get(c, "id")));
     char *files = mu_path_join(hostile, below);
     json_array_foreach(json_object_get(c, "files"), i, value)
+    {
         copy_file(files, folder, json_string_value(value));
+    }
     mu_free(files);
     mu_free(base);
 }
@@ -81,7 +85,9 @@ static void clean_up(const char *folder, const json_t *c)
     for (i = 0; i < MU_ARRAY_LEN(base_files); i++)
         remove_file(folder, base_files[i]);
     json_array_foreach(json_object_get(c, "files"), i, value)
+    {
         remove_file(folder, json_string_value(value));
+    }
 }
 
 static bool run_case(const char *hostile, const char *folder, const json_t *c)

@@ -264,7 +264,7 @@ static void check_config_to_gguf(void **state)
     struct mu_model_file *source = open_golden("golden/1_tiny/qwen2");
     char *path = mu_path_join(folder, "q.gguf");
     const uint64_t dims[] = {512, 96};
-    float *zeros = mu_calloc(512 * 96, sizeof *zeros);
+    float *zeros = mu_calloc(dims[0] * dims[1], sizeof *zeros);
     assert_int_equal(mu_gguf_out_create(path, &out, &err), MU_OK);
     mu_gguf_out_metadata_of(out, source);
     mu_gguf_out_tensor(out, "token_embd.weight", MU_DTYPE_F32, 2, dims);

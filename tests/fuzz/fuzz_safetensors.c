@@ -6,7 +6,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static volatile uint64_t sink;
+    static volatile uint64_t sink MU_UNUSED; /* keeps the reads in */
     if (size == 0) return 0;
     const bool whole = data[0] & 1;
     uint64_t len = size - 1, n_data = whole ? 0 : data[0] / 2, prefix = whole ? 0 : 8;

@@ -65,9 +65,10 @@ static inline void random_block(enum mu_dtype type, uint8_t *block)
     }
     for (unsigned i = 0; i < info->block_bytes; i++)
         block[i] = (uint8_t)random_u32();
-    for (const int *at = scale_offsets(type); *at >= 0; at++) {
+    const int *at = scale_offsets(type);
+    for (unsigned i = 0; i < 3 && at[i] >= 0; i++) {
         uint16_t half = mu_f32_to_f16(random_value() * 0.01f);
-        memcpy(block + *at, &half, 2);
+        memcpy(block + at[i], &half, 2);
     }
     if (type == MU_DTYPE_MXFP4) block[0] = (uint8_t)(118 + random_below(8));
     if (type == MU_DTYPE_IQ1_M) { /* the exponent's bits: 2^-9 or so */

@@ -128,21 +128,21 @@ static void check_head(const struct mu_kernels *k, const struct sequence *q, uin
     uint32_t n = s->position + 1, begin = s->window && n > s->window ? n - s->window : 0;
     size_t at = (size_t)q->kv_head[h] * MAX_TOKENS * s->head_dim;
     double max = s->sinks ? (double)q->sinks[h] : (double)-INFINITY, sum = 0;
-    for (uint32_t t = begin; t < n; t++) {
+    for (size_t t = begin; t < n; t++) {
         double dot = 0;
         for (uint32_t i = 0; i < s->head_dim; i++)
-            dot += (double)q->q[h * s->head_dim + i] *
+            dot += (double)q->q[(size_t)h * s->head_dim + i] *
                    rounded(s->type, q->keys[at + t * s->head_dim + i]);
         dot /= sqrt(s->head_dim);
         score[t] = s->softcap > 0 ? (double)s->softcap * tanh(dot / (double)s->softcap) : dot;
         max = fmax(max, score[t]);
     }
-    for (uint32_t t = begin; t < n; t++)
+    for (size_t t = begin; t < n; t++)
         sum += exp(score[t] - max);
     if (s->sinks) sum += exp((double)q->sinks[h] - max);
     for (uint32_t i = 0; i < s->head_dim; i++) {
         double want = 0;
-        for (uint32_t t = begin; t < n; t++)
+        for (size_t t = begin; t < n; t++)
             want +=
                 exp(score[t] - max) / sum * rounded(s->type, q->values[at + t * s->head_dim + i]);
         if (!(fabs((double)got[i] - want) <= 2e-5))
@@ -166,7 +166,7 @@ static void check_shape(const struct mu_kernels *k, struct shape s)
     run(k, &q, other, two);
     for (uint32_t h = 0; h < heads; h++)
         check_head(k, &q, h, one + (size_t)h * s.head_dim);
-    assert_memory_equal(one, two, heads * s.head_dim * sizeof *one);
+    assert_memory_equal(one, two, (size_t)heads * s.head_dim * sizeof *one);
     mu_free(one);
     mu_free(two);
     sequence_destroy(&q);
@@ -213,7 +213,7 @@ static void heads_alone(void **state)
             table[i] = i;
         run(k, &q, table, all);
         q.s.group = 1;
-        for (uint32_t h = 0; h < 5; h++) {
+        for (size_t h = 0; h < 5; h++) {
             struct sequence alone = q;
             alone.q += h * 96;
             run(k, &alone, table, one);

@@ -119,7 +119,7 @@ static void kv_store(void **state)
         for (size_t t = 0; t < MU_ARRAY_LEN(types); t++) {
             mu_codec_encode(types[t], x, want, N);
             k->kv_store(got, types[t], x, N);
-            assert_memory_equal(got, want, N * mu_dtype(types[t])->block_bytes);
+            assert_memory_equal(got, want, (size_t)N * mu_dtype(types[t])->block_bytes);
         }
     }
 }
