@@ -143,7 +143,7 @@ static mu_status exec_jump(struct render *r, struct scope *s, const struct node 
 
 /* Loops */
 
-/* The next item that passes the loop's filter. */
+/* The next item that passes the loop's filter; one that was unpacked for it becomes a tuple. */
 static mu_status loop_fetch(struct render *r, struct loop *l, struct value *item, bool *more)
 {
     const struct node *n = l->node;
@@ -153,7 +153,11 @@ static mu_status loop_fetch(struct render *r, struct loop *l, struct value *item
         if (!*more || !n->c || l->filtered) return MU_OK;
         MU_TRY(assign(r, l->scope, n->function->test_target, *item));
         MU_TRY(mu_tpl_eval(r, l->scope, n->c, &test));
-        if (mu_tpl_truth(test)) return MU_OK;
+        if (!mu_tpl_truth(test)) continue;
+        if (n->a->kind != N_TUPLE) return MU_OK;
+        MU_TRY(mu_tpl_items(r, *item, item));
+        item->kind = V_TUPLE;
+        return MU_OK;
     }
 }
 

@@ -39,203 +39,6 @@ static mu_status arg_text(struct render *r, const struct call *c, unsigned i, co
     return MU_OK;
 }
 
-/* Sorting */
-
-mu_status mu_tpl_sort(struct render *r, struct sortable *items, uint32_t n, bool reverse)
-{
-    struct sortable *from = items, *to;
-    MU_TRY(mu_tpl_alloc(r, n, sizeof *to, &to));
-    for (uint32_t run = 1; run < n; run *= 2) {
-        MU_TRY(mu_tpl_charge(r, n));
-        for (uint32_t start = 0, w = 0; start < n; start += 2 * run) {
-            uint32_t a = start, mid = MU_MIN(start + run, n), b = mid, end = MU_MIN(mid + run, n);
-            while (a < mid || b < end) {
-                int order = 0;
-                if (a < mid && b < end)
-                    MU_TRY(mu_tpl_compare(r, from[b].key, from[a].key, "<", &order));
-                bool take_b = a == mid || (b < end && order == (reverse ? 1 : -1));
-                to[w++] = take_b ? from[b++] : from[a++];
-            }
-        }
-        struct sortable *sorted = to;
-        to = from;
-        from = sorted;
-    }
-    if (from != items) memcpy(items, from, n * sizeof *items);
-    return MU_OK;
-}
-
-mu_status mu_tpl_sorted_entries(struct render *r, const struct dict *d,
-                                const struct dict_entry **out)
-{
-    struct sortable *s;
-    MU_TRY(mu_tpl_alloc(r, d->n, sizeof *s, &s));
-    for (uint32_t i = 0; i < d->n; i++)
-        s[i] = (struct sortable){d->entries[i].key, d->entries[i].value};
-    MU_TRY(mu_tpl_sort(r, s, d->n, false));
-    struct dict_entry *entries;
-    MU_TRY(mu_tpl_alloc(r, d->n, sizeof *entries, &entries));
-    for (uint32_t i = 0; i < d->n; i++)
-        entries[i] = (struct dict_entry){s[i].key, s[i].item};
-    *out = entries;
-    return MU_OK;
-}
-
-static mu_status fold_case(struct render *r, struct value v, bool keep, struct value *out)
-{
-    *out = v;
-    return keep || v.kind != V_STRING ? MU_OK : mu_tpl_case(r, v, CASE_LOWER, out);
-}
-
-/* item.a.0.b: the value that an attribute argument names; V_MISSING or none names the item. */
-static mu_status attribute_of(struct render *r, struct value item, struct value attribute,
-                              struct value *out)
-{
-    *out = item;
-    if (attribute.kind == V_INT) return mu_tpl_item(r, item, attribute, out);
-    if (attribute.kind != V_STRING) return MU_OK;
-    struct mu_str rest = mu_tpl_text(attribute);
-    for (;;) {
-        const char *dot = memchr(rest.p, '.', rest.len);
-        struct mu_str part = {rest.p, dot ? (size_t)(dot - rest.p) : rest.len};
-        uint64_t index;
-        bool number = mu_parse_u64(part, 0, INT64_MAX, &index);
-        MU_TRY(mu_tpl_item(r, *out, number ? mu_tpl_int((int64_t)index) : mu_tpl_str(part), out));
-        if (!dot) return MU_OK;
-        rest = (struct mu_str){dot + 1, rest.len - part.len - 1};
-    }
-}
-
-/* What an item is sorted by: its attribute, or the list of those when several are named. */
-static mu_status sort_key(struct render *r, struct value item, struct value attribute,
-                          bool keep_case, struct value *out)
-{
-    struct mu_str rest =
-        attribute.kind == V_STRING ? mu_tpl_text(attribute) : (struct mu_str){"", 0};
-    uint32_t n = 1, i = 0;
-    struct value *keys;
-    for (size_t at = 0; at < rest.len; at++)
-        n += rest.p[at] == ',';
-    MU_TRY(mu_tpl_alloc(r, n, sizeof *keys, &keys));
-    do {
-        const char *comma = rest.len ? memchr(rest.p, ',', rest.len) : NULL;
-        struct mu_str one = {rest.p, comma ? (size_t)(comma - rest.p) : rest.len};
-        struct value name = attribute.kind == V_STRING ? mu_tpl_str(one) : attribute;
-        MU_TRY(attribute_of(r, item, name, &keys[i]));
-        MU_TRY(fold_case(r, keys[i], keep_case, &keys[i]));
-        if (comma) rest = (struct mu_str){comma + 1, rest.len - one.len - 1};
-    } while (++i < n);
-    *out = n == 1 ? keys[0] : mu_tpl_list(keys, n);
-    return MU_OK;
-}
-
-static mu_status sortables(struct render *r, struct value over, struct value attribute,
-                           bool keep_case, struct sortable **out, uint32_t *n)
-{
-    struct value list;
-    MU_TRY(mu_tpl_items(r, over, &list));
-    MU_TRY(mu_tpl_alloc(r, list.len, sizeof **out, out));
-    *n = list.len;
-    for (uint32_t i = 0; i < list.len; i++) {
-        (*out)[i].item = list.items[i];
-        MU_TRY(sort_key(r, list.items[i], attribute, keep_case, &(*out)[i].key));
-    }
-    return MU_OK;
-}
-
-static mu_status list_of(struct render *r, const struct sortable *s, uint32_t n, struct value *out)
-{
-    struct value *items;
-    MU_TRY(mu_tpl_alloc(r, n, sizeof *items, &items));
-    for (uint32_t i = 0; i < n; i++)
-        items[i] = s[i].item;
-    *out = mu_tpl_list(items, n);
-    return MU_OK;
-}
-
-static mu_status filter_sort(struct render *r, const struct call *c, struct value *out)
-{
-    struct sortable *s;
-    uint32_t n;
-    MU_TRY(sortables(r, c->self, c->v[2], arg_true(c, 1), &s, &n));
-    MU_TRY(mu_tpl_sort(r, s, n, arg_true(c, 0)));
-    return list_of(r, s, n, out);
-}
-
-static mu_status filter_dictsort(struct render *r, const struct call *c, struct value *out)
-{
-    if (c->self.kind != V_DICT)
-        return mu_tpl_fail(r, "'%s' object has no attribute 'items'", mu_tpl_type(c->self));
-    bool by_value = c->v[1].kind == V_STRING && mu_str_is(mu_tpl_text(c->v[1]), "value");
-    struct value pairs = {.kind = V_VIEW, .flag = VIEW_ITEMS, .dict = c->self.dict};
-    struct sortable *s;
-    uint32_t n;
-    MU_TRY(sortables(r, pairs, mu_tpl_int(by_value), arg_true(c, 0), &s, &n));
-    MU_TRY(mu_tpl_sort(r, s, n, arg_true(c, 2)));
-    return list_of(r, s, n, out);
-}
-
-static mu_status filter_unique(struct render *r, const struct call *c, struct value *out)
-{
-    struct sortable *s;
-    struct value seen;
-    const struct value *found;
-    uint32_t n, kept = 0;
-    MU_TRY(sortables(r, c->self, c->v[1], arg_true(c, 0), &s, &n));
-    MU_TRY(mu_tpl_dict(r, &seen));
-    for (uint32_t i = 0; i < n; i++) {
-        MU_TRY(mu_tpl_dict_get(r, seen.dict, s[i].key, &found));
-        if (found) continue;
-        MU_TRY(mu_tpl_dict_set(r, seen.dict, s[i].key, MU_TPL_NONE));
-        s[kept++] = s[i];
-    }
-    struct value list;
-    MU_TRY(list_of(r, s, kept, &list));
-    return mu_tpl_generator(r, "generator", list, out);
-}
-
-/* How: -1 the smallest, 1 the greatest; the first of equals. */
-static mu_status filter_extreme(struct render *r, const struct call *c, struct value *out)
-{
-    struct sortable *s;
-    uint32_t n, best = 0;
-    MU_TRY(sortables(r, c->self, c->v[1], arg_true(c, 0), &s, &n));
-    if (n == 0) return mu_tpl_undefined_hint(r, "no aggregated item, the sequence was empty", out);
-    for (uint32_t i = 1; i < n; i++) {
-        int order;
-        MU_TRY(mu_tpl_compare(r, s[i].key, s[best].key, c->how < 0 ? "<" : ">", &order));
-        if (order == c->how) best = i;
-    }
-    *out = s[best].item;
-    return MU_OK;
-}
-
-static mu_status filter_groupby(struct render *r, const struct call *c, struct value *out)
-{
-    struct sortable *s;
-    struct value *groups;
-    uint32_t n, n_groups = 0;
-    MU_TRY(sortables(r, c->self, c->v[0], arg_true(c, 2), &s, &n));
-    for (uint32_t i = 0; i < n; i++)
-        if (s[i].key.kind == V_UNDEFINED && c->v[1].kind != V_MISSING) s[i].key = c->v[1];
-    MU_TRY(mu_tpl_sort(r, s, n, false));
-    MU_TRY(mu_tpl_alloc(r, n, sizeof *groups, &groups));
-    for (uint32_t i = 0, end; i < n; i = end) {
-        bool same = true;
-        for (end = i; end < n && same; end += same)
-            MU_TRY(mu_tpl_equal(r, s[i].key, s[end].key, &same));
-        struct value *pair;
-        MU_TRY(mu_tpl_alloc(r, 2, sizeof *pair, &pair));
-        MU_TRY(attribute_of(r, s[i].item, c->v[0], &pair[0]));
-        if (pair[0].kind == V_UNDEFINED) pair[0] = s[i].key;
-        MU_TRY(list_of(r, s + i, end - i, &pair[1]));
-        groups[n_groups++] =
-            (struct value){.kind = V_TUPLE, .flag = TUPLE_GROUP, .len = 2, .items = pair};
-    }
-    *out = mu_tpl_list(groups, n_groups);
-    return MU_OK;
-}
-
 /* Sequences */
 
 static mu_status filter_first(struct render *r, const struct call *c, struct value *out)
@@ -306,7 +109,7 @@ static mu_status filter_join(struct render *r, const struct call *c, struct valu
     MU_TRY(mu_tpl_items(r, c->self, &list));
     size_t from = mu_tpl_capture(r);
     for (uint32_t i = 0; i < list.len; i++) {
-        MU_TRY(attribute_of(r, list.items[i], c->v[1], &each));
+        MU_TRY(mu_tpl_attribute(r, list.items[i], c->v[1], &each));
         if (i > 0) mu_text_add(r->out, between.p, between.len);
         MU_TRY(mu_tpl_print(r, each));
         MU_TRY(mu_tpl_output_status(r));
@@ -320,7 +123,7 @@ static mu_status filter_sum(struct render *r, const struct call *c, struct value
     MU_TRY(mu_tpl_items(r, c->self, &list));
     *out = c->v[1].kind == V_MISSING ? mu_tpl_int(0) : c->v[1];
     for (uint32_t i = 0; i < list.len; i++) {
-        MU_TRY(attribute_of(r, list.items[i], c->v[0], &each));
+        MU_TRY(mu_tpl_attribute(r, list.items[i], c->v[0], &each));
         MU_TRY(mu_tpl_binary(r, OP_ADD, *out, each, out));
     }
     return MU_OK;
@@ -350,11 +153,10 @@ static mu_status filter_batch(struct render *r, const struct call *c, struct val
 
 /* Filters over items: map, select and their kin find the filter or test to apply by its name. */
 
-static mu_status shift(const struct args *args, uint32_t n, struct args *out)
+static struct args shift(const struct args *args, uint32_t n)
 {
     n = MU_MIN(n, args->n);
-    *out = (struct args){args->v + n, args->named, args->n - n, args->n_named};
-    return MU_OK;
+    return (struct args){args->v ? args->v + n : NULL, args->named, args->n - n, args->n_named};
 }
 
 static const struct value *find_named(const struct args *args, const char *name)
@@ -370,7 +172,7 @@ static mu_status map_one(struct render *r, const struct call *c, const struct bu
     const struct value *attribute = find_named(c->args, "attribute");
     const struct value *fallback = find_named(c->args, "default");
     if (filter) return mu_tpl_apply(r, filter, *io, args, io);
-    MU_TRY(attribute_of(r, *io, *attribute, io));
+    MU_TRY(mu_tpl_attribute(r, *io, *attribute, io));
     if (io->kind == V_UNDEFINED && fallback) *io = *fallback;
     return MU_OK;
 }
@@ -380,8 +182,9 @@ static mu_status filter_map(struct render *r, const struct call *c, struct value
     struct value list, *items;
     struct args rest;
     const struct builtin *filter = NULL;
+    if (!mu_tpl_truth(c->self)) return mu_tpl_generator(r, "generator", mu_tpl_list(NULL, 0), out);
     MU_TRY(mu_tpl_items(r, c->self, &list));
-    MU_TRY(shift(c->args, 1, &rest));
+    rest = shift(c->args, 1);
     if (c->args->n > 0) {
         struct value name = c->args->v[0];
         filter = name.kind == V_STRING ? mu_tpl_filter_find(mu_tpl_text(name)) : NULL;
@@ -415,12 +218,12 @@ static mu_status filter_select(struct render *r, const struct call *c, struct va
         test = name.kind == V_STRING ? mu_tpl_test_find(mu_tpl_text(name)) : NULL;
         if (!test) return mu_tpl_fail(r, "select names no test that is known");
     }
-    MU_TRY(shift(c->args, skip + 1, &rest));
+    rest = shift(c->args, skip + 1);
     MU_TRY(mu_tpl_alloc(r, list.len, sizeof *items, &items));
     for (uint32_t i = 0; i < list.len; i++) {
         struct value v = list.items[i];
         MU_TRY(mu_tpl_charge(r, 1));
-        if (skip) MU_TRY(attribute_of(r, v, c->args->v[0], &v));
+        if (skip) MU_TRY(mu_tpl_attribute(r, v, c->args->v[0], &v));
         if (test) MU_TRY(mu_tpl_apply(r, test, v, &rest, &v));
         if (mu_tpl_truth(v) == ((c->how & SELECT_KEEP) != 0)) items[n++] = list.items[i];
     }
@@ -451,7 +254,8 @@ static bool parse_float(struct mu_str s, double *out)
     static const struct {
         const char *word;
         double value;
-    } words[] = {{"inf", INFINITY}, {"-inf", -INFINITY}, {"nan", NAN}, {"infinity", INFINITY}};
+    } words[] = {
+        {"inf", HUGE_VAL}, {"-inf", -HUGE_VAL}, {"nan", (double)NAN}, {"infinity", HUGE_VAL}};
     s = mu_tpl_strip(s, NULL, true, true);
     for (unsigned i = 0; i < MU_ARRAY_LEN(words); i++)
         if (s.len == strlen(words[i].word) && strncasecmp(s.p, words[i].word, s.len) == 0) {
@@ -485,6 +289,8 @@ static mu_status filter_int(struct render *r, const struct call *c, struct value
         return mu_tpl_from_wide(r, w, out);
     bool number = s.len > 0 ? parse_float(s, &f) : mu_tpl_number(c->self, &f);
     if (number && fabs(f) < 1e38) return mu_tpl_from_wide(r, (mu_tpl_wide)f, out);
+    if (number && !isnan(f) && (c->self.kind == V_FLOAT || !isinf(f)))
+        return mu_tpl_fail(r, "an integer of more than 128 bits");
     *out = c->v[0].kind == V_MISSING ? mu_tpl_int(0) : c->v[0];
     return MU_OK;
 }
@@ -625,11 +431,15 @@ static mu_status filter_truncate(struct render *r, const struct call *c, struct 
     MU_TRY(arg_int(r, c, 0, 255, &length));
     MU_TRY(arg_text(r, c, 2, "...", &end));
     MU_TRY(arg_int(r, c, 3, 5, &leeway));
-    MU_TRY(mu_tpl_string(r, c->self, out));
+    *out = c->self;
+    uint32_t n;
+    MU_TRY(mu_tpl_length(r, c->self, &n));
+    if (n <= length + leeway) return MU_OK;
+    if (c->self.kind != V_STRING)
+        return mu_tpl_fail(r, "truncate wants a text, not %s", mu_tpl_type(c->self));
     struct mu_str s = mu_tpl_text(*out);
     int64_t keep = length - mu_tpl_points(end);
     if (keep < 0) return mu_tpl_fail(r, "truncate wants a length of at least that of its end");
-    if (mu_tpl_points(s) <= length + leeway) return MU_OK;
     s.len = mu_tpl_point_at(s, (uint32_t)keep);
     const char *space = s.len && !arg_true(c, 1) ? memrchr(s.p, ' ', s.len) : NULL;
     if (space) s.len = (size_t)(space - s.p);
@@ -686,14 +496,14 @@ static const struct builtin filters[] = {
     {"count", "", filter_length, 0},
     {"d", "default_value,boolean", filter_default, 0},
     {"default", "default_value,boolean", filter_default, 0},
-    {"dictsort", "case_sensitive,by,reverse", filter_dictsort, 0},
+    {"dictsort", "case_sensitive,by,reverse", mu_tpl_filter_dictsort, 0},
     {"e", "", filter_escape, 0},
     {"escape", "", filter_escape, 0},
     {"first", "", filter_first, 0},
     {"float", "default", filter_float, 0},
     {"forceescape", "", filter_escape, 1},
     {"format", "*", filter_format, 0},
-    {"groupby", "attribute;default,case_sensitive", filter_groupby, 0},
+    {"groupby", "attribute;default,case_sensitive", mu_tpl_filter_groupby, 0},
     {"indent", "width,first,blank", filter_indent, 0},
     {"int", "default,base", filter_int, 0},
     {"items", "", filter_items, 0},
@@ -703,8 +513,8 @@ static const struct builtin filters[] = {
     {"list", "", filter_list, 0},
     {"lower", "", filter_case, CASE_LOWER},
     {"map", "*", filter_map, 0},
-    {"max", "case_sensitive,attribute", filter_extreme, 1},
-    {"min", "case_sensitive,attribute", filter_extreme, -1},
+    {"max", "case_sensitive,attribute", mu_tpl_filter_extreme, 1},
+    {"min", "case_sensitive,attribute", mu_tpl_filter_extreme, -1},
     {"reject", "*", filter_select, 0},
     {"rejectattr", "*", filter_select, SELECT_ATTR},
     {"replace", "old,new;count", filter_replace, 0},
@@ -713,14 +523,14 @@ static const struct builtin filters[] = {
     {"safe", "", filter_escape, 2},
     {"select", "*", filter_select, SELECT_KEEP},
     {"selectattr", "*", filter_select, SELECT_KEEP | SELECT_ATTR},
-    {"sort", "reverse,case_sensitive,attribute", filter_sort, 0},
+    {"sort", "reverse,case_sensitive,attribute", mu_tpl_filter_sort, 0},
     {"string", "", filter_string, 0},
     {"sum", "attribute,start", filter_sum, 0},
     {"title", "", filter_case, CASE_WORDS},
     {"tojson", "ensure_ascii,indent,separators,sort_keys", filter_tojson, 0},
     {"trim", "chars", filter_trim, 0},
     {"truncate", "length,killwords,end,leeway", filter_truncate, 0},
-    {"unique", "case_sensitive,attribute", filter_unique, 0},
+    {"unique", "case_sensitive,attribute", mu_tpl_filter_unique, 0},
     {"upper", "", filter_case, CASE_UPPER},
 };
 

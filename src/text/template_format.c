@@ -305,17 +305,19 @@ static mu_status brace_one(struct render *r, struct value v, struct mu_str forma
     mu_tpl_wide w;
     double f;
     MU_TRY(brace_spec(r, format, &spec));
-    bool number =
-        v.kind == V_INT || v.kind == V_WIDE || v.kind == V_FLOAT || (v.kind == V_BOOL && spec.type);
+    bool number = v.kind == V_INT || v.kind == V_WIDE || v.kind == V_FLOAT ||
+                  (v.kind == V_BOOL && format.len > 0);
     if (number && !conversion) {
         bool integer = !spec.type || strchr("bdoxX", spec.type);
-        if (integer && mu_tpl_wide_of(v, &w)) return add_int(r, &spec, w);
-        if ((!spec.type || strchr("eEfFgG%", spec.type)) && mu_tpl_number(v, &f))
+        if (integer && spec.precision < 0 && mu_tpl_wide_of(v, &w)) return add_int(r, &spec, w);
+        bool whole = v.kind != V_FLOAT && !spec.type;
+        if (!whole && (!spec.type || strchr("eEfFgG%", spec.type)) && mu_tpl_number(v, &f))
             return add_float(r, &spec, f);
         return fail_spec(r, &spec, v);
     }
-    if (spec.type && spec.type != 's') return fail_spec(r, &spec, v);
-    bool own = v.kind == V_STRING || conversion || format.len == 0 || v.kind == V_BOOL;
+    bool numeric = spec.sign || spec.comma || spec.alternate || spec.align == '=';
+    if ((spec.type && spec.type != 's') || numeric) return fail_spec(r, &spec, v);
+    bool own = v.kind == V_STRING || conversion || format.len == 0;
     if (!own) return mu_tpl_fail(r, "unsupported format string for %s", mu_tpl_type(v));
     size_t from = mu_tpl_capture(r);
     MU_TRY(conversion == 'r' ? mu_tpl_repr(r, v) : mu_tpl_print(r, v));
@@ -323,12 +325,20 @@ static mu_status brace_one(struct render *r, struct value v, struct mu_str forma
     return add_text(r, &spec, mu_tpl_text(text));
 }
 
+/* Fields are counted by themselves or numbered, not both in one text; a number that an attribute
+ * follows (not the `whole` field) does not count, as in the original. */
+#define FIELDS_GIVEN UINT32_MAX
+
 static mu_status brace_lookup(struct render *r, const struct args *args, struct mu_str name,
-                              uint32_t *next, struct value *out)
+                              bool whole, uint32_t *next, struct value *out)
 {
     uint64_t index = *next;
     if (name.len == 0 || mu_parse_u64(name, 0, UINT32_MAX, &index)) {
-        if (name.len == 0) ++*next;
+        if (name.len == 0 || whole) {
+            if (*next != 0 && (*next == FIELDS_GIVEN) == (name.len == 0))
+                return mu_tpl_fail(r, "automatic and manual field numbering do not mix");
+            *next = name.len == 0 ? *next + 1 : FIELDS_GIVEN;
+        }
         if (index >= args->n)
             return mu_tpl_fail(r, "replacement index %u is out of range", (unsigned)index);
         *out = args->v[index];
@@ -349,7 +359,7 @@ static mu_status brace_field(struct render *r, const struct args *args, struct m
     size_t len = 0;
     while (len < field.len && field.p[len] != '.' && field.p[len] != '[')
         len++;
-    MU_TRY(brace_lookup(r, args, (struct mu_str){field.p, len}, next, out));
+    MU_TRY(brace_lookup(r, args, (struct mu_str){field.p, len}, len == field.len, next, out));
     field = (struct mu_str){field.p + len, field.len - len};
     while (field.len > 0) {
         bool dot = take(&field, '.');

@@ -541,6 +541,15 @@ mu_status mu_tpl_loop_cycle(struct render *r, const struct call *c, struct value
 mu_status mu_tpl_loop_changed(struct render *r, const struct call *c, struct value *out);
 struct value *mu_tpl_slot(struct scope *s, struct ref ref);
 
+/* item.a.0.b: the value that an attribute argument names; what is no name or index names the item.
+ */
+mu_status mu_tpl_attribute(struct render *r, struct value item, struct value attribute,
+                           struct value *out);
+mu_status mu_tpl_filter_sort(struct render *r, const struct call *c, struct value *out);
+mu_status mu_tpl_filter_dictsort(struct render *r, const struct call *c, struct value *out);
+mu_status mu_tpl_filter_unique(struct render *r, const struct call *c, struct value *out);
+mu_status mu_tpl_filter_extreme(struct render *r, const struct call *c, struct value *out);
+mu_status mu_tpl_filter_groupby(struct render *r, const struct call *c, struct value *out);
 const struct builtin *mu_tpl_filter_find(struct mu_str name);
 const struct builtin *mu_tpl_test_find(struct mu_str name);
 const struct builtin *mu_tpl_method_find(struct value object, struct mu_str name);

@@ -51,6 +51,16 @@ static void builder_add(struct builder *b, const char *p, size_t len)
     b->items[b->n++] = mu_tpl_str((struct mu_str){p, len});
 }
 
+static void builder_done(struct builder *b, bool reversed, struct value *out)
+{
+    for (uint32_t i = 0; reversed && i < b->n / 2; i++) {
+        struct value swap = b->items[i];
+        b->items[i] = b->items[b->n - 1 - i];
+        b->items[b->n - 1 - i] = swap;
+    }
+    *out = mu_tpl_list(b->items, b->n);
+}
+
 /* Text in, text out */
 
 static mu_status str_case(struct render *r, const struct call *c, struct value *out)
@@ -167,44 +177,38 @@ static mu_status split_separator(struct render *r, struct mu_str s, struct mu_st
                   : (struct mu_str){after, (size_t)(end - after)};
     }
     builder_add(&b, s.p, s.len);
-    for (uint32_t i = 0; right && i < b.n / 2; i++) {
-        struct value swap = b.items[i];
-        b.items[i] = b.items[b.n - 1 - i];
-        b.items[b.n - 1 - i] = swap;
-    }
-    *out = mu_tpl_list(b.items, b.n);
+    builder_done(&b, right, out);
     return MU_OK;
 }
 
-/* Words between runs of white space. From the right only `max` makes a difference, so the words
- * beyond it are simply joined again by leaving the front unsplit. */
+/* The end of the word that a text without space at its end (or beginning) ends (or begins) with. */
+static size_t word_edge(struct mu_str s, bool right)
+{
+    size_t i = right ? s.len : 0;
+    for (unsigned n; right ? i > 0 : i < s.len;) {
+        size_t at = right ? i - 1 : i;
+        while (right && at > 0 && ((unsigned char)s.p[at] & 0xc0) == 0x80)
+            at--;
+        if (mu_tpl_is_space(mu_utf8_decode((struct mu_str){s.p + at, s.len - at}, &n))) break;
+        i = right ? at : at + n;
+    }
+    return i;
+}
+
 static mu_status split_space(struct render *r, struct mu_str s, int64_t max, bool right,
                              struct value *out)
 {
     struct builder b;
-    MU_TRY(builder_init(r, &b, (uint32_t)(s.len / 2 + 1)));
-    s = mu_tpl_strip(s, NULL, true, true);
-    for (unsigned n; s.len > 0 && max != 0; max--) {
-        size_t i = right ? s.len : 0;
-        while (right ? i > 0 : i < s.len) {
-            size_t at = i;
-            if (right) do
-                    at--;
-                while (at > 0 && ((unsigned char)s.p[at] & 0xc0) == 0x80);
-            if (mu_tpl_is_space(mu_utf8_decode((struct mu_str){s.p + at, s.len - at}, &n))) break;
-            i = right ? at : i + n;
-        }
+    MU_TRY(builder_init(r, &b, (uint32_t)(s.len / 2 + 2)));
+    s = mu_tpl_strip(s, NULL, !right, right);
+    for (; s.len > 0 && max != 0; max--) {
+        size_t i = word_edge(s, right);
         builder_add(&b, right ? s.p + i : s.p, right ? s.len - i : i);
         s = right ? (struct mu_str){s.p, i} : (struct mu_str){s.p + i, s.len - i};
         s = mu_tpl_strip(s, NULL, !right, right);
     }
     if (s.len > 0) builder_add(&b, s.p, s.len);
-    for (uint32_t i = 0; right && i < b.n / 2; i++) {
-        struct value swap = b.items[i];
-        b.items[i] = b.items[b.n - 1 - i];
-        b.items[b.n - 1 - i] = swap;
-    }
-    *out = mu_tpl_list(b.items, b.n);
+    builder_done(&b, right, out);
     return MU_OK;
 }
 

@@ -292,7 +292,6 @@ static mu_status parse_macro(struct parser *p, struct node *n)
 static mu_status parse_call_block(struct parser *p, struct node *n)
 {
     n->kind = N_CALL_BLOCK;
-    n->text = MU_STR("caller");
     MU_TRY(function_new(p, n));
     if (mu_tpl_at(p, T_OP, "(")) MU_TRY(parse_signature(p, n));
     MU_TRY(mu_tpl_parse_expression(p, &n->b));

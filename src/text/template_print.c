@@ -178,7 +178,10 @@ static mu_status repr_object(struct render *r, struct value v)
         return MU_OK;
     case V_MACRO:
         mu_text_str(r->out, "<Macro ");
-        repr_string(r->out, v.closure->node->text);
+        if (v.closure->node->kind == N_MACRO)
+            repr_string(r->out, v.closure->node->text);
+        else
+            mu_text_str(r->out, "anonymous");
         mu_text_char(r->out, '>');
         return MU_OK;
     case V_RANGE:

@@ -60,7 +60,8 @@ static mu_status test_sameas(struct render *r, const struct call *c, struct valu
 
 static mu_status test_known(struct render *r, const struct call *c, struct value *out)
 {
-    (void)r;
+    if (c->self.kind == V_LIST || c->self.kind == V_DICT)
+        return mu_tpl_fail(r, "unhashable type: '%s'", mu_tpl_type(c->self));
     if (c->self.kind != V_STRING) return answer(out, false);
     struct mu_str name = mu_tpl_text(c->self);
     return answer(out, c->how ? mu_tpl_filter_find(name) != NULL : mu_tpl_test_find(name) != NULL);

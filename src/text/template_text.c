@@ -144,25 +144,37 @@ static void add_lower(struct mu_text *out, uint32_t cp)
     if (cp == 0x130) mu_text_str(out, "\xcc\x87");
 }
 
+/* A sigma that ends a word has a form of its own. */
+static bool is_final_sigma(uint32_t cp, bool after_cased, struct mu_str rest)
+{
+    unsigned n;
+    if (cp != 0x3a3 || !after_cased) return false;
+    return rest.len == 0 || !is_cased(mu_utf8_decode(rest, &n));
+}
+
+static bool begins_word(uint32_t cp)
+{
+    return mu_tpl_is_space(cp) || cp == '-' || cp == '(' || cp == '{' || cp == '[' || cp == '<';
+}
+
 mu_status mu_tpl_case(struct render *r, struct value v, enum case_change how, struct value *out)
 {
     size_t from = mu_tpl_capture(r);
     struct mu_str s = mu_tpl_text(v);
-    bool start = true; /* of a word, or of the text */
-    for (unsigned n; s.len > 0; s = (struct mu_str){s.p + n, s.len - n}) {
+    bool start = true, after_cased = false; /* start: of a word, or of the text */
+    for (unsigned n; s.len > 0;) {
         uint32_t cp = mu_utf8_decode(s, &n);
-        bool upper = how == CASE_UPPER ||
-                     (how == CASE_SWAP && mu_tpl_all_case((struct mu_str){s.p, n}, false));
+        bool swap = how == CASE_SWAP && mu_tpl_all_case((struct mu_str){s.p, n}, false);
         bool title = start && (how == CASE_TITLE || how == CASE_CAPITALIZE);
-        if (upper || title || (start && how == CASE_WORDS))
+        s = (struct mu_str){s.p + n, s.len - n};
+        if (how == CASE_UPPER || swap || title || (start && how == CASE_WORDS))
             add_upper(r->out, cp, title);
+        else if (is_final_sigma(cp, after_cased, s))
+            mu_text_str(r->out, "\xcf\x82");
         else
             add_lower(r->out, cp);
-        if (how == CASE_TITLE)
-            start = !is_cased(cp);
-        else
-            start = how == CASE_WORDS && cp &&
-                    (mu_tpl_is_space(cp) || (cp < 0x80 && strchr("-({[<", (int)cp)));
+        after_cased = is_cased(cp);
+        start = how == CASE_TITLE ? !after_cased : how == CASE_WORDS && begins_word(cp);
     }
     MU_TRY(mu_tpl_captured(r, from, out));
     out->flag = v.flag;

@@ -323,9 +323,6 @@ mu_status mu_tpl_iterate(struct render *r, struct value over, struct walk *w)
         w->n = over.dict->n;
         return MU_OK;
     case V_UNDEFINED:
-        if (over.undefined && over.undefined->why == WHY_UNSAFE)
-            return mu_tpl_fail_undefined(r, over);
-        return MU_OK;
     case V_GENERATOR:
     case V_MISSING:
         return MU_OK;
