@@ -209,34 +209,18 @@ static bool is_slow(const struct mu_health_diagnosis *d, const struct mu_health_
     return class == MU_HEALTH_CLASS_SLOW || (class == MU_HEALTH_CLASS_SLOW_ONE_NODE && one_node(d));
 }
 
-/* Expands {fact|else} in a cure, one line of it per line. */
-static char *cure_expand(struct mu_health_diagnosis *d, const char *cure)
+static bool fact_add(const void *diagnosis, const char *key, struct mu_text *out)
+{
+    const struct mu_health_fact_value *fact = mu_health_fact_find(diagnosis, key);
+    if (fact) mu_text_str(out, fact->text);
+    return fact != NULL;
+}
+
+static char *cure_of(struct mu_health_diagnosis *d, const struct mu_health_row *row)
 {
     struct mu_text out;
     mu_text_init(&out, 4096);
-    for (const char *p = cure; *p;) {
-        size_t plain = strcspn(p, "{/");
-        const char *close = p[plain] == '{' ? strchr(p + plain, '}') : NULL;
-        mu_text_add(&out, p, plain);
-        p += plain;
-        if (strncmp(p, "// ", 3) == 0) {
-            if (out.len && out.p[out.len - 1] == ' ') out.len--;
-            mu_text_char(&out, '\n');
-            p += 3;
-        } else if (close && memchr(p, '|', (size_t)(close - p))) {
-            const char *bar = strchr(p, '|');
-            char key[32] = "";
-            memcpy(key, p + 1, MU_MIN((size_t)(bar - p) - 1, sizeof key - 1));
-            const struct mu_health_fact_value *fact = mu_health_fact_find(d, key);
-            if (fact)
-                mu_text_str(&out, fact->text);
-            else
-                mu_text_add(&out, bar + 1, (size_t)(close - bar) - 1);
-            p = close + 1;
-        } else if (*p) {
-            mu_text_char(&out, *p++);
-        }
-    }
+    mu_health_cure_expand(row->cure, fact_add, d, &out);
     char *copy =
         out.status == MU_OK ? mu_arena_strndup(d->arena, mu_text_get(&out), out.len) : NULL;
     mu_text_fini(&out);
@@ -270,7 +254,7 @@ static mu_status finding_fill(struct mu_health_diagnosis *d, size_t i, enum mu_h
     const char *cause = row == row_of(d, e) ? e->cause : row->cause;
     if (e->reason) row = &d->catalog->rows[e->reason - 1];
     if (role == MU_HEALTH_ROLE_FIRST && !cause[0]) cause = "proc_died";
-    char *cure = cure_expand(d, row->cure);
+    char *cure = cure_of(d, row);
     if (!cure) return mu_fail_memory(err, 0);
     d->findings[i] = (struct mu_health_finding){
         .role = role,

@@ -8,31 +8,72 @@ static const char *const class_texts[MU_HEALTH_CLASS_COUNT] = {
 #undef CLASS_TEXT
 };
 
+struct matched {
+    const struct mu_health_row *row;
+    const struct mu_health_match *match;
+};
+
+static bool group_add(const void *context, const char *key, struct mu_text *out)
+{
+    const struct matched *m = context;
+    for (unsigned i = 0; i < m->row->n_groups; i++) {
+        if (strcmp(m->row->groups[i].name, key) != 0 || !m->match->groups[i].p) continue;
+        char text[MU_HEALTH_FACT_TEXT_MAX];
+        mu_health_text_copy(text, sizeof text, m->match->groups[i]);
+        mu_text_str(out, text);
+        return true;
+    }
+    return false;
+}
+
+static json_t *cure_json(const struct matched *m)
+{
+    struct mu_text text;
+    mu_text_init(&text, 4096);
+    mu_health_cure_expand(m->row->cure, group_add, m, &text);
+    json_t *cure = json_string(mu_text_get(&text));
+    mu_text_fini(&text);
+    return cure;
+}
+
 static json_t *row_json(const struct mu_health_row *row, const struct mu_health_match *match)
 {
     json_t *facts = json_object();
+    struct matched m = {row, match};
     for (unsigned i = 0; i < row->n_groups; i++)
         if (match->groups[i].p)
             (void)json_object_set_new(facts, row->groups[i].name,
                                       json_stringn(match->groups[i].p, match->groups[i].len));
     const char *family = mu_health_family_of(row->cause);
-    json_t *page =
-        family[0] ? json_sprintf("docs/findings/%s.md#%s", family, row->cause) : json_null();
+    bool marks = row->class == MU_HEALTH_CLASS_MARK;
     return json_pack(
-        "{s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:s, s:o, s:o}", "row", row->name, "engine",
+        "{s:s, s:s, s:s, s:s, s:o, s:s, s:o, s:s, s:o, s:o}", "row", row->name, "engine",
         row->engine, "versions", row->versions, "class", class_texts[row->class], "cause",
-        row->cause[0] && row->class != MU_HEALTH_CLASS_MARK ? json_string(row->cause) : json_null(),
-        "meaning", row->meaning, "cure", row->cure, "source", row->source, "facts", facts, "page",
-        page);
+        row->cause[0] && !marks ? json_string(row->cause) : json_null(), "meaning", row->meaning,
+        "cure", cure_json(&m), "source", row->source, "facts", facts, "page",
+        family[0] ? json_sprintf("docs/findings/%s.md#%s", family, row->cause) : json_null());
+}
+
+/* What the line is to a diagnosis comes first, then the other rows that match it. */
+static unsigned rank_of(const struct mu_health_row *row)
+{
+    unsigned class = row->class;
+    return class < MU_HEALTH_CLASS_NOISE ? class + MU_HEALTH_CLASS_COUNT : class;
 }
 
 static mu_status rows_match(struct mu_health_catalog *c, const struct mu_health_line *line,
                             json_t *rows, struct mu_err *err)
 {
+    unsigned ranks[MU_HEALTH_ROWS_MAX];
     for (unsigned i = 0; i < c->n_rows; i++) {
         struct mu_health_match match;
         MU_TRY(mu_health_row_match(c, &c->rows[i], line, &match, err));
-        if (match.found && json_array_append_new(rows, row_json(&c->rows[i], &match)) != 0)
+        if (!match.found) continue;
+        size_t n = json_array_size(rows), at = n;
+        for (; at > 0 && ranks[at - 1] > rank_of(&c->rows[i]); at--)
+            ranks[at] = ranks[at - 1];
+        ranks[at] = rank_of(&c->rows[i]);
+        if (json_array_insert_new(rows, at, row_json(&c->rows[i], &match)) != 0)
             return mu_fail_memory(err, 0);
     }
     return MU_OK;
@@ -70,17 +111,31 @@ static const char *string_of(const json_t *row, const char *key)
     return s ? s : "";
 }
 
+static void add_row(const json_t *row, struct mu_text *out)
+{
+    mu_text_printf(out, "%s: %s, %s %s\n   %s\n", string_of(row, "row"), string_of(row, "class"),
+                   string_of(row, "engine"), string_of(row, "versions"), string_of(row, "meaning"));
+    if (string_of(row, "cure")[0]) mu_text_str(out, "   cure\n");
+    for (const char *p = string_of(row, "cure"); *p;) {
+        size_t n = strcspn(p, "\n");
+        mu_text_printf(out, "      %.*s\n", (int)n, p);
+        p += n + (p[n] == '\n');
+    }
+    if (string_of(row, "page")[0]) mu_text_printf(out, "   more: %s\n", string_of(row, "page"));
+}
+
 void mu_health_explain_text(const json_t *explanation, struct mu_text *out)
 {
-    size_t i;
+    const json_t *rows = json_object_get(explanation, "rows");
+    size_t i, n = json_array_size(rows);
     const json_t *row;
-    json_array_foreach(json_object_get(explanation, "rows"), i, row)
+    json_array_foreach(rows, i, row)
     {
-        mu_text_printf(out, "%s: %s, %s %s\n", string_of(row, "row"), string_of(row, "class"),
-                       string_of(row, "engine"), string_of(row, "versions"));
-        mu_text_printf(out, "   %s\n", string_of(row, "meaning"));
-        if (string_of(row, "cure")[0]) mu_text_printf(out, "   cure: %s\n", string_of(row, "cure"));
-        if (string_of(row, "page")[0]) mu_text_printf(out, "   more: %s\n", string_of(row, "page"));
+        if (i == 0)
+            add_row(row, out);
+        else
+            mu_text_printf(out, "%s%s%s", i == 1 ? "   also: " : ", ", string_of(row, "row"),
+                           i + 1 == n ? "\n" : "");
     }
-    if (i == 0) mu_text_str(out, "unknown: no row of the catalogue matches this line\n");
+    if (n == 0) mu_text_str(out, "unknown: no row of the catalogue matches this line\n");
 }

@@ -231,6 +231,11 @@ void mu_health_text_copy(char *out, size_t size, struct mu_str s);
 /* vocabulary.c: the family (page of docs/findings) of a cause, and how it is said to people. */
 const char *mu_health_family_of(const char *cause);
 const char *mu_health_cause_text(const char *cause);
+/* Writes a cure of the catalogue, one line of it per line, with each {fact|else} replaced by what
+ * `fact` appends, or by the other text when it returns false. */
+typedef bool mu_health_fact_fn(const void *context, const char *key, struct mu_text *out);
+void mu_health_cure_expand(const char *cure, mu_health_fact_fn *fact, const void *context,
+                           struct mu_text *out);
 
 /* review.c: remarks on the configuration, one a line, from the facts. */
 void mu_health_review(const struct mu_health_diagnosis *d, struct mu_text *out);

@@ -119,7 +119,7 @@ static size_t syslog_time(struct mu_str s, struct mu_health_line *line)
     if (s.len < 16 || s.p[3] != ' ' || s.p[6] != ' ' || s.p[9] != ':' || s.p[12] != ':') return 0;
     char name[4] = {s.p[0], s.p[1], s.p[2], 0};
     const char *month = strstr(months, name);
-    if (!month || (month - months) % 3 != 0) return 0;
+    if (!name[0] || !month || (month - months) % 3 != 0) return 0;
     unsigned day = number(s, s.p[4] == ' ' ? 5 : 4, s.p[4] == ' ' ? 1 : 2);
     line->time = (struct mu_str){s.p, 15};
     line->time_ms =

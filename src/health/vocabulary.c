@@ -1,4 +1,5 @@
-/* The words for causes: how people say them, and the page of docs/findings that explains them. */
+/* The words for causes, how people say them, and the page of docs/findings that explains them; and
+ * the small language of the cures. */
 #include "health/health_int.h"
 
 static const struct {
@@ -58,4 +59,36 @@ const char *mu_health_cause_text(const char *cause)
     for (size_t i = 0; i < MU_ARRAY_LEN(causes); i++)
         if (strcmp(causes[i].cause, cause) == 0) return causes[i].text;
     return "";
+}
+
+/* Appends what stands for {key|else}; `p` is at the bracket. Returns the end, or NULL when it is
+ * only a bracket. */
+static const char *placeholder(const char *p, mu_health_fact_fn *fact, const void *context,
+                               struct mu_text *out)
+{
+    const char *close = strchr(p, '}');
+    const char *bar = close ? memchr(p, '|', (size_t)(close - p)) : NULL;
+    char key[32] = "";
+    if (!bar || (size_t)(bar - p) > sizeof key) return NULL;
+    memcpy(key, p + 1, (size_t)(bar - p) - 1);
+    if (!fact(context, key, out)) mu_text_add(out, bar + 1, (size_t)(close - bar) - 1);
+    return close + 1;
+}
+
+void mu_health_cure_expand(const char *cure, mu_health_fact_fn *fact, const void *context,
+                           struct mu_text *out)
+{
+    for (const char *p = cure, *next; *p; p = next) {
+        size_t plain = strcspn(p, " {");
+        mu_text_add(out, p, plain);
+        next = p += plain;
+        if (strncmp(p, " // ", 4) == 0) {
+            mu_text_char(out, '\n');
+            next = p + 4;
+        } else if (*p) {
+            const char *end = *p == '{' ? placeholder(p, fact, context, out) : NULL;
+            if (!end) mu_text_char(out, *p);
+            next = end ? end : p + 1;
+        }
+    }
 }
