@@ -150,6 +150,35 @@ static void test_prefilter_misses_nothing(void **state)
     assert_true(n_lines > 300);
 }
 
+/* A text that is in most lines of a healthy log would cost the reader its speed. */
+static void test_common_lines_are_cheap(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line;
+        size_t hits;
+    } common[] = {
+        {"(APIServer pid=1) INFO:     127.0.0.1:35 - \"POST /v1/chat/completions HTTP/1.1\" 200 OK",
+         1},
+        {"(APIServer pid=1) INFO 09-20 19:08:39 [launcher.py:44] Route: /openapi.json, Methods: "
+         "GET",
+         0},
+        {"INFO 09-20 19:08:39 [async_llm.py:261] Added request chatcmpl-8a6e.", 0},
+        {"srv  log_server_r: done request: POST /v1/chat/completions 127.0.0.1 200", 0},
+        {"slot update_slots: id  0 | task 12 | prompt processing progress, n_past = 2048", 0},
+        {"node-a:4900:5600 [0] NCCL INFO Channel 00/32 :    0   1   2   3   4   5   6   7", 0},
+    };
+    for (size_t i = 0; i < MU_ARRAY_LEN(common); i++) {
+        struct mu_health_hit hits[16];
+        size_t pos = 0;
+        size_t n = mu_health_prefilter_scan(&catalog->prefilter, mu_str(common[i].line), &pos, hits,
+                                            MU_ARRAY_LEN(hits));
+        if (n != common[i].hits)
+            fail_msg("'%.*s' is in a common line", (int)catalog->literals[hits[0].literal].text.len,
+                     catalog->literals[hits[0].literal].text.p);
+    }
+}
+
 static void test_broken_catalogues(void **state)
 {
     (void)state;
@@ -198,6 +227,7 @@ int main(void)
         cmocka_unit_test(test_pages_exist),
         cmocka_unit_test(test_samples),
         cmocka_unit_test(test_prefilter_misses_nothing),
+        cmocka_unit_test(test_common_lines_are_cheap),
         cmocka_unit_test(test_broken_catalogues),
     };
     struct mu_err err = MU_ERR_INIT;
