@@ -15,6 +15,9 @@
 #define HANG_REPEATS 5
 #define REFINE_LINES 400
 #define REASON_LINES 3
+/* An engine that worked so long after an event did not fail of it. */
+#define SETTLED_MS    120000
+#define SETTLED_LINES 500
 
 enum tier {
     TIER_NONE,
@@ -106,21 +109,34 @@ static void causes_refine(struct mu_health_diagnosis *d)
     }
 }
 
-/* What the log says happened after an event. */
+/* What the log says happened between an event and the next report of a failure, or its end. */
 struct aftermath {
-    bool alive;    /* its service came up or made tokens */
-    bool first_up; /* its service came up for the first time */
-    bool broke;    /* something reports a failure */
+    bool alive; /* its service made tokens, well after it */
+    bool up;    /* its service came up for the first time */
+    bool broke; /* the failure that is reported may be the event's doing */
 };
+
+/* Requests under way may still be answered in the seconds between a fault and its report. */
+static bool far_apart(const struct mu_health_event *a, const struct mu_health_event *b)
+{
+    if (a->time_ms >= 0 && b->time_ms > a->time_ms) return b->time_ms - a->time_ms > SETTLED_MS;
+    return b->line - a->line > SETTLED_LINES;
+}
 
 static struct aftermath aftermath_of(const struct mu_health_diagnosis *d, size_t index)
 {
     const struct mu_health_event *e = &d->events[index];
     const struct mu_health_service *s = &d->services[e->service];
-    struct aftermath a = {.alive = s->alive_line > e->line,
-                          .first_up = s->first_ready_line > e->line,
-                          .broke = d->last_break > index && d->last_break < d->n_events};
-    return a;
+    if (e->next_break == d->n_events)
+        return (struct aftermath){s->alive_line > e->line, s->first_ready_line > e->line, false};
+    const struct mu_health_event *b = &d->events[e->next_break];
+    bool same = b->log == e->log;
+    bool alive = same && b->service == e->service && b->alive_before > e->line && far_apart(e, b);
+    return (struct aftermath){
+        .alive = alive,
+        .up = s->first_ready_line > e->line && (!same || b->line > s->first_ready_line),
+        .broke = !alive,
+    };
 }
 
 /* True for what a server says while it ends on request, if all was well until then. */
@@ -158,7 +174,7 @@ static enum tier tier_of(const struct mu_health_diagnosis *d, size_t index)
     case MU_HEALTH_CLASS_CAUSE:
         if (lasting(row)) return TIER_CAUSE;
         if (mild) return after.broke ? TIER_SYMPTOM : TIER_NONE;
-        return after.first_up && !after.broke ? TIER_NONE : TIER_CAUSE;
+        return after.up ? TIER_NONE : TIER_CAUSE;
     case MU_HEALTH_CLASS_SYMPTOM:
         if (lasting(row)) return TIER_SYMPTOM;
         return unsettled && (!mild || after.broke) ? TIER_SYMPTOM : TIER_NONE;
@@ -303,14 +319,13 @@ static double confidence_of(const struct mu_health_diagnosis *d, size_t first, e
 
 static void breaks_find(struct mu_health_diagnosis *d)
 {
-    d->first_break = d->last_break = d->n_events;
-    for (size_t i = 0; i < d->n_events; i++) {
+    d->first_break = d->n_events;
+    for (size_t i = d->n_events; i-- > 0;) {
         const struct mu_health_row *row = row_of(d, &d->events[i]);
-        if (row->class != MU_HEALTH_CLASS_FOLLOWER || row->severity < MU_HEALTH_LEVEL_ERROR ||
-            d->events[i].ignored)
-            continue;
-        if (d->first_break == d->n_events) d->first_break = i;
-        d->last_break = i;
+        d->events[i].next_break = d->first_break;
+        if (row->class == MU_HEALTH_CLASS_FOLLOWER && row->severity >= MU_HEALTH_LEVEL_ERROR &&
+            !d->events[i].ignored)
+            d->first_break = i;
     }
 }
 

@@ -112,7 +112,9 @@ struct mu_health_event {
     bool ignored;
     int rank;
     uint64_t line;
+    uint64_t alive_before; /* the last line that showed its service at work */
     int64_t time_ms;
+    size_t next_break; /* the next event that reports a failure; n_events: none */
     const char *cause; /* the row's, or a better one */
     char time[MU_HEALTH_LABEL_MAX], process[MU_HEALTH_LABEL_MAX];
     char text[MU_HEALTH_TEXT_MAX + 4];

@@ -227,6 +227,7 @@ static mu_status event_add(struct mu_health_diagnosis *d, struct observation *o,
         .ignored = ignored,
         .rank = o->line->rank,
         .line = o->number,
+        .alive_before = o->service->alive_line,
         .time_ms = o->line->time_ms,
         .cause = cause_refined(o, row),
     };
