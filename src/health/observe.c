@@ -9,7 +9,7 @@
 #include "health/health_int.h"
 
 #define EVIDENCE_BEFORE 120 /* bytes shown in front of the match when a line is cut */
-#define MARK_LINES      400 /* a mark is of the traceback that it stands in, not of one much later */
+#define MARK_LINES      400 /* a mark is of the traceback that it stands in, not a later one */
 
 /* --- facts ------------------------------------------------------------------------------- */
 
