@@ -7,8 +7,7 @@
 
 #include "base/checked.h"
 
-#define PIECES_A_THREAD 12   /* enough that a late thread leaves little to wait for */
-#define GLU_COLUMNS     1024 /* of one piece; a multiple of 32 */
+#define PIECES_A_THREAD 12 /* enough that a late thread leaves little to wait for */
 
 struct run {
     struct mu_rank *rank;
@@ -259,9 +258,9 @@ static enum mu_activation activation(const struct mu_config *c)
 static void run_glu(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t piece,
                     unsigned member)
 {
-    uint32_t ffn = run->p->ffn, columns = MU_CEIL_DIV(ffn, GLU_COLUMNS);
-    uint32_t row = piece / columns, first = piece % columns * GLU_COLUMNS;
-    uint32_t n = MU_MIN(GLU_COLUMNS, ffn - first);
+    uint32_t ffn = run->p->ffn, columns = MU_CEIL_DIV(ffn, MU_GLU_COLUMNS);
+    uint32_t row = piece / columns, first = piece % columns * MU_GLU_COLUMNS;
+    uint32_t n = MU_MIN(MU_GLU_COLUMNS, ffn - first);
     const float *gate = row_f32(run, op->in, row) + first;
     float *y = scratch_of(run, member);
     run->k->glu(y, gate, gate + ffn, n, activation(run->p->config));
@@ -346,7 +345,7 @@ static uint32_t op_pieces(const struct run *run, const struct mu_op *op)
     case MU_OP_ATTEND:
         return run->n_rows * run->p->n_kv_heads;
     case MU_OP_GLU:
-        return run->n_rows * MU_CEIL_DIV(run->p->ffn, GLU_COLUMNS);
+        return run->n_rows * MU_CEIL_DIV(run->p->ffn, MU_GLU_COLUMNS);
     case MU_OP_EMBED:
     case MU_OP_ROPE_KV:
     case MU_OP_COMBINE:

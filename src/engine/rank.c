@@ -7,7 +7,6 @@
 #include <stdio.h>
 
 #define ARENA_MAX_BYTES (256u << 20)
-#define GLU_COLUMNS     1024 /* of one piece; execute.c cuts by it */
 
 static bool borders_fit_blocks(const struct mu_cut_plan *cut)
 {
@@ -137,7 +136,7 @@ static void size_buffers(struct mu_rank *rank)
     uint32_t group = p->n_heads; /* no KV head serves more */
     size_t attend =
         c->kernels->attend_scratch(group, c->config->head_dim) + p->width[MU_BUFFER_ATT];
-    size_t rows = MU_MAX((size_t)c->config->hidden * 2, (size_t)GLU_COLUMNS);
+    size_t rows = MU_MAX((size_t)c->config->hidden * 2, (size_t)MU_GLU_COLUMNS);
     rank->scratch_floats = MU_ROUND_UP(MU_MAX(attend, rows), 16);
     rank->scratch_bytes = rank->scratch_floats * sizeof(float) * rank->spec->n_threads;
 }

@@ -10,7 +10,8 @@
 #include "engine/engine.h"
 #include "engine/step.h"
 
-#define MU_STEPS_MAX 8 /* in flight together: one a pipeline stage is enough */
+#define MU_GLU_COLUMNS 1024 /* that one piece of a GLU takes; a multiple of 32 */
+#define MU_STEPS_MAX   8    /* in flight together: one a pipeline stage is enough */
 
 /* What all ranks of an engine share; written before they start. */
 struct mu_rank_common {

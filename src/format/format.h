@@ -11,6 +11,7 @@
 
 #include "base/dtype.h"
 #include "base/text.h"
+#include "format/tokenizer_spec.h"
 
 #define MU_DIMS_MAX 8
 

@@ -9,7 +9,9 @@
 #ifndef MU_FORMAT_TOKENIZER_SPEC_H
 #define MU_FORMAT_TOKENIZER_SPEC_H
 
-#include "format/format.h"
+#include "base/text.h"
+
+struct mu_model_file;
 
 #define MU_TOKENS_MAX (1u << 21)
 

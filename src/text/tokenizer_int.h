@@ -5,7 +5,7 @@
 #ifndef MU_TEXT_TOKENIZER_INT_H
 #define MU_TEXT_TOKENIZER_INT_H
 
-#include "format/tokenizer_spec.h"
+#include "format/format.h"
 #include "text/char_class.h"
 #include "text/pretokenize_int.h"
 #include "text/tokenizer.h"

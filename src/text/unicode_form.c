@@ -96,15 +96,13 @@ static bool order_marks(struct points *list)
 mu_status mu_add_form(struct mu_str text, bool compose, bool compatible, struct mu_text *out,
                       struct mu_err *err)
 {
-    utf8proc_option_t options =
-        (compose ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) | UTF8PROC_STABLE;
+    utf8proc_option_t options = (compose ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) | UTF8PROC_STABLE;
     if (compatible) options |= UTF8PROC_COMPAT;
     struct points list = {0};
     mu_status status = MU_OK;
     if (decompose(text, options, &list) && order_marks(&list)) {
         char bytes[4];
-        utf8proc_ssize_t n =
-            utf8proc_normalize_utf32(list.p, (utf8proc_ssize_t)list.n, options);
+        utf8proc_ssize_t n = utf8proc_normalize_utf32(list.p, (utf8proc_ssize_t)list.n, options);
         for (utf8proc_ssize_t i = 0; i < n; i++)
             mu_text_add(out, bytes, mu_utf8_encode((uint32_t)list.p[i], bytes));
     } else {
