@@ -170,6 +170,11 @@ static void *cache_at(const struct run *run, uint32_t layer, unsigned value, uin
            row * run->p->config->head_dim * bytes;
 }
 
+static float *head_at(float *heads, uint32_t head, uint32_t head_dim)
+{
+    return heads + (size_t)head * head_dim;
+}
+
 static void norm_heads(const struct run *run, uint32_t tensor, float *x, uint32_t heads)
 {
     const float *w = vector(run, tensor);
@@ -179,7 +184,7 @@ static void norm_heads(const struct run *run, uint32_t tensor, float *x, uint32_
         run->k->norm(x, x, w, heads * hd, eps, offset);
     else if (w)
         for (uint32_t h = 0; h < heads; h++)
-            run->k->norm(x + h * hd, x + h * hd, w, hd, eps, offset);
+            run->k->norm(head_at(x, h, hd), head_at(x, h, hd), w, hd, eps, offset);
 }
 
 static void run_rope_kv(const struct run *run, const struct mu_op *op, uint32_t row)
@@ -188,7 +193,8 @@ static void run_rope_kv(const struct run *run, const struct mu_op *op, uint32_t 
     const struct mu_rank *rank = run->rank;
     const struct mu_config *c = p->config;
     uint32_t hd = c->head_dim, width = mu_rope_width(c), position = run->step.positions[row];
-    float *q = row_f32(run, op->in, row), *k = q + p->n_heads * hd, *v = k + p->n_kv_heads * hd;
+    float *q = row_f32(run, op->in, row), *k = head_at(q, p->n_heads, hd);
+    float *v = head_at(k, p->n_kv_heads, hd);
     norm_heads(run, op->norm, q, p->n_heads);
     norm_heads(run, op->norm2, k, p->n_kv_heads);
     if (!c->layer_no_rope[op->layer]) {
@@ -197,15 +203,17 @@ static void run_rope_kv(const struct run *run, const struct mu_op *op, uint32_t 
         const float *cosines = (local ? rank->cos_local : rank->cos) + at;
         const float *sines = (local ? rank->sin_local : rank->sin) + at;
         for (uint32_t h = 0; h < p->n_heads + p->n_kv_heads; h++)
-            run->k->rope(q + h * hd, cosines, sines, width);
+            run->k->rope(head_at(q, h, hd), cosines, sines, width);
     }
     const uint32_t *table =
         run->step.tables + (size_t)run->step.sequences[row] * rank->common->layout.max_blocks;
     uint32_t block = table[position / MU_KV_BLOCK_TOKENS], token = position % MU_KV_BLOCK_TOKENS;
     for (uint32_t h = 0; h < p->n_kv_heads; h++) {
         enum mu_dtype type = rank->common->kv_type;
-        run->k->kv_store(cache_at(run, op->layer, 0, block, h, token), type, k + h * hd, hd);
-        run->k->kv_store(cache_at(run, op->layer, 1, block, h, token), type, v + h * hd, hd);
+        void *key = cache_at(run, op->layer, 0, block, h, token);
+        void *value = cache_at(run, op->layer, 1, block, h, token);
+        run->k->kv_store(key, type, head_at(k, h, hd), hd);
+        run->k->kv_store(value, type, head_at(v, h, hd), hd);
     }
 }
 
@@ -245,7 +253,8 @@ static void run_attend(const struct run *run, const struct mu_op *op, uint32_t i
     for (end = first; end < p->n_heads && p->kv_head[end] == kv; end++)
         ;
     run->k->form_store(rank->forms[i].out, row_formed(run, op->out, row), p->width[op->out],
-                       first * c->head_dim, (end - first) * c->head_dim, out + first * c->head_dim);
+                       first * c->head_dim, (end - first) * c->head_dim,
+                       head_at(out, first, c->head_dim));
 }
 
 static enum mu_activation activation(const struct mu_config *c)
@@ -276,9 +285,9 @@ static void run_combine(const struct run *run, const struct mu_op *op, uint32_t 
     const struct mu_op *linear = op - (op[-1].kind == MU_OP_EXCHANGE ? 2 : 1);
     const struct mu_cut_plan *cut = linear->in == MU_BUFFER_ATT ? &p->o_cut : &p->down_cut;
     float *pieces[MU_SEGMENTS_MAX], *tmp = scratch_of(run, member), *h = row_f32(run, op->out, row);
+    float *sum = (float *)run->rank->buffers[op->in] + (size_t)row * n;
     for (unsigned t = 0; t < cut->n_all; t++)
-        pieces[t] = (float *)run->rank->buffers[op->in] + ((size_t)t * run->n_rows + row) * n;
-    float *sum = pieces[0];
+        pieces[t] = sum + (size_t)t * run->n_rows * n;
     mu_segment_add(0, cut->n, cut->all, pieces, cut->n_all, n, sum);
     const float *bias = vector(run, op->biases[0]), *post = vector(run, op->post_norm);
     for (uint32_t j = 0; bias && j < n; j++)
