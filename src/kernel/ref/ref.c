@@ -121,8 +121,9 @@ static void segment_dot(const struct mu_linear_args *a, uint32_t o, uint32_t fir
     for (uint32_t k = first; k < end;) {
         uint32_t at = k + skip, start = at - at % values; /* of the first block of the tile */
         uint32_t stop = MU_MIN(start + TILE, end + skip);
+        uint32_t whole = MU_ROUND_UP(stop - start, values);
         mu_codec_decode(w->type, row + (size_t)(start / values) * mu_dtype(w->type)->block_bytes,
-                        tile, MU_ROUND_UP(stop - start, values));
+                        tile, whole);
         for (uint32_t r = 0; r < n; r++)
             lanes_dot(lanes[r], tile + (at - start), x[r] + k, stop - at, k - first);
         k += stop - at;
@@ -286,15 +287,17 @@ static void head_attend(const struct mu_attend_args *a, uint32_t row, uint32_t h
     float *out = a->out + row * a->out_stride + (size_t)h * a->head_dim;
     uint32_t end = a->positions[row] + 1;
     uint32_t begin = a->window && end > a->window ? end - a->window : 0;
+    uint32_t first = begin, chunk = 0;
     unsigned depth = 0;
-    for (uint32_t i = 0, first = begin; first < end; i++) {
+    do { /* at least once: a token sees itself */
         uint32_t stop = MU_MIN(first - first % MU_ATTEND_CHUNK + MU_ATTEND_CHUNK, end);
         stack[depth].v = a->scratch + (depth + 1) * (size_t)a->head_dim;
         chunk_attend(a, row, a->kv_head[h], q, first, stop, widened, &stack[depth++]);
-        for (uint32_t carry = i; carry & 1; carry >>= 1, depth--)
+        for (uint32_t carry = chunk; carry & 1; carry >>= 1, depth--)
             partial_merge(&stack[depth - 2], &stack[depth - 1], a->head_dim);
         first = stop;
-    }
+        chunk++;
+    } while (first < end);
     for (; depth > 1; depth--)
         partial_merge(&stack[depth - 2], &stack[depth - 1], a->head_dim);
     float max = stack[0].max, scale = 1.0f;
