@@ -228,7 +228,7 @@ static mu_status run_on_input(struct run *r)
 static mu_status open_tokenizer(const char *model, struct mu_tokenizer **out, struct mu_err *err)
 {
     struct mu_model_file *file;
-    MU_TRY(mu_model_file_open(model, MU_OPEN_HEADER_ONLY, &file, err));
+    MU_TRY(mu_model_file_open(model, MU_OPEN_TEXT_ONLY, &file, err));
     mu_status status = mu_tokenizer_open(file, out, err);
     mu_model_file_close(file);
     return status;

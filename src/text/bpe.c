@@ -595,6 +595,7 @@ static bool encode_piece(const struct mu_bpe *bpe, struct mu_bpe_scratch *s, str
         n = merge_short(bpe, s->ids, n);
     else if (!merge_long(bpe, s, &n))
         return false;
+    if (n == 0) return true;
     if (!mu_ids_reserve(out, n)) return false;
     memcpy(out->p + out->n, s->ids, n * sizeof *s->ids);
     out->n += n;
