@@ -197,7 +197,8 @@ static mu_status make_added(struct mu_tokenizer *t, const struct mu_tokenizer_sp
     struct mu_added_token *list = mu_alloc(n * sizeof *list);
     struct mu_str *contents = mu_calloc(n, sizeof *contents);
     t->special = mu_calloc((size_t)spec->n_tokens + n, 1);
-    mu_status status = list && contents && t->special ? MU_OK : mu_fail_memory(err, n * 64);
+    mu_status status =
+        list && contents && t->special ? MU_OK : mu_fail_memory(err, n * sizeof *list);
     for (uint32_t i = 0; i < n && status == MU_OK; i++) {
         struct mu_text buffers[2];
         list[i] = spec->added[i];

@@ -121,7 +121,7 @@ bool mu_added_next(const struct mu_added_set *set, struct mu_str text, size_t *f
 
 /* ---- Models -------------------------------------------------------------------------------- */
 
-/* bpe.c: merges by rank. SPM too, whose merges are made from its scores. */
+/* bpe_build.c, bpe.c: merges by rank. SPM too, whose merges are made from its scores. */
 struct mu_bpe;
 mu_status mu_bpe_create(const struct mu_tokenizer_spec *spec, const struct mu_vocabulary *v,
                         bool byte_level, uint32_t unknown, struct mu_bpe **out, struct mu_err *err);

@@ -103,7 +103,7 @@ mu_status mu_add_form(struct mu_str text, bool compose, bool compatible, struct 
     if (decompose(text, options, &list) && order_marks(&list)) {
         char bytes[4];
         utf8proc_ssize_t n = utf8proc_normalize_utf32(list.p, (utf8proc_ssize_t)list.n, options);
-        for (utf8proc_ssize_t i = 0; i < n; i++)
+        for (utf8proc_ssize_t i = 0; list.p && i < n; i++)
             mu_text_add(out, bytes, mu_utf8_encode((uint32_t)list.p[i], bytes));
     } else {
         status = mu_fail_memory(err, text.len);
