@@ -129,6 +129,13 @@ static bool is_dunder(struct mu_str name)
            memcmp(name.p + name.len - 2, "__", 2) == 0;
 }
 
+/* What even an undefined value has, and the sandbox hides. */
+static bool is_of_every_object(struct mu_str name)
+{
+    return mu_str_is(name, "__class__") || mu_str_is(name, "__doc__") ||
+           mu_str_is(name, "__init__");
+}
+
 /* What Python's getattr finds under the sandbox; V_MISSING when there is no such attribute. */
 static mu_status own_attr(struct render *r, struct value object, struct mu_str name,
                           struct value *out)
@@ -160,7 +167,8 @@ static mu_status own_attr(struct render *r, struct value object, struct mu_str n
 mu_status mu_tpl_attr(struct render *r, struct value object, struct mu_str name, struct value *out)
 {
     const struct value *found = NULL;
-    if (object.kind == V_UNDEFINED && !is_dunder(name)) return mu_tpl_fail_undefined(r, object);
+    if (object.kind == V_UNDEFINED && !is_of_every_object(name))
+        return mu_tpl_fail_undefined(r, object);
     MU_TRY(own_attr(r, object, name, out));
     if (out->kind != V_MISSING) return MU_OK;
     if (object.kind == V_DICT) MU_TRY(mu_tpl_dict_get(r, object.dict, mu_tpl_str(name), &found));
