@@ -292,6 +292,35 @@ static void cuts(void **state)
     }
 }
 
+/* With fp32 activations a quantised matrix gives the bits of the same matrix widened to fp32. */
+static void widened(void **state)
+{
+    const struct mu_kernels *k;
+    enum mu_dtype type;
+    enum mu_compute compute;
+    (void)state;
+    FOR_EACH_CASE(k, type, compute)
+    {
+        if (compute != MU_COMPUTE_F32) continue;
+        struct setup t = setup_create(k, (struct shape){type, compute, 33, 768, 7, 0, 768});
+        struct setup f = t;
+        float *w = mu_alloc(33 * 768 * sizeof *w), *y = new_y(&t, 1), *z = new_y(&t, 1);
+        assert_non_null(w);
+        mu_codec_decode(type, t.stored, w, 33 * 768);
+        f.s.type = MU_DTYPE_F32;
+        f.w = pack(k, MU_DTYPE_F32, compute, (const uint8_t *)w, 33, 768, 0, 768);
+        struct mu_linear_args a = args_of(&t, y), b = args_of(&f, z);
+        k->linear(&a, 0, 33);
+        k->linear(&b, 0, 33);
+        assert_same(&t, y, z, "than the widened matrix");
+        mu_free(f.w.data);
+        mu_free(w);
+        mu_free(y);
+        mu_free(z);
+        setup_destroy(&t);
+    }
+}
+
 static void bias(void **state)
 {
     const struct mu_kernels *k;
@@ -348,7 +377,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes), cmocka_unit_test(long_rows), cmocka_unit_test(slices),
-        cmocka_unit_test(cuts),   cmocka_unit_test(bias),      cmocka_unit_test(rows_come_back),
+        cmocka_unit_test(cuts),   cmocka_unit_test(widened),   cmocka_unit_test(bias),
+        cmocka_unit_test(rows_come_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,8 +21,12 @@
 #define SIMD static inline
 #define UNROLL
 #else
-#define SIMD   static inline __attribute__((always_inline))
+#define SIMD static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
 #endif
 
 SIMD __m128i table_offset(const int8_t *table)
