@@ -11,9 +11,10 @@
 #include <immintrin.h>
 #include <stdio.h>
 
-enum { COLS = 2048, MAX_ROWS = 512, STORED_ROWS = 64, THREADS_MAX = 2 };
+enum { COLS = 2048, MAX_ROWS = 512, STORED_ROWS = 64, THREADS_MAX = 2, FEW = 2048 };
 
 #define ROUND_SECONDS 0.4
+#define MEMORY_BYTES  ((uint64_t)128 << 20) /* of weights: more than caches hold */
 
 /* ---- the machine's limits ---- */
 
@@ -168,7 +169,7 @@ static bool job_create(struct job *j, struct mu_weight *w, enum mu_dtype type, u
     uint8_t *stored = mu_dtype_bytes(type, COLS, &row_bytes) ? stored_rows(type, row_bytes) : NULL;
     size_t stride = MU_ROUND_UP(j->k->form_bytes(w->form, COLS), (size_t)64);
     char *x = mu_alloc_aligned(64, MAX_ROWS * stride);
-    float *y = mu_calloc((size_t)MAX_ROWS * outputs, sizeof *y);
+    float *y = mu_calloc(MU_MAX((size_t)outputs, (size_t)MAX_ROWS * FEW), sizeof *y);
     if (!w->data || !stored || !x || !y) return false;
     for (uint32_t r = 0; r < STORED_ROWS; r++)
         rows[r] = stored + r * row_bytes;
@@ -182,8 +183,8 @@ static bool job_create(struct job *j, struct mu_weight *w, enum mu_dtype type, u
     }
     mu_free(stored);
     j->outputs = outputs;
-    j->args = (struct mu_linear_args){
-        .weight = w, .x = x, .x_stride = stride, .y = y, .y_stride = outputs};
+    j->args =
+        (struct mu_linear_args){.weight = w, .x = x, .x_stride = stride, .y = y, .y_stride = FEW};
     return true;
 }
 
@@ -204,19 +205,20 @@ static double job_seconds(struct job *j, uint32_t n_rows, uint32_t outputs)
 static bool bench_type(const struct mu_kernels *k, struct mu_team *const *teams, enum mu_dtype type)
 {
     static const uint32_t batches[] = {8, 32, 512};
-    enum { MANY = 49152, FEW = 2048 };
     struct mu_weight w;
     struct job j = {.k = k};
-    if (!job_create(&j, &w, type, MANY)) return false;
+    uint64_t row_bytes = 0;
+    (void)mu_dtype_bytes(type, COLS, &row_bytes);
+    uint32_t many = (uint32_t)MU_ROUND_UP(MEMORY_BYTES / row_bytes, STORED_ROWS);
+    if (!job_create(&j, &w, type, many)) return false;
     for (int t = 0; t < THREADS_MAX; t++) {
-        uint64_t row_bytes = 0;
-        (void)mu_dtype_bytes(type, COLS, &row_bytes);
         j.team = teams[t];
         printf("%-16s %-8s %d %8.1f", k->family, mu_dtype(type)->name, t + 1,
-               (double)row_bytes * MANY / job_seconds(&j, 1, MANY) * 1e-9);
+               (double)row_bytes * many / job_seconds(&j, 1, many) * 1e-9);
         for (size_t b = 0; b < MU_ARRAY_LEN(batches); b++) {
-            double ops = 2.0 * COLS * FEW * batches[b];
-            printf(" %8.0f", ops / job_seconds(&j, batches[b], FEW) * 1e-9);
+            uint32_t outputs = batches[b] > 128 ? FEW / 4 : FEW; /* some 2 ms of work */
+            double ops = 2.0 * COLS * outputs * batches[b];
+            printf(" %8.0f", ops / job_seconds(&j, batches[b], outputs) * 1e-9);
         }
         printf("\n");
         fflush(stdout);

@@ -129,8 +129,9 @@ struct mu_kernels {
      * multiples of 32, but for the end of the row. */
     void (*form_store)(enum mu_form form, void *out, uint32_t cols, uint32_t first, uint32_t n,
                        const float *x);
-    /* Outputs [first, end) of all rows; borders as in weight_pack. Borders of a cut are multiples
-     * of 32 columns of the slice in MU_FORM_Q8, of 2 in MU_FORM_BF16. */
+    /* Outputs [first, end) of all rows; borders as in weight_pack. In MU_FORM_Q8 the slice and the
+     * borders of a cut lie at multiples of 32 stored columns; bfloat16 weights are cut at multiples
+     * of 2. Uses up to 128 KiB of stack. */
     void (*linear)(const struct mu_linear_args *args, uint32_t first, uint32_t end);
 
     /* y = x / rms(x) * (offset + w) over n values. */

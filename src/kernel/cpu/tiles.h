@@ -1,0 +1,420 @@
+/*
+ * Sums of a CPU family's linear: one row from packed weights, tiles of rows from panels. Included
+ * by linear.h. See docs/internals/kernels.md.
+ *
+ * Every output of every row is summed in one order, whichever function below computes it: cells (or
+ * columns) of a segment in turn, into one lane of one accumulator. What is done together - sixteen
+ * outputs in the lanes, rows in a tile, columns in a panel - therefore shows in no bit.
+ */
+#include "kernel/cpu/simd.h"
+
+/* How many rows and groups a tile has: as many accumulators as the registers hold. */
+#ifdef __AVX512F__
+#define INT_ROWS   6
+#define FLOAT_ROWS 12
+#define GROUPS     2
+#else
+#define INT_ROWS   3
+#define FLOAT_ROWS 6
+#define GROUPS     1
+#endif
+
+/*
+ * How far ahead weights are fetched, in bytes of codes; measured. Narrow codes want far more than
+ * memory's latency asks for: it makes the processor follow several pages at once.
+ */
+#define PREFETCH(l) ((l)->low == 8 ? 4096u : 24576u)
+
+struct part {
+    float sum[MU_ROW_TILE]; /* of one row over one segment, so far */
+};
+
+/* A row of activations in MU_FORM_Q8: all codes, all scales, then minus the sums of the codes, of
+ * whole blocks and of their first halves. Any block can be written alone. */
+struct q8_row {
+    const int8_t *code;
+    const float *scale;
+    const int32_t *total, *half;
+};
+
+SIMD struct q8_row q8_row_at(const void *x, uint32_t cols)
+{
+    size_t blocks = MU_CEIL_DIV(cols, MU_CELL);
+    const char *p = x;
+    return (struct q8_row){(const int8_t *)p, (const float *)(const void *)(p + 32 * blocks),
+                           (const int32_t *)(const void *)(p + 36 * blocks),
+                           (const int32_t *)(const void *)(p + 40 * blocks)};
+}
+
+/* ---- codes and scales of a packed cell ---- */
+
+/* Step s of a bit plane, moved up by `up` bits: see plane_put. */
+SIMD vi plane_step(const vi *plane, unsigned bits, unsigned s, unsigned up)
+{
+    unsigned at = s / bits * bits;
+    vi v = plane[s % bits];
+    if (bits == 8) return v;
+    v = at >= up ? vi_srl(v, at - up) : vi_sll(v, up - at);
+    return vi_and(v, vi_set1((int)(0x01010101u * (((1u << bits) - 1) << up))));
+}
+
+SIMD void cell_codes(const struct mu_lanes *l, const uint8_t *p, vi code[8])
+{
+    vi low[8], high[2];
+    UNROLL for (unsigned i = 0; i < l->low; i++) low[i] = vi_load(p + 64 * i);
+    UNROLL for (unsigned i = 0; i < l->high; i++) high[i] = vi_load(p + 64 * (l->low + i));
+    UNROLL for (unsigned s = 0; s < 8; s++)
+    {
+        code[s] = plane_step(low, l->low, s, 0);
+        if (l->high) code[s] = vi_or(code[s], plane_step(high, l->high, s, l->low));
+        if (l->table) code[s] = vi_lookup(l->table, code[s]);
+    }
+}
+
+/* Scales and minima of the halves of cell i of a super-block; [1] only where they differ. */
+SIMD void cell_scales(const struct mu_lanes *l, const uint8_t *super, uint32_t i, vf scale[2],
+                      vf min[2])
+{
+    vf d, dmin = vf_set1(0);
+    if (l->head == MU_HEAD_E8M0) { /* 2^(e - 128), subnormal below 2 */
+        vi e = vi_load_u8(super), low = vi_add(e, vi_set1(-1));
+        vi tiny = vi_srlv(vi_set1(0x00400000), vi_sub(vi_set1(1), e)); /* 0 from e = 2 on */
+        d = vi_as_float(vi_or(vi_sll(vi_max(low, vi_set1(0)), 23), tiny));
+    } else {
+        d = vf_load_f16(super);
+    }
+    if (l->head == MU_HEAD_F16_MIN) dmin = vf_load_f16(super + 2 * MU_LANES);
+    const uint8_t *at = super + mu_lanes_head_bytes(l) + i * mu_lanes_scale_bytes(l);
+    scale[0] = scale[1] = d;
+    min[0] = min[1] = dmin;
+    if (l->scales == MU_SCALES_32 || l->scales == MU_SCALES_16)
+        scale[0] = vf_mul(d, vf_from_int(vi_load_s8(at)));
+    if (l->scales == MU_SCALES_16) scale[1] = vf_mul(d, vf_from_int(vi_load_s8(at + MU_LANES)));
+    if (l->scales == MU_SCALES_32_MIN) {
+        scale[0] = vf_mul(d, vf_from_int(vi_load_u8(at)));
+        min[0] = vf_mul(dmin, vf_from_int(vi_load_u8(at + MU_LANES)));
+    }
+    if (l->scales == MU_SCALES_16_NIBBLES) {
+        UNROLL for (unsigned h = 0; h < 2; h++)
+        {
+            vi both = vi_load_u8(at + MU_LANES * h);
+            scale[h] = vf_mul(d, vf_from_int(vi_and(both, vi_set1(15))));
+            min[h] = vf_mul(dmin, vf_from_int(vi_srl(both, 4)));
+        }
+    }
+}
+
+/* Fetches what lies PREFETCH bytes ahead of cell c, and as many cells ahead in the scales. */
+SIMD void cell_prefetch(const struct mu_lanes *l, const uint8_t *codes, const uint8_t *super,
+                        uint32_t c)
+{
+    const uint32_t cells = PREFETCH(l) / mu_lanes_code_bytes(l);
+    UNROLL for (unsigned i = 0; i < mu_lanes_code_bytes(l); i += 64)
+        _mm_prefetch((const char *)codes + PREFETCH(l) + i, _MM_HINT_T0);
+    if (c % l->cells == 0)
+        _mm_prefetch((const char *)super + cells / l->cells * mu_lanes_super_bytes(l), _MM_HINT_T0);
+}
+
+/* ---- integer sums ---- */
+
+SIMD vi broadcast_4(const int8_t *x)
+{
+    int bits;
+    memcpy(&bits, x, 4);
+    return vi_set1(bits);
+}
+
+/* What a sum of products starts from, so that it ends without the offset's share. */
+SIMD vi sum_start(enum mu_cell_kind kind, int offset, int minus_sum)
+{
+    if (kind == MU_CELL_MIN) return vi_set1(0);
+    return vi_set1(minus_sum * (kind == MU_CELL_WIDE ? START_WIDE(offset) : offset));
+}
+
+/* Adds a cell's (or half a cell's) share to the sum of an output: the only place where rounding
+ * happens in this form. */
+SIMD vf cell_add(enum mu_cell_kind kind, vi products, vf scale, vf min, int minus_sum,
+                 float x_scale, vf sum)
+{
+    vf t = vf_mul(vf_from_int(products), scale);
+    if (kind == MU_CELL_MIN) t = vf_fma(min, vf_from_int(vi_set1(minus_sum)), t);
+    return vf_fma(t, vf_set1(x_scale), sum);
+}
+
+/* One row, one group: codes go from memory to registers to the sum. */
+SIMD vf group_one_row(const struct mu_lanes *l, enum mu_cell_kind kind, bool halves,
+                      const uint8_t *group, const uint8_t *scales, uint32_t first, uint32_t n,
+                      const struct q8_row *x, uint32_t x_first)
+{
+    vf sum = vf_set1(0);
+    for (uint32_t c = first; c < first + n; c++) {
+        uint32_t b = x_first + (c - first);
+        const int8_t *codes = x->code + (size_t)b * MU_CELL;
+        const uint8_t *p = group + (size_t)c * mu_lanes_code_bytes(l);
+        const uint8_t *super = scales + (size_t)(c / l->cells) * mu_lanes_super_bytes(l);
+        vi code[8];
+        vf scale[2], min[2];
+        cell_prefetch(l, p, super, c);
+        cell_codes(l, p, code);
+        cell_scales(l, super, c % l->cells, scale, min);
+        int low = x->half[b], high = x->total[b] - low;
+        vi a = sum_start(kind, l->offset, low), z = sum_start(kind, l->offset, high);
+        UNROLL for (unsigned s = 0; s < 4; s++)
+        {
+            a = vi_dot(a, code[s], broadcast_4(codes + 4 * s), kind == MU_CELL_WIDE);
+            z = vi_dot(z, code[s + 4], broadcast_4(codes + 4 * s + 16), kind == MU_CELL_WIDE);
+        }
+        if (halves) {
+            sum = cell_add(kind, a, scale[0], min[0], low, x->scale[b], sum);
+            sum = cell_add(kind, z, scale[1], min[1], high, x->scale[b], sum);
+        } else {
+            sum = cell_add(kind, vi_add(a, z), scale[0], min[0], x->total[b], x->scale[b], sum);
+        }
+    }
+    return sum;
+}
+
+SIMD void cells_widen(const struct mu_lanes *l, const uint8_t *group, const uint8_t *scales,
+                      uint32_t first, uint32_t n, struct mu_cell *out)
+{
+    for (uint32_t c = first; c < first + n; c++, out++) {
+        const uint8_t *p = group + (size_t)c * mu_lanes_code_bytes(l);
+        const uint8_t *super = scales + (size_t)(c / l->cells) * mu_lanes_super_bytes(l);
+        vi code[8];
+        vf scale[2], min[2];
+        cell_prefetch(l, p, super, c);
+        cell_codes(l, p, code);
+        cell_scales(l, scales + (size_t)(c / l->cells) * mu_lanes_super_bytes(l), c % l->cells,
+                    scale, min);
+        UNROLL for (unsigned s = 0; s < 8; s++) vi_store(out->code[s], code[s]);
+        UNROLL for (unsigned h = 0; h < 2; h++)
+        {
+            vf_store(out->scale[h], scale[h]);
+            vf_store(out->min[h], min[h]);
+        }
+    }
+}
+
+/* Both jobs above for each packed type: sums == NULL asks for cells. */
+static void group_read(enum mu_dtype type, const uint8_t *group, const uint8_t *scales,
+                       uint32_t first, uint32_t n, const struct q8_row *x, uint32_t x_first,
+                       float *sums, struct mu_cell *cells)
+{
+#define CASE_(name, low, high, offset, n_cells, head, kind, table)                                 \
+    case MU_DTYPE_##name: {                                                                        \
+        const struct mu_lanes l = MU_LANES_OF(low, high, offset, n_cells, head, kind, table);      \
+        const bool halves = kind == MU_SCALES_16 || kind == MU_SCALES_16_NIBBLES;                  \
+        const enum mu_cell_kind cell = head == MU_HEAD_F16_MIN ? MU_CELL_MIN                       \
+                                       : offset == 128         ? MU_CELL_WIDE                      \
+                                                               : MU_CELL_NARROW;                           \
+        if (sums)                                                                                  \
+            vf_store(sums, group_one_row(&l, cell, halves, group, scales, first, n, x, x_first));  \
+        else                                                                                       \
+            cells_widen(&l, group, scales, first, n, cells);                                       \
+        break;                                                                                     \
+    }
+    switch ((int)type) {
+        MU_LANES_TABLE(CASE_)
+    }
+#undef CASE_
+}
+
+/* R rows, GROUPS groups, n cells of a panel: adds to `parts`. */
+SIMD void int_tile(const unsigned R, enum mu_cell_kind kind, const bool halves, int offset,
+                   const struct mu_cell *panel, size_t group_stride, uint32_t n, const char *x,
+                   size_t x_stride, uint32_t cols, uint32_t x_first, struct part *parts,
+                   unsigned group)
+{
+    vf sum[INT_ROWS][GROUPS];
+    const unsigned runs = halves ? 2 : 1, steps = halves ? 4 : 8;
+    UNROLL for (unsigned r = 0; r < R; r++) UNROLL for (unsigned g = 0; g < GROUPS; g++) sum[r][g] =
+        vf_load(parts[r].sum + MU_LANES * (group + g));
+    for (uint32_t c = 0; c < n; c++) {
+        UNROLL for (unsigned h = 0; h < runs; h++)
+        {
+            vi dot[INT_ROWS][GROUPS];
+            int minus_sum[INT_ROWS];
+            UNROLL for (unsigned r = 0; r < R; r++)
+            {
+                struct q8_row row = q8_row_at(x + r * x_stride, cols);
+                int total = row.total[x_first + c];
+                if (halves) {
+                    int low = row.half[x_first + c];
+                    total = h ? total - low : low;
+                }
+                minus_sum[r] = total;
+                UNROLL for (unsigned g = 0; g < GROUPS; g++) dot[r][g] =
+                    sum_start(kind, offset, total);
+            }
+            UNROLL for (unsigned s = h * steps; s < (h + 1) * steps; s++)
+            {
+                vi w[GROUPS];
+                UNROLL for (unsigned g = 0; g < GROUPS; g++) w[g] =
+                    vi_load(panel[g * group_stride + c].code[s]);
+                UNROLL for (unsigned r = 0; r < R; r++)
+                {
+                    vi b = broadcast_4((const int8_t *)x + r * x_stride +
+                                       (size_t)(x_first + c) * MU_CELL + 4 * s);
+                    UNROLL for (unsigned g = 0; g < GROUPS; g++) dot[r][g] =
+                        vi_dot(dot[r][g], w[g], b, kind == MU_CELL_WIDE);
+                }
+            }
+            UNROLL for (unsigned g = 0; g < GROUPS; g++)
+            {
+                const struct mu_cell *cell = &panel[g * group_stride + c];
+                vf scale = vf_load(cell->scale[h]), min = vf_load(cell->min[h]);
+                UNROLL for (unsigned r = 0; r < R; r++)
+                {
+                    struct q8_row row = q8_row_at(x + r * x_stride, cols);
+                    sum[r][g] = cell_add(kind, dot[r][g], scale, min, minus_sum[r],
+                                         row.scale[x_first + c], sum[r][g]);
+                }
+            }
+        }
+    }
+    UNROLL for (unsigned r = 0; r < R; r++) UNROLL for (unsigned g = 0; g < GROUPS; g++)
+        vf_store(parts[r].sum + MU_LANES * (group + g), sum[r][g]);
+}
+
+typedef void int_tile_fn(int offset, const struct mu_cell *panel, size_t group_stride, uint32_t n,
+                         const char *x, size_t x_stride, uint32_t cols, uint32_t x_first,
+                         struct part *parts, unsigned group);
+
+#define INT_TILE_(R, kind, halves)                                                                 \
+    static void int_tile_##R##_##kind##_##halves(                                                  \
+        int offset, const struct mu_cell *panel, size_t group_stride, uint32_t n, const char *x,   \
+        size_t x_stride, uint32_t cols, uint32_t x_first, struct part *parts, unsigned group)      \
+    {                                                                                              \
+        int_tile(R, MU_CELL_##kind, halves, offset, panel, group_stride, n, x, x_stride, cols,     \
+                 x_first, parts, group);                                                           \
+    }
+#define INT_TILES_(R)                                                                              \
+    INT_TILE_(R, NARROW, 0)                                                                        \
+    INT_TILE_(R, NARROW, 1)                                                                        \
+    INT_TILE_(R, WIDE, 0) INT_TILE_(R, WIDE, 1) INT_TILE_(R, MIN, 0) INT_TILE_(R, MIN, 1)
+#define INT_ROW_(R)                                                                                \
+    {                                                                                              \
+        {int_tile_##R##_NARROW_0, int_tile_##R##_NARROW_1},                                        \
+            {int_tile_##R##_WIDE_0, int_tile_##R##_WIDE_1},                                        \
+        {                                                                                          \
+            int_tile_##R##_MIN_0, int_tile_##R##_MIN_1                                             \
+        }                                                                                          \
+    }
+
+INT_TILES_(1)
+INT_TILES_(2)
+INT_TILES_(3)
+#if INT_ROWS > 3
+INT_TILES_(4)
+INT_TILES_(5)
+INT_TILES_(6)
+#endif
+
+static int_tile_fn *const int_tiles[INT_ROWS][3][2] = {
+    INT_ROW_(1), INT_ROW_(2), INT_ROW_(3),
+#if INT_ROWS > 3
+    INT_ROW_(4), INT_ROW_(5), INT_ROW_(6),
+#endif
+};
+
+/* ---- fp32 and bfloat16 sums ---- */
+
+/* How weights lie in a panel of plain numbers, a group at a time. */
+enum panel_kind { PANEL_F32, PANEL_F16, PANEL_BF16, PANEL_BF16_PAIRS, PANEL_KINDS };
+
+/* Sixteen weights of column k. */
+SIMD vf column_load(enum panel_kind kind, const uint8_t *p, size_t k, bool odd)
+{
+    if (kind == PANEL_F32) return vf_load((const float *)(const void *)(p + 64 * k));
+    if (kind == PANEL_F16) return vf_load_f16(p + 32 * k);
+    vi pair = vi_load(p + 64 * (k / 2));
+    return vi_as_float(odd ? vi_and(pair, vi_set1((int)0xffff0000u)) : vi_sll(pair, 16));
+}
+
+SIMD void column_add(const unsigned R, enum panel_kind kind, const uint8_t *const *panel, size_t k,
+                     bool odd, const char *x, size_t x_stride, vf sum[][GROUPS])
+{
+    vf w[GROUPS];
+    UNROLL for (unsigned g = 0; g < GROUPS; g++) w[g] = column_load(kind, panel[g], k, odd);
+    UNROLL for (unsigned r = 0; r < R; r++)
+    {
+        vf b = vf_set1(((const float *)(const void *)(x + r * x_stride))[k]);
+        UNROLL for (unsigned g = 0; g < GROUPS; g++) sum[r][g] = vf_fma(w[g], b, sum[r][g]);
+    }
+}
+
+/* The same for a pair of columns, weights and activations in bfloat16, where the family can. */
+SIMD void pair_add(const unsigned R, const uint8_t *const *panel, size_t pair, const char *x,
+                   size_t x_stride, vf sum[][GROUPS])
+{
+    UNROLL for (unsigned r = 0; r < R; r++)
+    {
+        vi b = broadcast_4((const int8_t *)x + r * x_stride + 4 * pair);
+        UNROLL for (unsigned g = 0; g < GROUPS; g++) sum[r][g] =
+            vf_dot_bf16(sum[r][g], vi_load(panel[g] + 64 * pair), b);
+    }
+}
+
+/* n columns of a panel for R rows and GROUPS groups; panel and x begin at the first. */
+SIMD void float_tile(const unsigned R, enum panel_kind kind, const uint8_t *const *panel,
+                     uint32_t n, const char *x, size_t x_stride, struct part *parts, unsigned group)
+{
+    vf sum[FLOAT_ROWS][GROUPS];
+    UNROLL for (unsigned r = 0; r < R; r++) UNROLL for (unsigned g = 0; g < GROUPS; g++) sum[r][g] =
+        vf_load(parts[r].sum + MU_LANES * (group + g));
+    for (uint32_t k = 0; k < n; k += 2) {
+        UNROLL for (unsigned g = 0; g < GROUPS; g++)
+            _mm_prefetch((const char *)panel[g] + 32 * (size_t)k + 2048, _MM_HINT_T0);
+        if (kind == PANEL_BF16_PAIRS) {
+            pair_add(R, panel, k / 2, x, x_stride, sum);
+        } else {
+            column_add(R, kind, panel, k, false, x, x_stride, sum);
+            if (k + 1 < n) column_add(R, kind, panel, k + 1, true, x, x_stride, sum);
+        }
+    }
+    UNROLL for (unsigned r = 0; r < R; r++) UNROLL for (unsigned g = 0; g < GROUPS; g++)
+        vf_store(parts[r].sum + MU_LANES * (group + g), sum[r][g]);
+}
+
+typedef void float_tile_fn(const uint8_t *const *panel, uint32_t n, const char *x, size_t x_stride,
+                           struct part *parts, unsigned group);
+
+#define FLOAT_TILE_(R, kind)                                                                       \
+    static void float_tile_##R##_##kind(const uint8_t *const *panel, uint32_t n, const char *x,    \
+                                        size_t x_stride, struct part *parts, unsigned group)       \
+    {                                                                                              \
+        float_tile(R, PANEL_##kind, panel, n, x, x_stride, parts, group);                          \
+    }
+#define FLOAT_TILES_(R)                                                                            \
+    FLOAT_TILE_(R, F32) FLOAT_TILE_(R, F16) FLOAT_TILE_(R, BF16) FLOAT_TILE_(R, BF16_PAIRS)
+#define FLOAT_ROW_(R)                                                                              \
+    {                                                                                              \
+        R,                                                                                         \
+        {                                                                                          \
+            float_tile_##R##_F32, float_tile_##R##_F16, float_tile_##R##_BF16,                     \
+                float_tile_##R##_BF16_PAIRS                                                        \
+        }                                                                                          \
+    }
+
+FLOAT_TILES_(1)
+FLOAT_TILES_(2)
+FLOAT_TILES_(4)
+#if FLOAT_ROWS > 6
+FLOAT_TILES_(8)
+FLOAT_TILES_(12)
+#else
+FLOAT_TILES_(6)
+#endif
+
+/* Largest first: a batch of rows takes the largest that fits, again and again. */
+static const struct {
+    uint32_t rows;
+    float_tile_fn *run[PANEL_KINDS];
+} float_tiles[] = {
+#if FLOAT_ROWS > 6
+    FLOAT_ROW_(12), FLOAT_ROW_(8),
+#else
+    FLOAT_ROW_(6),
+#endif
+    FLOAT_ROW_(4),  FLOAT_ROW_(2), FLOAT_ROW_(1),
+};
