@@ -167,7 +167,8 @@ static bool job_create(struct job *j, struct mu_weight *w, enum mu_dtype type, u
     w->bytes = j->k->weight_bytes(type, w->form, outputs, 0, COLS);
     w->data = mu_alloc_aligned(64, w->bytes);
     uint8_t *stored = mu_dtype_bytes(type, COLS, &row_bytes) ? stored_rows(type, row_bytes) : NULL;
-    size_t stride = MU_ROUND_UP(j->k->form_bytes(w->form, COLS), (size_t)64);
+    size_t stride =
+        MU_ROUND_UP(j->k->form_bytes(w->form, COLS), (size_t)64) | 64; /* see kernel.h */
     char *x = mu_alloc_aligned(64, MAX_ROWS * stride);
     float *y = mu_calloc(MU_MAX((size_t)outputs, (size_t)MAX_ROWS * FEW), sizeof *y);
     if (!w->data || !stored || !x || !y) return false;

@@ -63,8 +63,8 @@ struct mu_linear_args {
     const struct mu_weight *weight;
     const struct mu_cut *cut; /* NULL: the sum over all columns is one segment */
     const float *bias;        /* [rows] or NULL; only without a cut */
-    const void *x;            /* n_rows activations in weight->form, x_stride bytes apart */
-    size_t x_stride;
+    const void *x;            /* n_rows activations in weight->form, x_stride bytes apart: */
+    size_t x_stride;          /* an odd multiple of 64, lest rows share the sets of a cache */
     float *y; /* output o of row r: y[r * y_stride + o]; with a cut, subtree t: + t * y_subtree */
     size_t y_stride, y_subtree; /* in floats */
     uint32_t n_rows;
