@@ -117,11 +117,11 @@ struct mu_cell_form mu_cpu_cell_form(enum mu_dtype type);
 struct mu_packed mu_cpu_packed(enum mu_dtype type, uint32_t col_first, uint32_t cols);
 uint64_t mu_cpu_weight_bytes(enum mu_dtype type, enum mu_form form, uint32_t rows,
                              uint32_t col_first, uint32_t cols);
-void mu_cpu_weight_pack(struct mu_weight *weight, uint32_t first, uint32_t n,
+void mu_cpu_weight_pack(struct mu_weight *w, uint32_t first, uint32_t n,
                         const uint8_t *const *stored);
-void mu_cpu_weight_row(const struct mu_weight *weight, uint32_t row, float *out);
+void mu_cpu_weight_row(const struct mu_weight *w, uint32_t row, float *out);
 /* Cells [first, first + n) of a group whose rows are kept as stored. */
-void mu_cpu_cells_from_stored(const struct mu_weight *weight, const struct mu_packed *packed,
+void mu_cpu_cells_from_stored(const struct mu_weight *w, const struct mu_packed *packed,
                               uint32_t group, uint32_t first, uint32_t n, struct mu_cell *out);
 
 extern const struct mu_kernels mu_kernels_avx512, mu_kernels_avx512_bf16, mu_kernels_avx2;
