@@ -6,8 +6,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -112,7 +114,18 @@ mu_status mu_fd_write(int fd, const char *name, const void *bytes, size_t len, s
 
 mu_status mu_file_out_open(struct mu_file_out *out, const char *path, struct mu_err *err)
 {
+    struct stat st;
+    char real[PATH_MAX];
     *out = (struct mu_file_out){.fd = -1};
+    if (stat(path, &st) == 0) {
+        if (!S_ISREG(st.st_mode)) {
+            mu_status status =
+                mu_fail(err, MU_E_USAGE, "is no regular file, and would be replaced");
+            mu_err_where(err, "%s", path);
+            return status;
+        }
+        if (realpath(path, real)) path = real; /* what a link points to, not the link */
+    }
     size_t len = strlen(path);
     out->path = mu_strndup(path, len);
     out->part_path = mu_alloc(len + sizeof ".part");
@@ -199,6 +212,12 @@ void mu_file_out_close(struct mu_file_out *out)
 bool mu_file_exists(const char *path)
 {
     return access(path, F_OK) == 0;
+}
+
+bool mu_file_same(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 bool mu_file_is_folder(const char *path)

@@ -42,6 +42,8 @@ mu_status mu_file_out_commit(struct mu_file_out *out, struct mu_err *err);
 void mu_file_out_close(struct mu_file_out *out);
 
 bool mu_file_exists(const char *path);
+/* Two names of one file that is there. */
+bool mu_file_same(const char *a, const char *b);
 bool mu_file_is_folder(const char *path);
 /* "folder/name"; free with mu_free. NULL when memory is out. */
 char *mu_path_join(const char *folder, const char *name) MU_NODISCARD;

@@ -35,7 +35,10 @@ mu_status mu_cli_out_text(struct mu_text *text, struct mu_err *err);
 void mu_cli_say(const char *format, ...) MU_PRINTF(1, 2);
 /* True when standard error is a terminal that may be coloured or drawn on. */
 bool mu_cli_fancy(void);
-/* Becomes true on the first SIGINT or SIGTERM; the second one ends the process at once. */
+/* SIGINT and SIGTERM end the process at once, unless a command says that it looks for them itself:
+ * then the first makes mu_cli_interrupted true, and the second ends the process. Saying so, or no
+ * more, forgets what came before. */
+void mu_cli_catch_interrupts(bool caught);
 bool mu_cli_interrupted(void);
 
 extern const struct mu_command *const mu_commands[]; /* NULL at the end */

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/json.h"
+#include "base/utf8.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -33,10 +34,17 @@ static mu_status add_message(struct chat *chat, const char *role, struct mu_str 
                              struct mu_err *err)
 {
     json_t *messages = json_object_get(chat->conversation, "messages");
-    json_t *message = json_pack("{s:s, s:s%}", "role", role, "content", content.p, content.len);
-    if (!message || json_array_append_new(messages, message) != 0)
-        return mu_fail(err, MU_E_INPUT, "the message is not UTF-8 text, or memory is out");
-    return MU_OK;
+    struct mu_text text;
+    mu_text_init(&text, 4 * LINE_MAX_BYTES);
+    mu_utf8_add_repaired(&text, content);
+    mu_status status = mu_text_status(&text, err);
+    json_t *message = status != MU_OK ? NULL
+                                      : json_pack("{s:s, s:s%}", "role", role, "content",
+                                                  mu_text_get(&text), text.len);
+    if (status == MU_OK && (!message || json_array_append_new(messages, message) != 0))
+        status = mu_fail_memory(err, text.len);
+    mu_text_fini(&text);
+    return status;
 }
 
 /* Answers the conversation so far, on standard output, and adds the answer to it. */
@@ -71,7 +79,7 @@ static bool read_line(struct mu_text *line)
         if (c == '\n') return true;
         mu_text_char(line, (char)c);
     }
-    return line->len > 0 && !mu_cli_interrupted();
+    return line->len > 0;
 }
 
 static mu_status converse(struct chat *chat, struct mu_err *err)
@@ -86,6 +94,10 @@ static mu_status converse(struct chat *chat, struct mu_err *err)
         if (status == MU_OK)
             status = add_message(chat, "user", (struct mu_str){line.p, line.len}, err);
         if (status == MU_OK) status = answer_turn(chat, err);
+        if (status == MU_E_INTERRUPTED && isatty(STDIN_FILENO)) { /* only this answer */
+            *err = MU_ERR_INIT;
+            status = mu_cli_out("\n", 1, err);
+        }
     }
     mu_text_fini(&line);
     return status;
@@ -122,7 +134,8 @@ const struct mu_command mu_command_chat = {
              .summary = "talk with a model, or ask it one question",
              .details =
                  "Messages go through the model's chat template. Without QUESTION every line "
-                 "of standard input is a message of one conversation.",
+                 "of standard input is a message of one conversation; --context is 4096 "
+                 "unless given.",
              .options = options,
              .min_operands = 1,
              .max_operands = 2},

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "base/alloc.h"
+#include "base/file.h"
 #include "base/number.h"
 #include "base/team.h"
 #include "format/format.h"
@@ -256,6 +257,39 @@ static mu_status write_out(struct conversion *c, const char *path, bool quiet, s
     return mu_gguf_out_commit(c->out, err);
 }
 
+/* The result may be smaller than what it is made from: nothing is written over that. */
+static mu_status refuse_own_source(const struct conversion *c, const char *out, struct mu_err *err)
+{
+    const char *const *paths;
+    size_t n = mu_model_file_paths(c->file, &paths);
+    for (size_t i = 0; i < n; i++)
+        if (mu_file_same(paths[i], out)) {
+            mu_status status = mu_fail(err, MU_E_USAGE, "is what would be converted");
+            mu_err_where(err, "%s", out);
+            mu_err_cure(err, "give the result another name");
+            return status;
+        }
+    return MU_OK;
+}
+
+static void list_types(struct mu_text *out)
+{
+    for (int t = 0; t < MU_DTYPE_COUNT; t++)
+        if (mu_dtype((enum mu_dtype)t)->gguf >= 0 && mu_codec_can_encode((enum mu_dtype)t))
+            mu_text_printf(out, "%s%s", out->len ? " " : "", mu_dtype((enum mu_dtype)t)->name);
+}
+
+static mu_status fail_type(const char *name, struct mu_err *err)
+{
+    struct mu_text types;
+    mu_text_init(&types, 512);
+    list_types(&types);
+    mu_status status = mu_fail(err, MU_E_USAGE, "weights cannot be written as '%s'", name);
+    mu_err_cure(err, "types are %s", mu_text_get(&types));
+    mu_text_fini(&types);
+    return status;
+}
+
 static mu_status convert(struct conversion *c, const struct mu_invocation *in, struct mu_err *err)
 {
     const struct convert_options *o = in->options;
@@ -264,15 +298,22 @@ static mu_status convert(struct conversion *c, const struct mu_invocation *in, s
     enum mu_dtype type;
     if (o->weights && (!mu_dtype_by_name(mu_str(o->weights), &type) || mu_dtype(type)->gguf < 0 ||
                        !mu_codec_can_encode(type)))
-        return mu_fail(err, MU_E_USAGE, "weights cannot be written as '%s'", o->weights);
+        return fail_type(o->weights, err);
     MU_TRY(mu_model_file_open(in->result->operands[0], 0, &c->file, err));
     c->config = mu_model_file_config(c->file);
     c->arena = mu_arena_create(ARENA_MAX_BYTES);
     if (!c->arena) return mu_fail_memory(err, ARENA_MAX_BYTES);
     MU_TRY(c->config->names == MU_NAMES_GGUF ? list_as_they_are(c, o->weights, err)
                                              : list_by_program(c, o->weights, err));
+    MU_TRY(refuse_own_source(c, in->result->operands[1], err));
     MU_TRY(mu_team_create(threads, NULL, &c->team, err));
+    mu_cli_catch_interrupts(true);
     MU_TRY(write_out(c, in->result->operands[1], o->quiet, err));
+    if (c->config->names == MU_NAMES_HF && !o->quiet)
+        mu_cli_say(
+            "%smuster: the tokenizer stays behind in %s: a GGUF made from a folder takes and "
+            "gives token ids\n",
+            mu_cli_fancy() ? "\r\033[K" : "", in->result->operands[0]);
     char a[MU_BYTES_TEXT], b[MU_BYTES_TEXT];
     if (!o->quiet)
         mu_cli_say("%s%s: %u tensors, %s from %s\n", mu_cli_fancy() ? "\r\033[K" : "",

@@ -36,7 +36,8 @@ static mu_status read_prompt(struct mu_session *session, const struct generate_o
 {
     int sources = !!o->prompt + !!o->file + !!o->chat + !!o->tokens;
     if (sources != 1)
-        return mu_fail(err, MU_E_USAGE, "generate wants one of --prompt, --file, --chat, --tokens");
+        return mu_fail(err, MU_E_USAGE, "generate wants %s of --prompt, --file, --chat, --tokens",
+                       sources ? "only one" : "one");
     if (o->tokens) return mu_session_parse_ids(o->tokens, ids, n, err);
     struct mu_text text;
     mu_text_init(&text, PROMPT_MAX_BYTES);
@@ -94,8 +95,12 @@ static mu_status generate(struct mu_session *session, const struct mu_invocation
 {
     const struct generate_options *o = in->options;
     struct mu_answer answer;
-    MU_TRY(mu_session_engine(session, &o->run, n_ids + o->answer.n, n_ids, err));
-    mu_status status = mu_answer_run(session, in, &o->answer, ids, n_ids, !o->json, &answer, err);
+    struct mu_answer_options wanted = o->answer;
+    uint64_t longest = mu_model_file_config(session->file)->context;
+    /* How much was not asked for in so many words gives way to the model's context. */
+    if (!mu_given(in, "n") && longest > n_ids) wanted.n = MU_MIN(wanted.n, longest - n_ids);
+    MU_TRY(mu_session_engine(session, &o->run, n_ids + wanted.n, n_ids, err));
+    mu_status status = mu_answer_run(session, in, &wanted, ids, n_ids, !o->json, &answer, err);
     if (status == MU_OK && o->json)
         status = print_json(session, &answer, err);
     else if (status == MU_OK)

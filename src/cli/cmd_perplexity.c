@@ -47,7 +47,8 @@ static mu_status cut_windows(const struct perplexity_options *o, uint32_t n_ids,
                                 .first = (uint32_t)o->window / 2 + 1};
     }
     if (out->n == 0 || out->size < 2)
-        return mu_fail(err, MU_E_INPUT, "%u tokens are too few to score", n_ids);
+        return mu_fail(err, MU_E_INPUT, "%u tokens cannot be scored in windows of %u", n_ids,
+                       out->size);
     return MU_OK;
 }
 

@@ -42,6 +42,10 @@ static const struct mu_option options[] = {
 /* config.json of a folder, or the file itself. */
 static mu_status config_read(const char *model, json_t **out, struct mu_err *err)
 {
+    size_t len = strlen(model);
+    if (strncmp(model, "synth:", 6) == 0 || (len > 5 && strcmp(model + len - 5, ".gguf") == 0))
+        return mu_fail(err, MU_E_UNSUPPORTED, "device maps are made from a config.json, not %s",
+                       model);
     if (!mu_file_is_folder(model)) return mu_json_read(model, CONFIG_MAX_BYTES, out, err);
     char *path = mu_path_join(model, "config.json");
     mu_status status =

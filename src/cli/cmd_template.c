@@ -106,7 +106,8 @@ static mu_status run_one(const struct template_options *o, const struct mu_templ
 }
 
 static mu_status render_line(const struct template_options *o, const struct mu_template *template,
-                             struct mu_str line, struct mu_text *text, struct mu_err *err)
+                             struct mu_session *session, struct mu_str line, struct mu_text *text,
+                             struct mu_err *err)
 {
     json_t *conversation = NULL;
     struct mu_template *own = NULL;
@@ -117,16 +118,18 @@ static mu_status render_line(const struct template_options *o, const struct mu_t
         status = mu_template_compile(
             (struct mu_str){json_string_value(source), json_string_length(source)}, "template",
             &own, err);
-    else if (!template)
+    else if (!template && !session->file)
         status = mu_fail(err, MU_E_USAGE, "neither the line nor the command names a template");
-    if (status == MU_OK) status = render(own ? own : template, conversation, o->now, text, err);
+    if (status == MU_OK)
+        status = own || template ? render(own ? own : template, conversation, o->now, text, err)
+                                 : mu_session_render(session, conversation, o->now, text, err);
     mu_template_destroy(own);
     json_decref(conversation);
     return status;
 }
 
 static mu_status run_lines(const struct template_options *o, const struct mu_template *template,
-                           struct mu_str input, struct mu_err *err)
+                           struct mu_session *session, struct mu_str input, struct mu_err *err)
 {
     struct mu_text text, document;
     mu_status status = MU_OK;
@@ -140,7 +143,7 @@ static mu_status run_lines(const struct template_options *o, const struct mu_tem
         struct mu_err own = MU_ERR_INIT;
         char message[768];
         mu_text_clear(&text);
-        if (render_line(o, template, line, &text, &own) == MU_OK)
+        if (render_line(o, template, session, line, &text, &own) == MU_OK)
             add_document(&document, "text", (struct mu_str){mu_text_get(&text), text.len});
         else
             add_document(&document, "error", mu_str(mu_err_line(&own, message, sizeof message)));
@@ -183,7 +186,7 @@ static mu_status template_run(const struct mu_invocation *in, struct mu_err *err
     if (status == MU_OK) status = mu_fd_read(STDIN_FILENO, "standard input", &input, err);
     struct mu_str bytes = {mu_text_get(&input), input.len};
     if (status == MU_OK)
-        status = o->lines ? run_lines(o, template, bytes, err)
+        status = o->lines ? run_lines(o, template, &session, bytes, err)
                           : run_one(o, template, &session, bytes, err);
     mu_template_destroy(template);
     mu_session_close(&session);

@@ -5,19 +5,26 @@
 #include "base/file.h"
 #include "base/log.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-static volatile sig_atomic_t interrupts;
+static volatile sig_atomic_t interrupts, interrupts_caught;
 
 static void on_interrupt(int signal_number)
 {
     (void)signal_number;
-    if (interrupts) _exit(mu_status_exit(MU_E_INTERRUPTED));
+    if (!interrupts_caught || interrupts) _exit(mu_status_exit(MU_E_INTERRUPTED));
     interrupts = 1;
+}
+
+void mu_cli_catch_interrupts(bool caught)
+{
+    interrupts = 0;
+    interrupts_caught = caught;
 }
 
 bool mu_cli_interrupted(void)
@@ -122,8 +129,13 @@ static mu_status run(int argc, char **argv, struct mu_err *err)
     if (strcmp(word, "--version") == 0)
         return mu_cli_out("muster " MU_VERSION "\n", sizeof "muster " MU_VERSION, err);
     bool manual = strcmp(word, "--man") == 0;
-    if (manual || strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 ||
-        strcmp(word, "help") == 0) {
+    bool help = strcmp(word, "help") == 0;
+    if (help && argc > 2) {
+        char *asked[] = {argv[2], (char[]){"--help"}, NULL};
+        const struct mu_command *command = command_find(argv[2], err);
+        return command ? run_command(command, 2, asked, err) : MU_E_USAGE;
+    }
+    if (manual || help || strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
         struct mu_text text;
         mu_text_init(&text, 1 << 20);
         (manual ? mu_cli_manual : add_overview)(&text);
@@ -135,8 +147,18 @@ static mu_status run(int argc, char **argv, struct mu_err *err)
     return command ? run_command(command, argc - 1, argv + 1, err) : MU_E_USAGE;
 }
 
+/* A file that is opened must not become standard output because that was closed. What stands in
+ * fails on use, as a closed descriptor does. */
+static void occupy_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            (void)open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
 int main(int argc, char **argv)
 {
+    occupy_standard_descriptors();
     struct sigaction act = {.sa_handler = on_interrupt};
     (void)sigaction(SIGINT, &act, NULL);
     (void)sigaction(SIGTERM, &act, NULL);

@@ -80,6 +80,14 @@ mu_status mu_session_engine(struct mu_session *session, const struct mu_run_opti
                             uint64_t context, uint64_t n_prompt, struct mu_err *err)
 {
     struct mu_engine_options o;
+    uint64_t longest = mu_model_file_config(session->file)->context;
+    if (longest > 0 && MU_MAX(context, options->context) > longest) {
+        mu_status status = mu_fail(
+            err, MU_E_INPUT, "%llu tokens are more than the model's context of %llu",
+            (unsigned long long)MU_MAX(context, options->context), (unsigned long long)longest);
+        mu_err_cure(err, "shorten the prompt or ask for fewer tokens");
+        return status;
+    }
     MU_TRY(fill_options(options, context, n_prompt, &o, err));
     MU_TRY(mu_engine_memory(session->file, &o, &session->memory, err));
     if (options->verbose || (!session->memory.fits && mu_cli_fancy()))
@@ -146,7 +154,7 @@ static mu_status choose_template(struct mu_session *session, json_t *conversatio
     if (!source) {
         mu_status status = mu_fail(err, MU_E_INPUT, "the model has no chat template");
         mu_err_where(err, "%s", mu_model_file_name(session->file));
-        mu_err_cure(err, "give raw text with --prompt");
+        mu_err_cure(err, "muster generate with --prompt takes raw text");
         return status;
     }
     mu_template_destroy(session->template);
@@ -218,6 +226,7 @@ mu_status mu_session_request(struct mu_session *session, const struct mu_request
     struct mu_request *request;
     MU_TRY(mu_request_submit(session->engine, options, &request, err));
     bool cancelled = false, done = false;
+    mu_cli_catch_interrupts(true);
     while (!done) {
         struct mu_event event;
         if (!mu_engine_next_event(session->engine, &event)) {
@@ -233,13 +242,15 @@ mu_status mu_session_request(struct mu_session *session, const struct mu_request
             cancelled = true;
         }
     }
+    bool interrupted = mu_cli_interrupted();
+    mu_cli_catch_interrupts(false);
     mu_request_result(request, result);
     mu_request_destroy(request);
     if (result->finish == MU_FINISH_FAILED) {
         *err = result->err;
         return result->err.code;
     }
-    return mu_cli_interrupted() ? mu_fail(err, MU_E_INTERRUPTED, "interrupted") : MU_OK;
+    return interrupted ? mu_fail(err, MU_E_INTERRUPTED, "interrupted") : MU_OK;
 }
 
 static void add_device(struct mu_text *out, const char *name, const uint64_t *bytes, uint64_t total)

@@ -14,10 +14,14 @@
 #define OUT_MAX      64 /* rows of one step whose logits can be had */
 #define PROGRESS_MS  50
 
-static mu_status fail_devices(const struct mu_engine_options *o, uint32_t want, struct mu_err *err)
+static mu_status fail_devices(const struct mu_engine_options *o, struct mu_err *err)
 {
-    mu_status status = mu_fail(err, MU_E_USAGE, "tp %u x pp %u wants %u devices, not %u", o->tp,
-                               o->pp, want, o->devices.n);
+    uint32_t want = MU_MAX(o->tp, 1u) * o->pp;
+    mu_status status =
+        o->tp ? mu_fail(err, MU_E_USAGE, "tp %u x pp %u wants %u devices, not %u", o->tp, o->pp,
+                        want, o->devices.n)
+              : mu_fail(err, MU_E_USAGE, "%u pipeline stages cannot share %u devices evenly", o->pp,
+                        o->devices.n);
     mu_err_cure(err, "--devices cpu:%u", want);
     return status;
 }
@@ -27,11 +31,14 @@ static mu_status settle_options(struct mu_engine_options *o, const struct mu_con
                                 struct mu_err *err)
 {
     o->pp = o->pp ? o->pp : 1;
-    o->tp = o->tp ? o->tp : o->devices.n / o->pp;
-    if ((uint64_t)o->tp * o->pp != o->devices.n) return fail_devices(o, o->tp * o->pp, err);
+    if (o->tp ? (uint64_t)o->tp * o->pp != o->devices.n : o->devices.n % o->pp != 0)
+        return fail_devices(o, err);
+    o->tp = o->devices.n / o->pp;
     if (o->pp > config->n_layers || o->pp > MU_STEPS_MAX)
-        return mu_fail(err, MU_E_USAGE, "pp %u: the model has %u layers, and stages end at %d",
-                       o->pp, config->n_layers, MU_STEPS_MAX);
+        return mu_fail(err, MU_E_USAGE,
+                       "%u pipeline stages are more than %u, which the model's layers and the "
+                       "engine allow",
+                       o->pp, MU_MIN(config->n_layers, (uint32_t)MU_STEPS_MAX));
     uint64_t context = o->context ? o->context : config->context;
     if (context == 0 || context > UINT32_MAX / 2)
         return mu_fail(err, MU_E_USAGE, "a context of %llu tokens is not possible",

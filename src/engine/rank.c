@@ -84,7 +84,8 @@ static void agree_on_forms(struct mu_rank *rank)
             rank->weights[op->weights[j]].form = form;
         rank->forms[i].in = form;
         size_t bytes = rank->common->kernels->form_bytes(form, p->width[op->in]);
-        rank->row_bytes[op->in] = MU_MAX(rank->row_bytes[op->in], MU_ROUND_UP(bytes, 64));
+        /* An odd number of cache lines: rows then spread over the sets of a cache. */
+        rank->row_bytes[op->in] = MU_MAX(rank->row_bytes[op->in], MU_ROUND_UP(bytes, 64) | 64);
     }
     for (uint32_t i = 0; i < p->n_tensors; i++)
         if (!p->tensors[i].vector) {

@@ -28,12 +28,14 @@ static mu_status check_request(const struct mu_engine *engine, const struct mu_r
         if (o->prompt[i] >= vocab)
             return mu_fail(err, MU_E_INPUT, "token %u of the prompt is %u, the vocabulary has %u",
                            i, o->prompt[i], vocab);
-    for (uint32_t i = 0; i < o->n_logit_positions; i++)
-        if (o->logit_positions[i] >= o->n_prompt ||
-            (i > 0 && o->logit_positions[i] <= o->logit_positions[i - 1]))
-            return mu_fail(err, MU_E_INPUT,
-                           "position %u is not in the prompt of %u tokens, or out of order",
+    for (uint32_t i = 0; i < o->n_logit_positions; i++) {
+        if (o->logit_positions[i] >= o->n_prompt)
+            return mu_fail(err, MU_E_INPUT, "position %u is not in the prompt of %u tokens",
                            o->logit_positions[i], o->n_prompt);
+        if (i > 0 && o->logit_positions[i] <= o->logit_positions[i - 1])
+            return mu_fail(err, MU_E_INPUT, "position %u follows %u: positions go upwards",
+                           o->logit_positions[i], o->logit_positions[i - 1]);
+    }
     return mu_sampling_check(&o->sampling, vocab, err);
 }
 

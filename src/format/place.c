@@ -195,8 +195,8 @@ static mu_status look_into_cache(const char *model, struct mu_place *out, struct
     mu_free(cache);
     mu_err_where(err, "%s", model);
     if (status == MU_E_MISSING)
-        mu_err_cure(err, "name a folder, a .gguf file, synth:NAME, or fetch it: muster pull %s",
-                    model);
+        mu_err_cure(err,
+                    "name a folder, a .gguf file, a hub id that is on this disk, or synth:NAME");
     char *folder = status == MU_OK ? mu_text_take(&path) : NULL;
     mu_text_fini(&path);
     return status == MU_OK ? look_into_folder(folder, out, err) : status;

@@ -229,11 +229,15 @@ static void output_that_cannot_be_made_is_told(void **state)
     assert_int_equal(mu_file_out_open(&out, in_folder("absent/out"), &err), MU_E_MISSING);
     assert_non_null(strstr(err.where, "absent/out.part"));
     assert_int_equal(mkdir(in_folder("d"), 0700), 0); /* a folder stands where the file should */
-    assert_int_equal(mkdir(in_folder("d/e"), 0700), 0);
-    assert_int_equal(mu_file_out_open(&out, in_folder("d"), NULL), MU_OK);
+    assert_int_equal(mu_file_out_open(&out, in_folder("d"), NULL), MU_E_USAGE);
+    assert_false(mu_file_exists(in_folder("d.part")));
+    assert_int_equal(mu_file_out_open(&out, "/dev/full", NULL), MU_E_USAGE); /* not replaced */
+    assert_true(mu_file_same("/dev/full", "/dev/../dev/full"));
+    assert_int_equal(mu_file_out_open(&out, in_folder("late"), NULL), MU_OK);
+    assert_int_equal(mkdir(in_folder("late"), 0700), 0); /* it comes before the end */
     assert_int_equal(mu_file_out_commit(&out, NULL), MU_E_IO);
     mu_file_out_close(&out);
-    assert_false(mu_file_exists(in_folder("d.part")));
+    assert_false(mu_file_exists(in_folder("late.part")));
 }
 
 static void folders_are_made_with_their_parents(void **state)

@@ -178,6 +178,50 @@ def what_does_not_fit_is_refused_with_what_would():
 
 
 @case
+def only_regular_files_are_written_and_never_the_source():
+    with tempfile.TemporaryDirectory() as folder:
+        fifo, link, real = (os.path.join(folder, n) for n in ("fifo", "link.gguf", "real.gguf"))
+        os.mkfifo(fifo)
+        refused(2, "convert", MODEL, fifo, says="no regular file")
+        shutil.copyfile(GGUF, real)
+        os.symlink("real.gguf", link)
+        refused(2, "convert", real, link, says="is what would be converted")
+        muster("convert", GGUF, link, "--quiet")
+        assert os.path.islink(link) and pathlib.Path(real).stat().st_size > 300000
+
+
+@case
+def more_than_the_models_context_is_refused():
+    refused(3, "generate", MODEL, "--tokens", "1,2", "--context", "513", says="context of 512")
+    refused(3, "generate", MODEL, "--tokens", "1,2", "-n", "511", says="context of 512")
+    assert len(generate("--tokens", ",".join(["7"] * 500), "--greedy")["ids"]) == 12
+
+
+@case
+def a_closed_standard_output_is_an_error_and_harms_no_file():
+    done = subprocess.run(["sh", "-c", f"'{MUSTER}' generate '{MODEL}' --tokens 1 -n 2 --json >&-"],
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3 and "Bad file descriptor" in done.stderr, done
+
+
+@case
+def an_interrupt_ends_a_command_that_waits_for_input():
+    run = subprocess.Popen([MUSTER, "tokenize", MODEL], stdin=subprocess.PIPE)
+    try:
+        run.wait(0.5)
+        raise AssertionError("it did not wait")
+    except subprocess.TimeoutExpired:
+        run.send_signal(2)
+    assert run.wait(10) == 130
+
+
+@case
+def a_conversation_a_line_uses_the_models_template():
+    line = json.dumps({"messages": [{"role": "user", "content": "x"}]})
+    refused(3, "template", MODEL, stdin=line, says="no chat template")
+
+
+@case
 def too_many_devices_are_refused_with_the_reason():
     refused(2, "generate", MODEL, "--tokens", "1", "--devices", "cpu:9", says="--tp 6")
 

@@ -376,8 +376,8 @@ static void rows_come_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(shapes), cmocka_unit_test(long_rows), cmocka_unit_test(slices),
-        cmocka_unit_test(cuts),   cmocka_unit_test(widened),   cmocka_unit_test(bias),
+        cmocka_unit_test(shapes),         cmocka_unit_test(long_rows), cmocka_unit_test(slices),
+        cmocka_unit_test(cuts),           cmocka_unit_test(widened),   cmocka_unit_test(bias),
         cmocka_unit_test(rows_come_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

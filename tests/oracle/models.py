@@ -159,7 +159,8 @@ def main():
         folder = os.path.join(args.oracle, part)
         for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
             model = os.path.join(folder, name)
-            if args.only in model:
+            complete = os.path.exists(os.path.join(model, "expected.safetensors"))
+            if args.only in model and complete:
                 before = runner.passed, runner.failed
                 runner.checkpoint(model, os.path.join(model, "expected.json"),
                                   os.path.join(model, "expected.safetensors"))
