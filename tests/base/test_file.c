@@ -238,6 +238,7 @@ static void output_that_cannot_be_made_is_told(void **state)
     assert_int_equal(mu_file_out_commit(&out, NULL), MU_E_IO);
     mu_file_out_close(&out);
     assert_false(mu_file_exists(in_folder("late.part")));
+    assert_int_equal(rmdir(in_folder("late")), 0);
 }
 
 static void folders_are_made_with_their_parents(void **state)
