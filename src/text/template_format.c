@@ -405,14 +405,13 @@ mu_status mu_tpl_brace_format(struct render *r, const struct call *c, struct val
     uint32_t next = 0;
     size_t from = mu_tpl_capture(r);
     while (s.len > 0) {
-        char brace = s.p[0];
         size_t plain = 0;
         while (plain < s.len && s.p[plain] != '{' && s.p[plain] != '}')
             plain++;
         mu_text_add(r->out, s.p, plain);
         s = (struct mu_str){s.p + plain, s.len - plain};
         if (s.len == 0) break;
-        brace = s.p[0];
+        char brace = s.p[0];
         (void)take(&s, brace);
         if (take(&s, brace)) {
             mu_text_char(r->out, brace);

@@ -294,14 +294,18 @@ mu_status mu_tpl_lex(struct parser *p, struct token *out);
 
 mu_status mu_tpl_parse(struct parser *p);
 mu_status mu_tpl_advance(struct parser *p);
-/* Says where; returns MU_E_INPUT. */
-mu_status mu_tpl_where(const struct mu_template *t, uint32_t at, struct mu_err *err);
+/* Says where in the template the error that was filled lies. */
+void mu_tpl_where(const struct mu_template *t, uint32_t at, struct mu_err *err);
 #define mu_tpl_syntax(p, at, ...)                                                                  \
-    ((void)mu_fail((p)->err, MU_E_INPUT, __VA_ARGS__), mu_tpl_where((p)->t, at, (p)->err))
+    ((void)mu_fail((p)->err, MU_E_INPUT, __VA_ARGS__), mu_tpl_where((p)->t, at, (p)->err),         \
+     MU_E_INPUT)
+
 mu_status mu_tpl_node(struct parser *p, enum node_kind kind, uint32_t at, struct node **out);
 /* Sets the height of `n` from the lists below it. */
 mu_status mu_tpl_measure(struct parser *p, struct node *n);
 bool mu_tpl_at(const struct parser *p, enum token_kind kind, const char *text);
+/* Fails, naming what is there instead. */
+mu_status mu_tpl_unexpected(struct parser *p, const char *wanted);
 mu_status mu_tpl_expect(struct parser *p, enum token_kind kind, const char *text);
 mu_status mu_tpl_skip(struct parser *p, enum token_kind kind, const char *text, bool *found);
 
@@ -377,7 +381,7 @@ struct builtin {
 
 #define mu_tpl_fail(r, ...)                                                                        \
     ((void)mu_fail((r)->err, MU_E_INPUT, __VA_ARGS__),                                             \
-     mu_tpl_where((r)->t, (r)->at ? (r)->at->at : 0, (r)->err))
+     mu_tpl_where((r)->t, (r)->at ? (r)->at->at : 0, (r)->err), MU_E_INPUT)
 mu_status mu_tpl_fail_undefined(struct render *r, struct value v);
 mu_status mu_tpl_charge(struct render *r, uint64_t steps);
 mu_status mu_tpl_enter(struct render *r);
@@ -504,7 +508,7 @@ void mu_tpl_print_float(struct mu_text *out, double f);
 bool mu_tpl_is_space(uint32_t code_point);
 struct mu_str mu_tpl_strip(struct mu_str s, const struct mu_str *chars, bool left, bool right);
 enum case_change { CASE_UPPER, CASE_LOWER, CASE_TITLE, CASE_CAPITALIZE, CASE_SWAP, CASE_WORDS };
-mu_status mu_tpl_case(struct render *r, struct value s, enum case_change how, struct value *out);
+mu_status mu_tpl_case(struct render *r, struct value v, enum case_change how, struct value *out);
 bool mu_tpl_all_case(struct mu_str s, bool upper);
 mu_status mu_tpl_replace(struct render *r, struct mu_str s, struct mu_str from, struct mu_str to,
                          int64_t count, struct value *out);

@@ -4,7 +4,7 @@
  */
 #include "text/template_int.h"
 
-mu_status mu_tpl_where(const struct mu_template *t, uint32_t at, struct mu_err *err)
+void mu_tpl_where(const struct mu_template *t, uint32_t at, struct mu_err *err)
 {
     unsigned line = 1, column = 1;
     for (uint32_t i = 0; i < at && i < t->source.len; i++) {
@@ -12,8 +12,7 @@ mu_status mu_tpl_where(const struct mu_template *t, uint32_t at, struct mu_err *
         column = c == '\n' ? 1 : column + ((c & 0xc0) != 0x80);
         line += c == '\n';
     }
-    if (err) mu_err_where(err, "%s, line %u, column %u", t->name, line, column);
-    return MU_E_INPUT;
+    mu_err_where(err, "%s, line %u, column %u", t->name, line, column);
 }
 
 mu_status mu_tpl_node(struct parser *p, enum node_kind kind, uint32_t at, struct node **out)
@@ -64,14 +63,18 @@ static const char *token_name(enum token_kind kind)
     return names[kind];
 }
 
-mu_status mu_tpl_expect(struct parser *p, enum token_kind kind, const char *text)
+mu_status mu_tpl_unexpected(struct parser *p, const char *wanted)
 {
-    if (mu_tpl_at(p, kind, text)) return mu_tpl_advance(p);
-    const char *wanted = text ? text : token_name(kind);
     if (p->now.text.len == 0)
         return mu_tpl_syntax(p, p->now.at, "expected %s, got %s", wanted, token_name(p->now.kind));
     return mu_tpl_syntax(p, p->now.at, "expected %s, got '%.*s'", wanted,
                          (int)MU_MIN(p->now.text.len, 40), p->now.text.p);
+}
+
+mu_status mu_tpl_expect(struct parser *p, enum token_kind kind, const char *text)
+{
+    if (mu_tpl_at(p, kind, text)) return mu_tpl_advance(p);
+    return mu_tpl_unexpected(p, text ? text : token_name(kind));
 }
 
 mu_status mu_tpl_skip(struct parser *p, enum token_kind kind, const char *text, bool *found)
@@ -160,7 +163,7 @@ static mu_status parse_target(struct parser *p, bool members, struct node **out)
         tuple |= comma;
     }
     p->depth--;
-    if (!first) return mu_tpl_expect(p, T_NAME, NULL);
+    if (!first) return mu_tpl_unexpected(p, "a name");
     *out = first;
     if (!tuple) return MU_OK;
     MU_TRY(mu_tpl_node(p, N_TUPLE, at, out));

@@ -202,7 +202,7 @@ static mu_status parse_primary(struct parser *p, struct node **out)
     if (p->now.kind == T_INT || p->now.kind == T_FLOAT) return parse_number(p, out);
     if (at_op(p, "[")) return parse_items(p, N_LIST, "]", out);
     if (at_op(p, "{")) return parse_items(p, N_DICT, "}", out);
-    if (!at_op(p, "(")) return mu_tpl_expect(p, T_NAME, "an expression");
+    if (!at_op(p, "(")) return mu_tpl_unexpected(p, "an expression");
     MU_TRY(mu_tpl_advance(p));
     MU_TRY(mu_tpl_parse_tuple(p, TUPLE_PARENS, NULL, out));
     return mu_tpl_expect(p, T_OP, ")");
@@ -225,7 +225,9 @@ static mu_status parse_index(struct parser *p, struct node **out)
     }
     if (colons == 0) {
         *out = part[0];
-        return part[0] ? MU_OK : mu_tpl_expect(p, T_NAME, "an expression");
+        if (part[0]) return MU_OK;
+        (void)mu_tpl_unexpected(p, "an expression");
+        return MU_E_INPUT;
     }
     MU_TRY(mu_tpl_node(p, N_SLICE, at, out));
     (*out)->b = part[0];
@@ -583,7 +585,7 @@ mu_status mu_tpl_parse_tuple(struct parser *p, unsigned how, const char *end_wor
         comma |= another;
         if (!another) break;
     } while (true);
-    if (!first && !(how & TUPLE_PARENS)) return mu_tpl_expect(p, T_NAME, "an expression");
+    if (!first && !(how & TUPLE_PARENS)) return mu_tpl_unexpected(p, "an expression");
     *out = first;
     if (first && !comma) return MU_OK;
     MU_TRY(mu_tpl_node(p, N_TUPLE, at, out));

@@ -29,6 +29,7 @@ static unsigned float_digits(double f, char digits[MU_FLOAT_TEXT], int *point)
     const char *s = mu_format_f64(f, text), *e = strchr(s, 'e');
     int64_t exponent = 0;
     unsigned n = 0;
+    digits[0] = '0';
     bool seen_point = false;
     if (e) (void)mu_parse_i64(mu_str(e + 1), -400, 400, &exponent);
     *point = (int)exponent;
@@ -232,7 +233,6 @@ mu_status mu_tpl_print(struct render *r, struct value v)
         mu_text_add(r->out, v.s, v.len);
         break;
     case V_MISSING:
-        break;
     case V_UNDEFINED:
         break;
     case V_NONE:

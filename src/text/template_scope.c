@@ -78,6 +78,7 @@ static mu_status symbol_of(struct resolver *s, struct mu_str text, struct symbol
         name->frame = s->frame;
         name->symbol = s->n_symbols++;
     }
+    MU_ASSERT(s->symbols);
     *out = &s->symbols[name->symbol];
     return MU_OK;
 }
@@ -426,7 +427,8 @@ static mu_status fail_unknown(struct resolver *s, const struct node *n)
 {
     (void)mu_fail(s->err, MU_E_INPUT, "unknown %s '%.*s'", n->kind == N_FILTER ? "filter" : "test",
                   (int)MU_MIN(n->text.len, 40), n->text.p);
-    return mu_tpl_where(s->t, n->at, s->err);
+    mu_tpl_where(s->t, n->at, s->err);
+    return MU_E_INPUT;
 }
 
 static mu_status bind(struct resolver *s, struct node *list)

@@ -499,7 +499,7 @@ static mu_status index_build(struct render *r, struct dict *d)
     MU_TRY(mu_tpl_alloc(r, size, sizeof *d->index, &d->index));
     d->index_size = size;
     for (uint32_t i = 0; i < d->n; i++) {
-        uint64_t hash;
+        uint64_t hash = 0;
         MU_TRY(hash_of(r, d->entries[i].key, &hash));
         index_add(d, hash, i);
     }
@@ -567,7 +567,7 @@ mu_status mu_tpl_dict_set(struct render *r, struct dict *d, struct value key, st
     if (d->index && d->n * 3 > d->index_size * 2) {
         d->index = NULL;
     } else if (d->index) {
-        uint64_t hash;
+        uint64_t hash = 0;
         MU_TRY(hash_of(r, key, &hash));
         index_add(d, hash, d->n - 1);
     }
