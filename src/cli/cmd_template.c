@@ -12,7 +12,7 @@
 
 struct template_options {
     const char *template, *now;
-    bool json, lines;
+    bool json, lines, parse_arguments;
 };
 
 static const struct mu_option options[] = {
@@ -27,6 +27,10 @@ static const struct mu_option options[] = {
      .argument = "TIME",
      .help = "the local time that templates see, as 2025-03-14T15:09:26 (default: that of the "
              "conversation, else the clock's)"},
+    {.name = "parse-arguments",
+     .kind = MU_OPTION_FLAG,
+     .offset = offsetof(struct template_options, parse_arguments),
+     .help = "arguments of tool calls that are JSON in a string become what they hold"},
     {.name = "json",
      .kind = MU_OPTION_FLAG,
      .offset = offsetof(struct template_options, json),
@@ -40,13 +44,15 @@ static const struct mu_option options[] = {
 };
 
 /* Renders one conversation by a template that came without a model. */
-static mu_status render(const struct mu_template *template, json_t *conversation, const char *now,
-                        struct mu_text *out, struct mu_err *err)
+static mu_status render(const struct template_options *o, const struct mu_template *template,
+                        json_t *conversation, struct mu_text *out, struct mu_err *err)
 {
     json_t *variables = NULL;
     const char *own_now = json_string_value(json_object_get(conversation, "now"));
-    MU_TRY(mu_template_variables(conversation, &variables, err));
-    mu_status status = mu_template_render(template, variables, NULL, now ? now : own_now, out, err);
+    MU_TRY(mu_template_variables(conversation, o->parse_arguments ? MU_TEMPLATE_PARSE_ARGUMENTS : 0,
+                                 &variables, err));
+    mu_status status =
+        mu_template_render(template, variables, NULL, o->now ? o->now : own_now, out, err);
     json_decref(variables);
     return status;
 }
@@ -96,8 +102,9 @@ static mu_status run_one(const struct template_options *o, const struct mu_templ
     mu_text_init(&text, INPUT_MAX);
     mu_status status = mu_json_parse(input, "standard input", &conversation, err);
     if (status == MU_OK)
-        status = template ? render(template, conversation, o->now, &text, err)
-                          : mu_session_render(session, conversation, o->now, &text, err);
+        status = template ? render(o, template, conversation, &text, err)
+                          : mu_session_render(session, conversation, o->now, o->parse_arguments,
+                                              &text, err);
     if (status == MU_OK)
         status = print_one(o, session, (struct mu_str){mu_text_get(&text), text.len}, err);
     json_decref(conversation);
@@ -121,8 +128,9 @@ static mu_status render_line(const struct template_options *o, const struct mu_t
     else if (!template && !session->file)
         status = mu_fail(err, MU_E_USAGE, "neither the line nor the command names a template");
     if (status == MU_OK)
-        status = own || template ? render(own ? own : template, conversation, o->now, text, err)
-                                 : mu_session_render(session, conversation, o->now, text, err);
+        status = own || template ? render(o, own ? own : template, conversation, text, err)
+                                 : mu_session_render(session, conversation, o->now,
+                                                     o->parse_arguments, text, err);
     mu_template_destroy(own);
     json_decref(conversation);
     return status;

@@ -268,36 +268,65 @@ mu_status mu_template_render(const struct mu_template *template, json_t *variabl
 
 /* The variables of a conversation */
 
-/* A message as templates expect it: not the caller's own, which stays as it is. */
-static json_t *message_prepare(json_t *message)
+/* A copy of `object` in which `key` has the new value, which is taken; NULL when memory is out. */
+static json_t *copy_with(json_t *object, const char *key, json_t *value)
 {
-    json_t *reasoning = json_object_get(message, "reasoning_content");
-    if (!reasoning) return json_incref(message);
-    json_t *copy = json_copy(message);
-    if (copy && json_object_set(copy, "thinking", reasoning) == 0) return copy;
+    json_t *copy = json_copy(object);
+    if (copy && json_object_set_new(copy, key, value) == 0) return copy;
+    if (!copy) json_decref(value);
     json_decref(copy);
     return NULL;
 }
 
-static json_t *messages_prepare(json_t *messages)
+/* A list of what `prepare` makes of each item. */
+static json_t *copy_each(json_t *list, unsigned flags, json_t *(*prepare)(json_t *, unsigned))
 {
     json_t *copy = json_array();
-    size_t i;
-    json_t *message;
-    json_array_foreach(messages, i,
-                       message) if (json_array_append_new(copy, message_prepare(message)) != 0)
-    {
-        json_decref(copy);
-        return NULL;
-    }
+    for (size_t i = 0; copy && i < json_array_size(list); i++)
+        if (json_array_append_new(copy, prepare(json_array_get(list, i), flags)) != 0) {
+            json_decref(copy);
+            return NULL;
+        }
     return copy;
 }
 
-static bool fill_variables(json_t *variables, json_t *conversation)
+static json_t *call_prepare(json_t *call, unsigned flags)
+{
+    json_t *function = json_object_get(call, "function"), *parsed = NULL;
+    const json_t *text = json_object_get(function, "arguments");
+    (void)flags;
+    if (!json_is_string(text)) return json_incref(call);
+    struct mu_str s = {json_string_value(text), json_string_length(text)};
+    if (mu_json_parse(s, "arguments", &parsed, NULL) != MU_OK) return json_incref(call);
+    function = copy_with(function, "arguments", parsed);
+    return function ? copy_with(call, "function", function) : NULL;
+}
+
+/* A message as templates expect it. */
+static json_t *message_prepare(json_t *message, unsigned flags)
+{
+    json_t *reasoning = json_object_get(message, "reasoning_content");
+    json_t *calls = json_object_get(message, "tool_calls");
+    json_t *out = json_incref(message);
+    if (reasoning) {
+        json_decref(out);
+        out = copy_with(message, "thinking", json_incref(reasoning));
+    }
+    if (out && (flags & MU_TEMPLATE_PARSE_ARGUMENTS) && json_is_array(calls)) {
+        calls = copy_each(calls, flags, call_prepare);
+        json_t *both = calls ? copy_with(out, "tool_calls", calls) : NULL;
+        json_decref(out);
+        out = both;
+    }
+    return out;
+}
+
+static bool fill_variables(json_t *variables, json_t *conversation, unsigned flags)
 {
     static const char *const keys[] = {"tools", "documents", "add_generation_prompt"};
     json_t *messages = json_object_get(conversation, "messages");
-    if (messages && json_object_set_new(variables, "messages", messages_prepare(messages)) != 0)
+    if (messages && json_object_set_new(variables, "messages",
+                                        copy_each(messages, flags, message_prepare)) != 0)
         return false;
     for (unsigned i = 0; i < MU_ARRAY_LEN(keys); i++) {
         json_t *v = json_object_get(conversation, keys[i]);
@@ -308,7 +337,8 @@ static bool fill_variables(json_t *variables, json_t *conversation)
     return !more || json_object_update(variables, more) == 0;
 }
 
-mu_status mu_template_variables(json_t *conversation, json_t **out, struct mu_err *err)
+mu_status mu_template_variables(json_t *conversation, unsigned flags, json_t **out,
+                                struct mu_err *err)
 {
     json_t *messages = json_object_get(conversation, "messages");
     json_t *more = json_object_get(conversation, "variables");
@@ -317,7 +347,7 @@ mu_status mu_template_variables(json_t *conversation, json_t **out, struct mu_er
     if (more && !json_is_object(more))
         return mu_fail(err, MU_E_INPUT, "\"variables\" of a conversation is an object");
     json_t *variables = json_object();
-    if (!variables || !fill_variables(variables, conversation)) {
+    if (!variables || !fill_variables(variables, conversation, flags)) {
         json_decref(variables);
         return mu_fail_memory(err, 0);
     }

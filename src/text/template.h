@@ -25,7 +25,7 @@ struct mu_template_limits {
     unsigned wall_ms;
 };
 
-/* What NULL stands for: 4,000,000 steps, 16 MB out, 256 MiB, 64 calls, 2 s. */
+/* What NULL stands for: 4,000,000 steps, 16 MiB out, 256 MiB, 100 calls, 2 s. */
 extern const struct mu_template_limits mu_template_limits_default;
 
 /* `name` appears in errors. Syntax, unknown statements, filters and tests are refused here (names
@@ -42,9 +42,16 @@ mu_status mu_template_render(const struct mu_template *template, json_t *variabl
                              const struct mu_template_limits *limits, const char *now,
                              struct mu_text *out, struct mu_err *err);
 
+/* OpenAI's clients send a call's arguments as JSON in a string, where most templates want the
+ * object: such strings become what they hold; any other stays. transformers itself does not do
+ * this. */
+enum { MU_TEMPLATE_PARSE_ARGUMENTS = 1 };
+
 /* The variables of a conversation {"messages", "tools", "documents", "add_generation_prompt",
  * "variables": {...}}: what is absent is null, entries of "variables" stand beside the others, and
- * a message's reasoning_content is also its `thinking`. The caller owns `*out`. */
-mu_status mu_template_variables(json_t *conversation, json_t **out, struct mu_err *err);
+ * a message's reasoning_content is also its `thinking`. The conversation stays as it is; the caller
+ * owns `*out`. */
+mu_status mu_template_variables(json_t *conversation, unsigned flags, json_t **out,
+                                struct mu_err *err);
 
 #endif

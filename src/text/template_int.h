@@ -309,12 +309,10 @@ mu_status mu_tpl_unexpected(struct parser *p, const char *wanted);
 mu_status mu_tpl_expect(struct parser *p, enum token_kind kind, const char *text);
 mu_status mu_tpl_skip(struct parser *p, enum token_kind kind, const char *text, bool *found);
 
-enum { TUPLE_SIMPLE = 1, TUPLE_NO_IF = 2, TUPLE_PARENS = 4 };
+enum { TUPLE_NO_IF = 1, TUPLE_PARENS = 2 };
 mu_status mu_tpl_parse_tuple(struct parser *p, unsigned how, const char *end_word,
                              struct node **out);
 mu_status mu_tpl_parse_expression(struct parser *p, struct node **out);
-mu_status mu_tpl_parse_postfix(struct parser *p, struct node **io);
-mu_status mu_tpl_parse_call(struct parser *p, struct node **io);
 /* One filter or several; `*io` NULL stands for the text of a block. `inline_start`: the first has
  * no bar before it. */
 mu_status mu_tpl_parse_filters(struct parser *p, bool inline_start, struct node **io);
@@ -395,8 +393,7 @@ mu_status mu_tpl_alloc(struct render *r, size_t n, size_t size, void *out);
 
 /* Values */
 
-#define MU_TPL_UNDEFINED ((struct value){.kind = V_UNDEFINED})
-#define MU_TPL_NONE      ((struct value){.kind = V_NONE})
+#define MU_TPL_NONE ((struct value){.kind = V_NONE})
 
 static inline struct value mu_tpl_bool(bool b)
 {
@@ -501,8 +498,6 @@ bool mu_tpl_wide_of(struct value v, mu_tpl_wide *out);
 mu_status mu_tpl_from_wide(struct render *r, mu_tpl_wide w, struct value *out);
 /* An integer literal: "1_000", "0x1f". With `base` 0 prefixes count; false when it is none. */
 bool mu_tpl_parse_int(struct mu_str s, int base, mu_tpl_wide *out);
-void mu_tpl_print_wide(struct mu_text *out, mu_tpl_wide w);
-void mu_tpl_print_float(struct mu_text *out, double f);
 
 /* Text */
 bool mu_tpl_is_space(uint32_t code_point);

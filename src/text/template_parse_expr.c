@@ -281,14 +281,14 @@ static mu_status parse_dot(struct parser *p, struct node **io)
     return mu_tpl_measure(p, *io);
 }
 
-mu_status mu_tpl_parse_call(struct parser *p, struct node **io)
+static mu_status parse_call(struct parser *p, struct node **io)
 {
     MU_TRY(wrap(p, N_CALL, io));
     MU_TRY(parse_args(p, &(*io)->b));
     return mu_tpl_measure(p, *io);
 }
 
-mu_status mu_tpl_parse_postfix(struct parser *p, struct node **io)
+static mu_status parse_postfix(struct parser *p, struct node **io)
 {
     for (;;) {
         if (at_op(p, "."))
@@ -296,7 +296,7 @@ mu_status mu_tpl_parse_postfix(struct parser *p, struct node **io)
         else if (at_op(p, "["))
             MU_TRY(parse_subscript(p, io));
         else if (at_op(p, "("))
-            MU_TRY(mu_tpl_parse_call(p, io));
+            MU_TRY(parse_call(p, io));
         else
             return MU_OK;
     }
@@ -376,7 +376,7 @@ static mu_status parse_bare_operand(struct parser *p, struct node **out)
         return mu_tpl_syntax(p, p->now.at, "several tests cannot be chained with is");
     MU_TRY(mu_tpl_node(p, N_ARG, p->now.at, out));
     MU_TRY(parse_primary(p, &(*out)->a));
-    MU_TRY(mu_tpl_parse_postfix(p, &(*out)->a));
+    MU_TRY(parse_postfix(p, &(*out)->a));
     return mu_tpl_measure(p, *out);
 }
 
@@ -406,7 +406,7 @@ static mu_status parse_filters_and_tests(struct parser *p, struct node **io)
         else if (mu_tpl_at(p, T_NAME, "is"))
             MU_TRY(parse_test(p, io));
         else if (at_op(p, "("))
-            MU_TRY(mu_tpl_parse_call(p, io));
+            MU_TRY(parse_call(p, io));
         else
             return MU_OK;
     }
@@ -425,7 +425,7 @@ static mu_status parse_unary(struct parser *p, bool filters, struct node **out)
     } else {
         MU_TRY(parse_primary(p, out));
     }
-    MU_TRY(mu_tpl_parse_postfix(p, out));
+    MU_TRY(parse_postfix(p, out));
     if (filters) MU_TRY(parse_filters_and_tests(p, out));
     p->depth--;
     return MU_OK;

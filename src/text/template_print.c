@@ -7,7 +7,7 @@
 #include <math.h>
 #include <utf8proc.h>
 
-void mu_tpl_print_wide(struct mu_text *out, mu_tpl_wide w)
+static void print_wide(struct mu_text *out, mu_tpl_wide w)
 {
     char digits[44];
     unsigned n = sizeof digits;
@@ -47,7 +47,7 @@ static unsigned float_digits(double f, char digits[MU_FLOAT_TEXT], int *point)
     return n;
 }
 
-void mu_tpl_print_float(struct mu_text *out, double f)
+static void print_float(struct mu_text *out, double f)
 {
     char digits[MU_FLOAT_TEXT];
     int point;
@@ -245,10 +245,10 @@ mu_status mu_tpl_print(struct render *r, struct value v)
         mu_text_printf(r->out, "%lld", (long long)v.i);
         break;
     case V_WIDE:
-        mu_tpl_print_wide(r->out, *v.wide);
+        print_wide(r->out, *v.wide);
         break;
     case V_FLOAT:
-        mu_tpl_print_float(r->out, v.f);
+        print_float(r->out, v.f);
         break;
     case V_LIST:
     case V_TUPLE:
@@ -336,7 +336,7 @@ static void json_string_add(struct mu_text *out, struct mu_str s, bool ascii)
 static void json_float(struct mu_text *out, double f)
 {
     if (isfinite(f))
-        mu_tpl_print_float(out, f);
+        print_float(out, f);
     else
         mu_text_str(out, isnan(f) ? "NaN" : f > 0 ? "Infinity" : "-Infinity");
 }

@@ -14,7 +14,7 @@ static void render(const struct mu_template *t, struct mu_str json,
     struct mu_err err = MU_ERR_INIT;
     mu_text_init(&out, 1 << 20);
     if (mu_json_parse(json, "fuzz", &conversation, &err) == MU_OK &&
-        mu_template_variables(conversation, &variables, &err) == MU_OK)
+        mu_template_variables(conversation, MU_TEMPLATE_PARSE_ARGUMENTS, &variables, &err) == MU_OK)
         (void)mu_template_render(t, variables, limits, "2025-03-14T15:09:26", &out, &err);
     json_decref(variables);
     json_decref(conversation);

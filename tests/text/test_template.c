@@ -73,7 +73,7 @@ static void small_golden_templates(void **state)
         }
         struct mu_err err;
         const json_t *want = json_object_get(row, "text");
-        assert_int_equal(mu_template_variables(header, &variables, NULL), MU_OK);
+        assert_int_equal(mu_template_variables(header, 0, &variables, NULL), MU_OK);
         char *json = json_dumps(variables, 0);
         char *got = render(json_string_value(json_object_get(row, "template")), json, NULL, &err);
         if (want)
@@ -274,15 +274,36 @@ static void conversations_become_variables(void **state)
                               "\"thinking\":\"why\"},5],\"tools\":[1],\"documents\":null,"
                               "\"add_generation_prompt\":false,\"bos_token\":\"<s>\"}",
                               0, NULL);
-    assert_int_equal(mu_template_variables(in, &out, NULL), MU_OK);
+    assert_int_equal(mu_template_variables(in, 0, &out, NULL), MU_OK);
     assert_true(json_equal(out, want));
     assert_true(json_equal(in, before));
     json_decref(out);
     json_object_set_new(in, "messages", json_string("no"));
-    assert_int_equal(mu_template_variables(in, &out, NULL), MU_E_INPUT);
+    assert_int_equal(mu_template_variables(in, 0, &out, NULL), MU_E_INPUT);
     json_decref(in);
     json_decref(before);
     json_decref(want);
+}
+
+static void arguments_in_strings_become_objects(void **state)
+{
+    (void)state;
+    json_t *in = json_loads(
+        "{\"messages\":[{\"tool_calls\":[{\"function\":{\"arguments\":\"{\\\"a\\\":1}\"}},"
+        "{\"function\":{\"arguments\":\"no json\"}},{\"function\":{\"arguments\":{}}},5]}]}",
+        0, NULL);
+    json_t *before = json_deep_copy(in), *out;
+    json_t *want = json_loads(
+        "[{\"tool_calls\":[{\"function\":{\"arguments\":{\"a\":1}}},"
+        "{\"function\":{\"arguments\":\"no json\"}},{\"function\":{\"arguments\":{}}},5]}]",
+        0, NULL);
+    assert_int_equal(mu_template_variables(in, MU_TEMPLATE_PARSE_ARGUMENTS, &out, NULL), MU_OK);
+    assert_true(json_equal(json_object_get(out, "messages"), want));
+    assert_true(json_equal(in, before));
+    json_decref(in);
+    json_decref(before);
+    json_decref(want);
+    json_decref(out);
 }
 
 struct worker {
@@ -338,6 +359,7 @@ int main(void)
         cmocka_unit_test(deep_nesting_is_refused),
         cmocka_unit_test(the_clock_can_be_pinned),
         cmocka_unit_test(conversations_become_variables),
+        cmocka_unit_test(arguments_in_strings_become_objects),
         cmocka_unit_test(threads_share_a_template),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
