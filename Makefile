@@ -51,7 +51,7 @@ LINTED    := $(SOURCES) $(CLI) $(TESTS) $(FUZZERS) $(BENCHES) tests/fuzz/replay.
 LIB       := $(BUILD)/libmuster.a
 BIN       := $(BUILD)/muster
 
-.PHONY: all run test asan tsan fuzz lint lint-files format bench oracle install clean help \
+.PHONY: all run test asan tsan fuzz lint lint-files format bench peers oracle install clean help \
         test-programs fuzz-programs
 all: $(BIN) ## the program, build/muster
 
@@ -147,6 +147,9 @@ oracle: all ## compares with results computed by others: ORACLE=folder
 
 bench: $(BENCHES:%.c=$(BUILD)/%) ## times the kernels alone beside what the machine can do
 	$(Q)for b in $^; do $$b || exit 1; done
+
+peers: all ## times it beside llama.cpp, which is fetched and built: PEERS_FLAGS="--quick MODEL"
+	$(Q)python3 bench/peers.py --muster $(BIN) $(PEERS_FLAGS)
 
 install: all ## into $(DESTDIR)$(PREFIX): program, man page, completions
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/muster
