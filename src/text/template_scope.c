@@ -78,7 +78,7 @@ static mu_status symbol_of(struct resolver *s, struct mu_str text, struct symbol
         name->frame = s->frame;
         name->symbol = s->n_symbols++;
     }
-    MU_ASSERT(s->symbols);
+    if (!s->symbols) return mu_fail(s->err, MU_E_INTERNAL, "a name was met before any symbol");
     *out = &s->symbols[name->symbol];
     return MU_OK;
 }

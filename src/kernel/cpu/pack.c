@@ -142,6 +142,7 @@ static void row_pack_lanes(const struct mu_weight *w, const struct mu_packed *pa
 {
     const struct mu_dtype_info *info = mu_dtype(w->type);
     const uint8_t *block = stored + (size_t)(w->col_first / info->block_values) * info->block_bytes;
+    uint8_t *super = group + packed->scale_offset;
     for (uint32_t c = 0; c < packed->cells; c += l->cells, block += info->block_bytes) {
         struct mu_parts parts;
         uint8_t codes[MU_PARTS_MAX];
@@ -150,8 +151,8 @@ static void row_pack_lanes(const struct mu_weight *w, const struct mu_packed *pa
         for (uint32_t i = 0; i < l->cells; i++)
             cell_pack(l, group + (size_t)(c + i) * mu_lanes_code_bytes(l), lane,
                       codes + MU_CELL * i);
-        scales_pack(l, group + packed->scale_offset + c / l->cells * mu_lanes_super_bytes(l), lane,
-                    block, &parts);
+        scales_pack(l, super, lane, block, &parts);
+        super += mu_lanes_super_bytes(l);
     }
 }
 

@@ -203,10 +203,10 @@ static void group_read(enum mu_dtype type, const uint8_t *group, const uint8_t *
 #define CASE_(name, low, high, offset, n_cells, head, kind, table)                                 \
     case MU_DTYPE_##name: {                                                                        \
         const struct mu_lanes l = MU_LANES_OF(low, high, offset, n_cells, head, kind, table);      \
-        const bool halves = kind == MU_SCALES_16 || kind == MU_SCALES_16_NIBBLES;                  \
-        const enum mu_cell_kind cell = head == MU_HEAD_F16_MIN ? MU_CELL_MIN                       \
-                                       : offset == 128         ? MU_CELL_WIDE                      \
-                                                               : MU_CELL_NARROW;                           \
+        const bool halves = (kind) == MU_SCALES_16 || (kind) == MU_SCALES_16_NIBBLES;              \
+        const enum mu_cell_kind cell = (head) == MU_HEAD_F16_MIN ? MU_CELL_MIN                     \
+                                       : (offset) == 128         ? MU_CELL_WIDE                    \
+                                                                 : MU_CELL_NARROW;                         \
         if (sums)                                                                                  \
             vf_store(sums, group_one_row(&l, cell, halves, group, scales, first, n, x, x_first));  \
         else                                                                                       \
