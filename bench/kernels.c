@@ -52,7 +52,10 @@ __attribute__((target("avx2"))) static void read_all(unsigned member, unsigned n
             a[i] = zero;                                                                           \
         type x = a[0];                                                                             \
         for (int loop = 0; loop < LIMIT_LOOPS; loop++) {                                           \
-            _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) step;                            \
+            _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++)                                  \
+            {                                                                                      \
+                step;                                                                              \
+            }                                                                                      \
             __asm__ volatile("" : "+v"(x));                                                        \
         }                                                                                          \
         for (int i = 0; i < 12; i++)                                                               \

@@ -111,7 +111,7 @@ static mu_status fill_sampling(const struct mu_invocation *in, const struct mu_a
     choose(&s->top_p, mu_given(in, "top-p"), o->top_p, config->top_p);
     choose(&s->min_p, mu_given(in, "min-p"), o->min_p, config->min_p);
     choose(&top_k, mu_given(in, "top-k"), (double)o->top_k, config->top_k);
-    choose(&s->typical_p, mu_given(in, "typical-p"), o->typical_p, NAN);
+    choose(&s->typical_p, mu_given(in, "typical-p"), o->typical_p, (double)NAN);
     choose(&s->repetition_penalty, mu_given(in, "repetition-penalty"), o->repetition_penalty,
            config->repetition_penalty);
     s->top_k = (int32_t)top_k;

@@ -188,10 +188,10 @@ struct mu_answer {
 mu_status mu_answer_run(struct mu_session *session, const struct mu_invocation *in,
                         const struct mu_answer_options *options, const uint32_t *prompt,
                         uint32_t n_prompt, bool stream, struct mu_answer *out, struct mu_err *err);
-void mu_answer_fini(struct mu_answer *answer);
+void mu_answer_fini(struct mu_answer *a);
 
 /* Says on standard error how fast it was, against the machine's read bandwidth when `verbose`. */
 void mu_answer_say_speed(const struct mu_session *session, const struct mu_run_options *options,
-                         const struct mu_answer *answer);
+                         const struct mu_answer *a);
 
 #endif

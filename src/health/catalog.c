@@ -19,7 +19,7 @@
 #define MATCH_LIMIT 2000000
 
 static const char *const class_names[MU_HEALTH_CLASS_COUNT] = {
-#define CLASS_NAME(name, text) [MU_HEALTH_CLASS_##name] = text,
+#define CLASS_NAME(name, text) [MU_HEALTH_CLASS_##name] = (text),
     MU_HEALTH_CLASS_TABLE(CLASS_NAME)
 #undef CLASS_NAME
 };

@@ -3,7 +3,7 @@
 #include "health/health_int.h"
 
 static const char *const class_texts[MU_HEALTH_CLASS_COUNT] = {
-#define CLASS_TEXT(name, text) [MU_HEALTH_CLASS_##name] = text,
+#define CLASS_TEXT(name, text) [MU_HEALTH_CLASS_##name] = (text),
     MU_HEALTH_CLASS_TABLE(CLASS_TEXT)
 #undef CLASS_TEXT
 };

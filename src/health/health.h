@@ -19,12 +19,12 @@ struct mu_health_diagnosis;
 /* Reads `folder`/logs.tsv, or the copy inside the program when `folder` is NULL. */
 mu_status mu_health_catalog_open(const char *folder, struct mu_health_catalog **out,
                                  struct mu_err *err);
-void mu_health_catalog_close(struct mu_health_catalog *catalog);
+void mu_health_catalog_close(struct mu_health_catalog *c);
 /* Compiles every pattern, which otherwise happens at its first use; names the row at fault. */
-mu_status mu_health_catalog_check(struct mu_health_catalog *catalog, struct mu_err *err);
+mu_status mu_health_catalog_check(struct mu_health_catalog *c, struct mu_err *err);
 
 /* Says what one line means. `known` is false when no row matches it. */
-mu_status mu_health_explain(struct mu_health_catalog *catalog, struct mu_str line, json_t **out,
+mu_status mu_health_explain(struct mu_health_catalog *c, struct mu_str text, json_t **out,
                             bool *known, struct mu_err *err);
 void mu_health_explain_text(const json_t *explanation, struct mu_text *out);
 
@@ -59,32 +59,31 @@ struct mu_health_finding {
 
 mu_status mu_health_diagnosis_create(struct mu_health_catalog *catalog,
                                      struct mu_health_diagnosis **out, struct mu_err *err);
-void mu_health_diagnosis_destroy(struct mu_health_diagnosis *diagnosis);
+void mu_health_diagnosis_destroy(struct mu_health_diagnosis *d);
 
 /* A log: begin, any number of pieces cut anywhere, end. */
-mu_status mu_health_log_begin(struct mu_health_diagnosis *diagnosis, const char *name,
-                              struct mu_err *err);
-mu_status mu_health_log_feed(struct mu_health_diagnosis *diagnosis, const void *bytes, size_t len,
+mu_status mu_health_log_begin(struct mu_health_diagnosis *d, const char *name, struct mu_err *err);
+mu_status mu_health_log_feed(struct mu_health_diagnosis *d, const void *bytes, size_t len,
                              struct mu_err *err);
-mu_status mu_health_log_end(struct mu_health_diagnosis *diagnosis, struct mu_err *err);
+mu_status mu_health_log_end(struct mu_health_diagnosis *d, struct mu_err *err);
 /* The three in one, for a file or "-"; stops early when `stop` (may be NULL) says so. */
-mu_status mu_health_log_read(struct mu_health_diagnosis *diagnosis, const char *path,
-                             bool (*stop)(void), struct mu_err *err);
+mu_status mu_health_log_read(struct mu_health_diagnosis *d, const char *path, bool (*stop)(void),
+                             struct mu_err *err);
 
 /* After the last log. Calling it again changes nothing. */
-mu_status mu_health_conclude(struct mu_health_diagnosis *diagnosis, enum mu_health_verdict *out,
+mu_status mu_health_conclude(struct mu_health_diagnosis *d, enum mu_health_verdict *out,
                              struct mu_err *err);
 /* Findings in the order of the logs; NULL past the last. */
-const struct mu_health_finding *mu_health_finding_get(const struct mu_health_diagnosis *diagnosis,
+const struct mu_health_finding *mu_health_finding_get(const struct mu_health_diagnosis *d,
                                                       size_t index);
 /* The finding whose role is first cause, or NULL. */
-const struct mu_health_finding *mu_health_first_cause(const struct mu_health_diagnosis *diagnosis);
+const struct mu_health_finding *mu_health_first_cause(const struct mu_health_diagnosis *d);
 /* A fact by its key, as the log printed it last; NULL when no line said it. */
-const char *mu_health_fact(const struct mu_health_diagnosis *diagnosis, const char *key);
+const char *mu_health_fact(const struct mu_health_diagnosis *d, const char *key);
 
 /* After the conclusion: for people, and as one JSON document. */
-void mu_health_report_text(const struct mu_health_diagnosis *diagnosis, struct mu_text *out);
-mu_status mu_health_report_json(const struct mu_health_diagnosis *diagnosis, json_t **out,
+void mu_health_report_text(const struct mu_health_diagnosis *d, struct mu_text *out);
+mu_status mu_health_report_json(const struct mu_health_diagnosis *d, json_t **out,
                                 struct mu_err *err);
 
 #endif

@@ -193,7 +193,7 @@ struct mu_str mu_health_share_logs(void);
  * when there is nothing of MU_HEALTH_LITERAL_MIN bytes, -1 when `arena`, which holds the texts, is
  * full. */
 int mu_health_literals_of(const char *pattern, struct mu_arena *arena,
-                          struct mu_str set[MU_HEALTH_LITERAL_SET_MAX]);
+                          struct mu_str out[MU_HEALTH_LITERAL_SET_MAX]);
 /* The literal text that `pattern` is, or length 0 when it is more than that. */
 struct mu_str mu_health_plain_of(const char *pattern, struct mu_arena *arena);
 
@@ -211,7 +211,7 @@ struct mu_health_match {
     size_t start; /* of the match, in the line's text */
     struct mu_str groups[MU_HEALTH_GROUPS_MAX];
 };
-mu_status mu_health_row_match(struct mu_health_catalog *catalog, struct mu_health_row *row,
+mu_status mu_health_row_match(struct mu_health_catalog *c, struct mu_health_row *row,
                               const struct mu_health_line *line, struct mu_health_match *out,
                               struct mu_err *err);
 

@@ -178,6 +178,19 @@ static size_t paren_prefix(struct mu_str s, struct mu_health_line *line)
     return in.len + 2;
 }
 
+/* "[  123.456789]" of the kernel's log, without the brackets. */
+static bool is_kernel_seconds(struct mu_str in)
+{
+    return digits(in) == in.len || (memchr(in.p, '.', in.len) && digit(in.p[in.len - 1]) &&
+                                    strspn(in.p, " 0123456789.") >= in.len);
+}
+
+/* "[core.py:1231]", without the brackets. */
+static bool is_source_place(struct mu_str in)
+{
+    return !memchr(in.p, ' ', in.len) && memchr(in.p, ':', in.len) && digit(in.p[in.len - 1]);
+}
+
 /* "[rank3]:", "[default0]:", "[1,3]<stderr>:", "[2025-01-01 10:00:00 DP0 TP2] ", "[W803 21:49 x]".
  */
 static size_t bracket_prefix(struct mu_str s, struct mu_health_line *line)
@@ -214,12 +227,7 @@ static size_t bracket_prefix(struct mu_str s, struct mu_health_line *line)
         if (close) used = (size_t)(close - s.p) + 1;
     } else if (level_of(in) != MU_HEALTH_LEVEL_NONE) {
         line->level = level_of(in);
-    } else if (digits(in) == in.len || (memchr(in.p, '.', in.len) && digit(in.p[in.len - 1]) &&
-                                        strspn(in.p, " 0123456789.") >= in.len)) {
-        /* the kernel's seconds */
-    } else if (!memchr(in.p, ' ', in.len) && memchr(in.p, ':', in.len) && digit(in.p[in.len - 1])) {
-        /* "[core.py:1231]" */
-    } else {
+    } else if (!is_kernel_seconds(in) && !is_source_place(in)) {
         return 0;
     }
     return used < s.len && s.p[used] == ':' ? used + 1 : used;

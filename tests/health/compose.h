@@ -309,8 +309,8 @@ static inline void composer_llama(struct composer *c, bool serving)
         "- build: 6123 (79c1160b) with cc (Debian 12.2.0) for x86_64-linux-gnu",
         "- main: binding port with default address family",
         "- srv    load_model: loading model '/models/m-00001-of-00002.gguf'",
-        "- llama_model_loader: loaded meta data with 41 key-value pairs and 579 tensors from "
-        "/models/m-00001-of-00002.gguf (version GGUF V3 (latest))",
+        ("- llama_model_loader: loaded meta data with 41 key-value pairs and 579 tensors from "
+         "/models/m-00001-of-00002.gguf (version GGUF V3 (latest))"),
         "- load_tensors: loading model tensors, this can take a while... (mmap = true)",
     };
     static const char *const end[] = {
