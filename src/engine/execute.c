@@ -217,26 +217,75 @@ static void run_rope_kv(const struct run *run, const struct mu_op *op, uint32_t 
     }
 }
 
-static void run_attend(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t piece,
-                       unsigned member)
+/* A piece of attention is a run of rows for the heads of one KV head, or for a part of them when
+ * they are many. How a step is cut into pieces and tiles shows in no bit. */
+#define ATTEND_HEADS 32 /* in a part, at most */
+
+/* The most heads that share a KV head. */
+static uint32_t attend_group(const struct mu_program *p)
+{
+    uint32_t most = 1, n = 0;
+    for (uint32_t h = 0; h < p->n_heads; h++) {
+        n = h > 0 && p->kv_head[h] == p->kv_head[h - 1] ? n + 1 : 1;
+        most = MU_MAX(most, n);
+    }
+    return most;
+}
+
+static uint32_t attend_parts(const struct mu_program *p)
+{
+    return MU_CEIL_DIV(attend_group(p), ATTEND_HEADS);
+}
+
+/* As many rows as a tile may have, unless threads would stand idle. */
+static uint32_t attend_rows(const struct run *run)
+{
+    uint32_t heads = MU_MIN(attend_group(run->p), (uint32_t)ATTEND_HEADS);
+    uint32_t pieces = mu_team_size(run->rank->team) * PIECES_A_THREAD;
+    uint32_t rows = run->n_rows * run->p->n_kv_heads * attend_parts(run->p) / pieces;
+    return MU_MAX(MU_MIN(rows, MU_ATTEND_QUERIES / heads), 1u);
+}
+
+static uint32_t attend_pieces(const struct run *run)
+{
+    return MU_CEIL_DIV(run->n_rows, attend_rows(run)) * run->p->n_kv_heads * attend_parts(run->p);
+}
+
+/* The heads of a piece, as a tile without rows; none when the KV head has no such part. */
+static struct mu_attend_tile attend_heads(const struct mu_program *p, uint32_t kv, uint32_t part)
+{
+    struct mu_attend_tile tile = {.kv = kv};
+    uint32_t end;
+    while (p->kv_head[tile.head] != kv)
+        tile.head++;
+    for (end = tile.head; end < p->n_heads && p->kv_head[end] == kv; end++)
+        ;
+    tile.head = MU_MIN(tile.head + part * ATTEND_HEADS, end);
+    tile.n_heads = MU_MIN(end - tile.head, (uint32_t)ATTEND_HEADS);
+    return tile;
+}
+
+/* One tile: its results come to the scratch, and from there, formed, to the rows of `op->out`. */
+static void attend_tile(const struct run *run, const struct mu_op *op, enum mu_form form,
+                        const struct mu_attend_tile *tile, float *scratch)
 {
     const struct mu_program *p = run->p;
     const struct mu_rank *rank = run->rank;
     const struct mu_config *c = p->config;
-    uint32_t row = piece / p->n_kv_heads, kv = piece % p->n_kv_heads;
-    float *out = scratch_of(run, member);
+    uint32_t hd = c->head_dim, width = tile->n_heads * hd;
     struct mu_attend_args args = {
         .q = rank->buffers[op->in],
         .q_stride = p->width[op->in],
-        .out = out - (size_t)row * p->width[op->out],
-        .out_stride = p->width[op->out],
+        .out = scratch,
+        .out_stride = width,
         .keys = cache_at(run, op->layer, 0, 0, 0, 0),
         .values = cache_at(run, op->layer, 1, 0, 0, 0),
+        .key_stride = hd,
+        .value_stride = hd,
         .cache_type = rank->common->kv_type,
-        .n_heads = p->n_heads,
         .n_kv_heads = p->n_kv_heads,
-        .head_dim = c->head_dim,
-        .kv_head = p->kv_head,
+        .head_dim = hd,
+        .value_dim = hd,
         .positions = run->step.positions,
         .sequences = run->step.sequences,
         .tables = run->step.tables,
@@ -244,17 +293,31 @@ static void run_attend(const struct run *run, const struct mu_op *op, uint32_t i
         .scale = p->attn_scale,
         .softcap = (float)c->attn_softcap,
         .window = c->layer_sliding[op->layer] ? c->sliding_window : 0,
-        .scratch = out + p->width[op->out],
+        .scratch = scratch + (size_t)MU_ATTEND_QUERIES * hd,
     };
-    run->k->attend(&args, row, kv);
-    uint32_t first = 0, end;
-    while (p->kv_head[first] != kv)
-        first++;
-    for (end = first; end < p->n_heads && p->kv_head[end] == kv; end++)
-        ;
-    run->k->form_store(rank->forms[i].out, row_formed(run, op->out, row), p->width[op->out],
-                       first * c->head_dim, (end - first) * c->head_dim,
-                       head_at(out, first, c->head_dim));
+    run->k->attend(&args, tile);
+    for (uint32_t i = 0; i < tile->n_rows; i++)
+        run->k->form_store(form, row_formed(run, op->out, tile->row + i), p->width[op->out],
+                           tile->head * hd, width, scratch + (size_t)i * width);
+}
+
+/* The last rows, which see the most, are claimed first: so that nobody is left with them. */
+static void run_attend(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t piece,
+                       unsigned member)
+{
+    uint32_t rows = attend_rows(run), parts = attend_parts(run->p), kvs = run->p->n_kv_heads;
+    const uint32_t *sequence = run->step.sequences;
+    piece = attend_pieces(run) - 1 - piece;
+    struct mu_attend_tile tile = attend_heads(run->p, piece / parts % kvs, piece % parts);
+    if (tile.n_heads == 0) return;
+    uint32_t first = piece / parts / kvs * rows, end = MU_MIN(first + rows, run->n_rows);
+    for (tile.row = first; tile.row < end; tile.row += tile.n_rows) {
+        uint32_t most = MU_MIN(end - tile.row, MU_ATTEND_QUERIES / tile.n_heads);
+        tile.n_rows = 1;
+        while (tile.n_rows < most && sequence[tile.row + tile.n_rows] == sequence[tile.row])
+            tile.n_rows++;
+        attend_tile(run, op, run->rank->forms[i].out, &tile, scratch_of(run, member));
+    }
 }
 
 static enum mu_activation activation(const struct mu_config *c)
@@ -352,7 +415,7 @@ static uint32_t op_pieces(const struct run *run, const struct mu_op *op)
     case MU_OP_LOGITS:
         return op_rows(run, op) ? linear_pieces(run, op) : 0;
     case MU_OP_ATTEND:
-        return run->n_rows * run->p->n_kv_heads;
+        return attend_pieces(run);
     case MU_OP_GLU:
         return run->n_rows * MU_CEIL_DIV(run->p->ffn, MU_GLU_COLUMNS);
     case MU_OP_EMBED:

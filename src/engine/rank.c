@@ -134,9 +134,9 @@ static void size_buffers(struct mu_rank *rank)
         if (b == MU_BUFFER_LOGITS) rows *= c->n_slots;
         rank->buffer_bytes[b] = rows * rank->row_bytes[b];
     }
-    uint32_t group = p->n_heads; /* no KV head serves more */
-    size_t attend =
-        c->kernels->attend_scratch(group, c->config->head_dim) + p->width[MU_BUFFER_ATT];
+    uint32_t hd = c->config->head_dim;
+    size_t attend = c->kernels->attend_scratch(MU_ATTEND_QUERIES, hd, hd, c->context) +
+                    (size_t)MU_ATTEND_QUERIES * hd; /* and the tile's results */
     size_t rows = MU_MAX((size_t)c->config->hidden * 2, (size_t)MU_GLU_COLUMNS);
     rank->scratch_floats = MU_ROUND_UP(MU_MAX(attend, rows), 16);
     rank->scratch_bytes = rank->scratch_floats * sizeof(float) * rank->spec->n_threads;

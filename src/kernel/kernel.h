@@ -20,6 +20,7 @@
 #define MU_KV_BLOCK_TOKENS 32  /* tokens in one block of the paged cache */
 #define MU_ATTEND_CHUNK    128 /* keys whose partial attention is computed on its own */
 #define MU_ATTEND_LEVELS   27 /* partial results that wait at once: one a bit of a chunk's number */
+#define MU_ATTEND_QUERIES  64 /* rows times heads of a tile, at most */
 
 /* The form in which a linear reads its activations. */
 enum mu_form {
@@ -78,17 +79,22 @@ struct mu_linear_args {
  * trailing one bit of i. At the end those that wait are merged from the top, the latest, down; then
  * the sink joins. Only positions decide, so chunking, batching and blocks cannot change a bit.
  */
-/* Where the attention of one step finds everything. Cache layout of a layer, for K and V alike:
- * [block][kv head][token of the block][head_dim] in cache_type. */
+/*
+ * Where the attention of one step finds everything. Cache layout of a layer, for keys and values
+ * alike: [block][kv head][token of the block], a token's numbers in cache_type `stride` numbers
+ * after those of the token before. The values may be the first value_dim numbers of the keys
+ * (latent attention): then both pointers and both strides are the same.
+ */
 struct mu_attend_args {
-    const float *q; /* row r, head h: q[r * q_stride + h * head_dim] */
+    const float *q; /* row r, head h: head_dim values at q[r * q_stride + h * head_dim] */
     size_t q_stride;
-    float *out; /* row r, head h: out[r * out_stride + h * head_dim] */
+    float
+        *out; /* the tile's i-th row, j-th head: value_dim at out[i * out_stride + j * value_dim] */
     size_t out_stride;
     const void *keys, *values;
+    size_t key_stride, value_stride; /* at least head_dim and value_dim */
     enum mu_dtype cache_type;
-    uint32_t n_heads, n_kv_heads, head_dim;
-    const uint32_t *kv_head;   /* [n_heads]: which of this device's KV heads each head reads */
+    uint32_t n_kv_heads, head_dim, value_dim;
     const uint32_t *positions; /* [rows] */
     const uint32_t *sequences; /* [rows]: which row of the block tables */
     const uint32_t *tables;    /* [sequences][table_stride] block numbers */
@@ -96,8 +102,16 @@ struct mu_attend_args {
     float scale;
     float softcap;      /* scores = cap * tanh(scores / cap); 0: none */
     uint32_t window;    /* keys further back than window - 1 are not seen; 0: all are */
-    const float *sinks; /* [n_heads] extra logit without a value, or NULL */
+    const float *sinks; /* [heads] extra logit without a value, or NULL */
     float *scratch;     /* mu_kernels.attend_scratch floats for this thread */
+};
+
+/* Rows of one sequence at adjacent positions, times heads that read one KV head. What shares a tile
+ * shares the work of reading the keys; it shows in no bit. */
+struct mu_attend_tile {
+    uint32_t row, n_rows;
+    uint32_t head, n_heads;
+    uint32_t kv; /* of this device's KV heads, the one they read */
 };
 
 enum mu_activation {
@@ -142,10 +156,11 @@ struct mu_kernels {
     void (*glu)(float *y, const float *gate, const float *up, uint32_t n, enum mu_activation act);
     /* Rounds n values to the cache's type. */
     void (*kv_store)(void *out, enum mu_dtype type, const float *x, uint32_t n);
-    /* All heads that read KV head `kv` of row `row`. */
-    void (*attend)(const struct mu_attend_args *args, uint32_t row, uint32_t kv);
-    /* Floats of scratch that attend needs, for group heads on one KV head. */
-    size_t (*attend_scratch)(uint32_t group, uint32_t head_dim);
+    void (*attend)(const struct mu_attend_args *args, const struct mu_attend_tile *tile);
+    /* Floats of scratch that attend needs for tiles of that many queries (rows times heads) and
+     * positions below `context`. */
+    size_t (*attend_scratch)(uint32_t queries, uint32_t head_dim, uint32_t value_dim,
+                             uint32_t context);
 };
 
 /* The readable definition, everywhere. */

@@ -27,6 +27,15 @@ void mu_parts_split(enum mu_dtype type, const uint8_t *block, struct mu_parts *p
 /* The first n values, whole groups of 16. */
 void mu_parts_values(const struct mu_parts *p, unsigned n, float *out);
 
+/* How many partial results of attention wait at once, for positions below `context`. */
+static inline uint32_t mu_attend_levels(uint32_t context)
+{
+    uint32_t levels = 1;
+    for (uint32_t chunks = MU_CEIL_DIV(context, MU_ATTEND_CHUNK); chunks > 0; chunks >>= 1)
+        levels++;
+    return levels;
+}
+
 static inline uint16_t mu_get16(const uint8_t *p)
 {
     uint16_t x;

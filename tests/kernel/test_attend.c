@@ -1,14 +1,17 @@
 /*
  * attend of every family against double precision, and its bits: they depend on positions alone,
- * not on which blocks hold the keys nor on what lies in the cache beyond them.
+ * not on the company in a tile, on which blocks hold the keys, nor on what lies in the cache beyond
+ * them.
  */
 #include "kernel_test.h"
 
-enum { MAX_TOKENS = 1100, BLOCKS = 40 };
+enum { MAX_TOKENS = 1100, BLOCKS = 40, MAX_ROWS = 64 };
 
 struct shape {
     enum mu_dtype type;
-    uint32_t group, n_kv_heads, head_dim, position, window;
+    uint32_t group, n_kv_heads, head_dim, value_dim;
+    bool shared; /* the values are the keys' first value_dim numbers */
+    uint32_t position, n_rows, window;
     float softcap;
     bool sinks;
 };
@@ -17,7 +20,7 @@ struct shape {
 struct sequence {
     struct shape s;
     float *keys, *values, *q, sinks[64];
-    uint32_t kv_head[64];
+    uint32_t positions[MAX_ROWS];
 };
 
 static float *random_values(size_t n)
@@ -29,17 +32,27 @@ static float *random_values(size_t n)
     return x;
 }
 
+static uint32_t n_heads(const struct shape *s)
+{
+    return s->n_kv_heads * s->group;
+}
+
+static size_t out_values(const struct shape *s)
+{
+    return (size_t)s->n_rows * n_heads(s) * s->value_dim;
+}
+
 static struct sequence sequence_create(struct shape s)
 {
     struct sequence q = {.s = s};
-    size_t n = (size_t)s.n_kv_heads * MAX_TOKENS * s.head_dim;
-    q.keys = random_values(n);
-    q.values = random_values(n);
-    q.q = random_values((size_t)s.n_kv_heads * s.group * s.head_dim);
-    for (uint32_t h = 0; h < s.n_kv_heads * s.group; h++) {
-        q.kv_head[h] = h / s.group;
+    size_t n = (size_t)s.n_kv_heads * MAX_TOKENS;
+    q.keys = random_values(n * s.head_dim);
+    q.values = random_values(n * s.head_dim);
+    q.q = random_values((size_t)s.n_rows * n_heads(&s) * s.head_dim);
+    for (uint32_t h = 0; h < n_heads(&s); h++)
         q.sinks[h] = random_value();
-    }
+    for (uint32_t r = 0; r < s.n_rows; r++)
+        q.positions[r] = s.position + r;
     return q;
 }
 
@@ -55,22 +68,21 @@ static size_t value_bytes(enum mu_dtype type)
     return mu_dtype(type)->block_bytes;
 }
 
-/* Lays the first `position + 1` tokens into a cache, in the blocks that the table names; the rest
- * of the cache holds NaN. */
+/* Lays the tokens that the rows see into a cache, in the blocks that the table names, with two
+ * numbers of padding after each; the rest of the cache holds NaN. */
 static void *cache_fill(const struct mu_kernels *k, const struct sequence *q, const float *x,
                         const uint32_t *table)
 {
     const struct shape *s = &q->s;
-    size_t n = (size_t)BLOCKS * s->n_kv_heads * MU_KV_BLOCK_TOKENS * s->head_dim;
+    size_t stride = s->head_dim + 2;
+    size_t n = (size_t)BLOCKS * s->n_kv_heads * MU_KV_BLOCK_TOKENS * stride;
     uint8_t *cache = mu_alloc_aligned(64, n * value_bytes(s->type));
     assert_non_null(cache);
     memset(cache, 0xff, n * value_bytes(s->type));
     for (uint32_t kv = 0; kv < s->n_kv_heads; kv++) {
-        for (uint32_t t = 0; t <= s->position; t++) {
-            size_t block = table[t / MU_KV_BLOCK_TOKENS];
-            size_t at =
-                ((block * s->n_kv_heads + kv) * MU_KV_BLOCK_TOKENS + t % MU_KV_BLOCK_TOKENS) *
-                s->head_dim;
+        for (uint32_t t = 0; t < s->position + s->n_rows; t++) {
+            size_t block = table[t / MU_KV_BLOCK_TOKENS], inside = t % MU_KV_BLOCK_TOKENS;
+            size_t at = ((block * s->n_kv_heads + kv) * MU_KV_BLOCK_TOKENS + inside) * stride;
             k->kv_store(cache + at * value_bytes(s->type), s->type,
                         x + ((size_t)kv * MAX_TOKENS + t) * s->head_dim, s->head_dim);
         }
@@ -78,36 +90,52 @@ static void *cache_fill(const struct mu_kernels *k, const struct sequence *q, co
     return cache;
 }
 
+/* All queries, in tiles of up to that many rows and heads: out[row][head][value_dim]. */
 static void run(const struct mu_kernels *k, const struct sequence *q, const uint32_t *table,
-                float *out)
+                uint32_t rows, uint32_t heads, float *out)
 {
     const struct shape *s = &q->s;
-    static const uint32_t zero;
-    float *scratch = mu_alloc_aligned(64, k->attend_scratch(s->group, s->head_dim) * 4);
+    static const uint32_t sequences[MAX_ROWS];
+    size_t scratch_bytes =
+        k->attend_scratch(rows * heads, s->head_dim, s->value_dim, s->position + s->n_rows) *
+        sizeof(float);
+    float *scratch = mu_alloc_aligned(64, MU_ROUND_UP(scratch_bytes, 64));
     assert_non_null(scratch);
-    memset(scratch, 0xff, k->attend_scratch(s->group, s->head_dim) * 4);
-    void *keys = cache_fill(k, q, q->keys, table), *values = cache_fill(k, q, q->values, table);
+    memset(scratch, 0xff, scratch_bytes);
+    void *keys = cache_fill(k, q, q->keys, table);
+    void *values = s->shared ? keys : cache_fill(k, q, q->values, table);
     struct mu_attend_args a = {.q = q->q,
-                               .out = out,
+                               .q_stride = (size_t)n_heads(s) * s->head_dim,
+                               .out_stride = (size_t)n_heads(s) * s->value_dim,
                                .keys = keys,
                                .values = values,
+                               .key_stride = s->head_dim + 2,
+                               .value_stride = s->head_dim + 2,
                                .cache_type = s->type,
-                               .n_heads = s->n_kv_heads * s->group,
                                .n_kv_heads = s->n_kv_heads,
                                .head_dim = s->head_dim,
-                               .kv_head = q->kv_head,
-                               .positions = &s->position,
-                               .sequences = &zero,
+                               .value_dim = s->value_dim,
+                               .positions = q->positions,
+                               .sequences = sequences,
                                .tables = table,
                                .scale = 1.0f / sqrtf((float)s->head_dim),
                                .softcap = s->softcap,
                                .window = s->window,
                                .sinks = s->sinks ? q->sinks : NULL,
                                .scratch = scratch};
-    for (uint32_t kv = s->n_kv_heads; kv-- > 0;)
-        k->attend(&a, 0, kv);
+    for (uint32_t row = 0; row < s->n_rows; row += rows)
+        for (uint32_t kv = s->n_kv_heads; kv-- > 0;)
+            for (uint32_t h = 0; h < s->group; h += heads) {
+                struct mu_attend_tile tile = {.row = row,
+                                              .n_rows = MU_MIN(rows, s->n_rows - row),
+                                              .head = kv * s->group + h,
+                                              .n_heads = MU_MIN(heads, s->group - h),
+                                              .kv = kv};
+                a.out = out + row * a.out_stride + (size_t)tile.head * s->value_dim;
+                k->attend(&a, &tile);
+            }
+    if (!s->shared) mu_free(values);
     mu_free(keys);
-    mu_free(values);
     mu_free(scratch);
 }
 
@@ -120,19 +148,20 @@ static double rounded(enum mu_dtype type, float x)
     return (double)back;
 }
 
-static void check_head(const struct mu_kernels *k, const struct sequence *q, uint32_t h,
-                       const float *got)
+static void check_head(const struct mu_kernels *k, const struct sequence *q, uint32_t row,
+                       uint32_t h, const float *got)
 {
     static double score[MAX_TOKENS];
     const struct shape *s = &q->s;
-    uint32_t n = s->position + 1, begin = s->window && n > s->window ? n - s->window : 0;
-    size_t at = (size_t)q->kv_head[h] * MAX_TOKENS * s->head_dim;
+    uint32_t n = q->positions[row] + 1, begin = s->window && n > s->window ? n - s->window : 0;
+    size_t at = (size_t)(h / s->group) * MAX_TOKENS * s->head_dim;
+    const float *query = q->q + ((size_t)row * n_heads(s) + h) * s->head_dim;
+    const float *values = s->shared ? q->keys : q->values;
     double max = s->sinks ? (double)q->sinks[h] : (double)-INFINITY, sum = 0;
     for (size_t t = begin; t < n; t++) {
         double dot = 0;
         for (uint32_t i = 0; i < s->head_dim; i++)
-            dot += (double)q->q[(size_t)h * s->head_dim + i] *
-                   rounded(s->type, q->keys[at + t * s->head_dim + i]);
+            dot += (double)query[i] * rounded(s->type, q->keys[at + t * s->head_dim + i]);
         dot /= sqrt(s->head_dim);
         score[t] = s->softcap > 0 ? (double)s->softcap * tanh(dot / (double)s->softcap) : dot;
         max = fmax(max, score[t]);
@@ -140,33 +169,40 @@ static void check_head(const struct mu_kernels *k, const struct sequence *q, uin
     for (size_t t = begin; t < n; t++)
         sum += exp(score[t] - max);
     if (s->sinks) sum += exp((double)q->sinks[h] - max);
-    for (uint32_t i = 0; i < s->head_dim; i++) {
+    for (uint32_t i = 0; i < s->value_dim; i++) {
         double want = 0;
         for (size_t t = begin; t < n; t++)
-            want +=
-                exp(score[t] - max) / sum * rounded(s->type, q->values[at + t * s->head_dim + i]);
+            want += exp(score[t] - max) / sum * rounded(s->type, values[at + t * s->head_dim + i]);
         if (!(fabs((double)got[i] - want) <= 2e-5))
             fail_msg("%s %s dim %u position %u window %u head %u: %g, not %g", k->family,
-                     mu_dtype(s->type)->name, s->head_dim, s->position, s->window, h,
-                     (double)got[i], want);
+                     mu_dtype(s->type)->name, s->head_dim, n - 1, s->window, h, (double)got[i],
+                     want);
     }
 }
 
+/* One query at a time is right, and tiles of any size give its bits. */
 static void check_shape(const struct mu_kernels *k, struct shape s)
 {
+    if (s.value_dim == 0) s.value_dim = s.head_dim;
+    if (s.n_rows == 0) s.n_rows = 1;
     struct sequence q = sequence_create(s);
-    uint32_t heads = s.n_kv_heads * s.group, table[BLOCKS], other[BLOCKS];
-    float *one = random_values((size_t)heads * s.head_dim),
-          *two = random_values((size_t)heads * s.head_dim);
+    uint32_t table[BLOCKS], other[BLOCKS];
+    float *one = random_values(out_values(&s)), *two = random_values(out_values(&s));
     for (uint32_t i = 0; i < BLOCKS; i++) {
         table[i] = i;
         other[i] = BLOCKS - 1 - i;
     }
-    run(k, &q, table, one);
-    run(k, &q, other, two);
-    for (uint32_t h = 0; h < heads; h++)
-        check_head(k, &q, h, one + (size_t)h * s.head_dim);
-    assert_memory_equal(one, two, (size_t)heads * s.head_dim * sizeof *one);
+    run(k, &q, table, 1, 1, one);
+    for (uint32_t row = 0; row < s.n_rows; row += MU_MAX(s.n_rows - 1, 1u))
+        for (uint32_t h = 0; h<n_heads(&s); h += s.head_dim> 256 ? 7 : 1)
+            check_head(k, &q, row, h, one + ((size_t)row * n_heads(&s) + h) * s.value_dim);
+    run(k, &q, other, 1, s.group, two);
+    assert_memory_equal(one, two, out_values(&s) * sizeof *one);
+    for (uint32_t rows = MU_MIN(s.n_rows, MU_ATTEND_QUERIES / s.group); rows > 1;
+         rows = rows * 2 / 3) {
+        run(k, &q, table, rows, s.group, two);
+        assert_memory_equal(one, two, out_values(&s) * sizeof *one);
+    }
     mu_free(one);
     mu_free(two);
     sequence_destroy(&q);
@@ -198,33 +234,59 @@ static void shapes(void **state)
     }
 }
 
-/* A row's heads need not lie side by side, and a head computed alone gives the bits it has in
- * company: so a device may own any of them. */
-static void heads_alone(void **state)
+/* Prompts: many rows, that begin and end inside chunks and blocks, with and without a window whose
+ * begin moves through them. */
+static void rows(void **state)
+{
+    static const uint32_t positions[] = {0, 100, 250, 384, 900};
+    static const uint32_t windows[] = {0, 5, 130, 200};
+    const struct mu_kernels *k;
+    (void)state;
+    for (unsigned f = 0; (k = mu_kernels_usable(f)); f++)
+        for (size_t i = 0; i < MU_ARRAY_LEN(positions); i++)
+            for (size_t w = 0; w < MU_ARRAY_LEN(windows); w++)
+                check_shape(k, (struct shape){.type = w % 2 ? MU_DTYPE_F16 : MU_DTYPE_F32,
+                                              .group = 1 + (uint32_t)(i + w) % 4,
+                                              .n_kv_heads = 1,
+                                              .head_dim = 64 + 8 * (uint32_t)w,
+                                              .position = positions[i],
+                                              .n_rows = 40,
+                                              .window = windows[w],
+                                              .sinks = w == 2});
+}
+
+/* Values narrower than keys, apart from them or inside them, as latent attention has them. */
+static void latent(void **state)
 {
     const struct mu_kernels *k;
     (void)state;
     for (unsigned f = 0; (k = mu_kernels_usable(f)); f++) {
-        struct sequence q = sequence_create((struct shape){
-            .type = MU_DTYPE_F16, .group = 5, .n_kv_heads = 1, .head_dim = 96, .position = 613});
-        uint32_t table[BLOCKS];
-        float all[5 * 96], one[96];
-        for (uint32_t i = 0; i < BLOCKS; i++)
-            table[i] = i;
-        run(k, &q, table, all);
-        q.s.group = 1;
-        for (size_t h = 0; h < 5; h++) {
-            struct sequence alone = q;
-            alone.q += h * 96;
-            run(k, &alone, table, one);
-            assert_memory_equal(one, all + h * 96, sizeof one);
-        }
-        sequence_destroy(&q);
+        struct shape s = {.type = MU_DTYPE_BF16,
+                          .group = 20,
+                          .n_kv_heads = 1,
+                          .head_dim = 576,
+                          .value_dim = 512,
+                          .shared = true,
+                          .position = 270,
+                          .n_rows = 3};
+        check_shape(k, s);
+        s = (struct shape){.type = MU_DTYPE_F16,
+                           .group = 3,
+                           .n_kv_heads = 2,
+                           .head_dim = 192,
+                           .value_dim = 128,
+                           .position = 140,
+                           .n_rows = 9};
+        check_shape(k, s);
+        s.value_dim = 24;
+        s.shared = true;
+        check_shape(k, s);
     }
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(shapes), cmocka_unit_test(heads_alone)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(shapes), cmocka_unit_test(rows),
+                                       cmocka_unit_test(latent)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,245 +1,376 @@
 /*
  * attend of a CPU family: included by the family's file after simd.h.
  *
- * All heads that share a KV head are computed together, so that a key or value is loaded and
- * widened once for up to HEADS of them. A score is the sum over head_dim in sixteen lanes and one
- * tree; an output value is a sum over the keys of a chunk in order: neither depends on how many
- * heads or keys were done at once.
+ * Keys and values are read a block of the cache at a time, and widened once for all queries of the
+ * tile: keys turned so that a lane is a key, values as they lie. A score is a sum over head_dim in
+ * order in one lane, an output value a sum over the keys of a chunk in order in one lane: neither
+ * depends on which queries and keys were done at once.
  */
 
-#define HEADS 8 /* of one KV head, at a time */
+#define BLOCK_KEYS MU_KV_BLOCK_TOKENS /* widened at once: two vectors of scores */
 
-struct partials { /* of one chunk or merged chunks, for every head */
-    float max[HEADS], sum[HEADS];
-    float *v; /* [HEADS][dim], in scratch */
+/* Queries, and vectors of their output, that have their sums in registers together. */
+#ifdef __AVX512F__
+#define QUERIES 6
+#define VECTORS 4
+#else
+#define QUERIES 2
+#define VECTORS 2
+#endif
+
+/* What a row sees of the chunk at hand, keys [begin, end) of it, and what it had before: its number
+ * of chunks, of which `depth` partials are left. */
+struct attending_row {
+    uint32_t begin, end, chunks, depth;
 };
 
 struct attending {
     const struct mu_attend_args *a;
-    uint32_t n_heads, head[HEADS];
-    const float *q[HEADS];
-    uint32_t dim; /* head_dim rounded up to whole vectors */
-    uint32_t n;   /* keys of the chunk */
-    const char *key[MU_ATTEND_CHUNK], *value[MU_ATTEND_CHUNK];
-    float weight[HEADS][MU_ATTEND_CHUNK];
+    const struct mu_attend_tile *tile;
+    uint32_t n_queries; /* row by row */
+    uint32_t dim;       /* value_dim rounded up to whole vectors */
+    const float *q[MU_ATTEND_QUERIES];
+    struct attending_row rows[MU_ATTEND_QUERIES];
+    float *score;     /* [query][MU_ATTEND_CHUNK]: scores, then weights */
+    float *key;       /* [head_dim in whole vectors][BLOCK_KEYS] */
+    float *value;     /* [BLOCK_KEYS][dim] */
+    float *max, *sum; /* [level][query]: partials */
+    float *v;         /* [level][query][dim] */
 };
 
-SIMD vf cache_load(enum mu_dtype type, const char *p, uint32_t i, uint32_t dim)
+static size_t attend_scratch(uint32_t queries, uint32_t head_dim, uint32_t value_dim,
+                             uint32_t context)
+{
+    size_t dim = MU_ROUND_UP(value_dim, (uint32_t)MU_LANES);
+    return (size_t)queries * MU_ATTEND_CHUNK +
+           (MU_ROUND_UP(head_dim, (uint32_t)MU_LANES) + dim) * BLOCK_KEYS +
+           (size_t)mu_attend_levels(context) * queries * (dim + 2);
+}
+
+/* The whole vector from value i on, zeros past the end. */
+SIMD vf cache_load(enum mu_dtype type, const char *p, uint32_t i, uint32_t n)
 {
     size_t size = type == MU_DTYPE_F32 ? 4 : 2;
-    if (MU_LIKELY(i + MU_LANES <= dim)) return vf_load_cache(p + i * size, type);
+    if (MU_LIKELY(i + MU_LANES <= n)) return vf_load_cache(p + i * size, type);
     char last[64] = {0};
-    memcpy(last, p + i * size, (dim - i) * size);
+    memcpy(last, p + i * size, (n - i) * size);
     return vf_load_cache(last, type);
 }
 
-/* The scores of NH heads for 16 / NH keys, from key `first` on; past the end the last is repeated.
- */
-SIMD void scores_tile(struct attending *t, enum mu_dtype type, const unsigned NH, uint32_t head,
-                      uint32_t first)
-{
-    const unsigned NK = MU_LANES / NH;
-    uint32_t dim = t->a->head_dim;
-    vf sum[MU_LANES];
-    float out[MU_LANES];
-    UNROLL for (unsigned i = 0; i < MU_LANES; i++) sum[i] = vf_set1(0);
-    for (uint32_t i = 0; i < dim; i += MU_LANES) {
-        vf q[4];
-        UNROLL for (unsigned h = 0; h < NH; h++) q[h] =
-            cache_load(MU_DTYPE_F32, (const char *)t->q[head + h], i, dim);
-        UNROLL for (unsigned k = 0; k < NK; k++)
-        {
-            vf key = cache_load(type, t->key[MU_MIN(first + k, t->n - 1)], i, dim);
-            UNROLL for (unsigned h = 0; h < NH; h++) sum[h * NK + k] =
-                vf_fma(q[h], key, sum[h * NK + k]);
-        }
-    }
-    vf_store(out, vf_sum_16(sum));
-    for (unsigned h = 0; h < NH; h++)
-        memcpy(&t->weight[head + h][first], out + h * NK, MU_MIN(NK, t->n - first) * sizeof(float));
-}
-
-/* NV vectors of the output of NH heads, from value i on. */
-SIMD void values_tile(const struct attending *t, enum mu_dtype type, const unsigned NH,
-                      const unsigned NV, uint32_t head, uint32_t i, float *v)
-{
-    vf sum[4][4];
-    UNROLL for (unsigned h = 0; h < NH; h++) UNROLL for (unsigned j = 0; j < NV; j++) sum[h][j] =
-        vf_set1(0);
-    for (uint32_t k = 0; k < t->n; k++) {
-        vf value[4];
-        UNROLL for (unsigned j = 0; j < NV; j++) value[j] =
-            cache_load(type, t->value[k], i + MU_LANES * j, t->a->head_dim);
-        UNROLL for (unsigned h = 0; h < NH; h++)
-        {
-            vf w = vf_set1(t->weight[head + h][k]);
-            UNROLL for (unsigned j = 0; j < NV; j++) sum[h][j] = vf_fma(w, value[j], sum[h][j]);
-        }
-    }
-    UNROLL for (unsigned h = 0; h < NH; h++) UNROLL for (unsigned j = 0; j < NV; j++)
-        vf_store(v + (size_t)(head + h) * t->dim + i + MU_LANES * j, sum[h][j]);
-}
-
-SIMD void heads_scores(struct attending *t, enum mu_dtype type, const unsigned NH, uint32_t head)
-{
-    for (uint32_t k = 0; k < t->n; k += MU_LANES / NH)
-        scores_tile(t, type, NH, head, k);
-}
-
-SIMD void heads_values(const struct attending *t, enum mu_dtype type, const unsigned NH,
-                       uint32_t head, float *v)
-{
-    uint32_t i = 0;
-    for (; i + 4 * MU_LANES <= t->dim; i += 4 * MU_LANES)
-        values_tile(t, type, NH, 4, head, i, v);
-    for (; i < t->dim; i += MU_LANES)
-        values_tile(t, type, NH, 1, head, i, v);
-}
-
-/* Scores of one head become exp(score - largest). */
-static void weights(struct attending *t, uint32_t h, float *max, float *sum)
+/* Where the first token of a block lies; position is a multiple of BLOCK_KEYS. */
+static const char *block_at(const struct attending *t, const void *cache, size_t stride,
+                            uint32_t position)
 {
     const struct mu_attend_args *a = t->a;
-    float *w = t->weight[h];
-    uint32_t end = MU_ROUND_UP(t->n, (uint32_t)MU_LANES);
-    vf largest = vf_set1(-INFINITY), total = vf_set1(0);
-    for (uint32_t k = 0; k < t->n; k++) {
-        w[k] *= a->scale;
-        if (a->softcap > 0) w[k] = a->softcap * mu_tanhf(w[k] / a->softcap);
+    const uint32_t *table = a->tables + a->sequences[t->tile->row] * a->table_stride;
+    size_t block = (size_t)table[position / BLOCK_KEYS] * a->n_kv_heads + t->tile->kv;
+    return (const char *)cache +
+           block * BLOCK_KEYS * stride * (size_t)mu_dtype(a->cache_type)->block_bytes;
+}
+
+/* The first n keys of a block, in whole vectors. */
+SIMD void keys_widen(const struct attending *t, enum mu_dtype type, const char *block, uint32_t n)
+{
+    uint32_t dim = t->a->head_dim;
+    size_t token = t->a->key_stride * (type == MU_DTYPE_F32 ? 4 : 2);
+    for (uint32_t k = 0; k < n; k += MU_LANES)
+        for (uint32_t i = 0; i < dim; i += MU_LANES) {
+            vf v[MU_LANES];
+            UNROLL for (unsigned j = 0; j < MU_LANES; j++) v[j] =
+                cache_load(type, block + (k + j) * token, i, dim);
+            vf_transpose_16(v);
+            UNROLL for (unsigned j = 0; j < MU_LANES; j++)
+                vf_store(t->key + (size_t)(i + j) * BLOCK_KEYS + k, v[j]);
+        }
+}
+
+SIMD void values_widen(const struct attending *t, enum mu_dtype type, const char *block,
+                       uint32_t first, uint32_t end)
+{
+    size_t token = t->a->value_stride * (type == MU_DTYPE_F32 ? 4 : 2);
+    for (uint32_t k = first; k < end; k++)
+        for (uint32_t i = 0; i < t->dim; i += MU_LANES)
+            vf_store(t->value + (size_t)k * t->dim + i,
+                     cache_load(type, block + k * token, i, t->a->value_dim));
+}
+
+static void block_keys(const struct attending *t, uint32_t position, uint32_t n)
+{
+    const char *block = block_at(t, t->a->keys, t->a->key_stride, position);
+    if (t->a->cache_type == MU_DTYPE_F16)
+        keys_widen(t, MU_DTYPE_F16, block, n);
+    else if (t->a->cache_type == MU_DTYPE_BF16)
+        keys_widen(t, MU_DTYPE_BF16, block, n);
+    else
+        keys_widen(t, MU_DTYPE_F32, block, n);
+}
+
+static void block_values(const struct attending *t, uint32_t position, uint32_t first, uint32_t end)
+{
+    const char *block = block_at(t, t->a->values, t->a->value_stride, position);
+    if (t->a->cache_type == MU_DTYPE_F16)
+        values_widen(t, MU_DTYPE_F16, block, first, end);
+    else if (t->a->cache_type == MU_DTYPE_BF16)
+        values_widen(t, MU_DTYPE_BF16, block, first, end);
+    else
+        values_widen(t, MU_DTYPE_F32, block, first, end);
+}
+
+/* The scores of N queries for all keys of the block, whose first is key `at` of the chunk. */
+SIMD void scores_tile(const struct attending *t, const unsigned N, uint32_t query, uint32_t at)
+{
+    vf sum[QUERIES][2];
+    UNROLL for (unsigned n = 0; n < N; n++) sum[n][0] = sum[n][1] = vf_set1(0);
+    for (uint32_t i = 0; i < t->a->head_dim; i++) {
+        const float *key = t->key + (size_t)i * BLOCK_KEYS;
+        vf low = vf_load(key), high = vf_load(key + MU_LANES);
+        UNROLL for (unsigned n = 0; n < N; n++)
+        {
+            vf q = vf_set1(t->q[query + n][i]);
+            sum[n][0] = vf_fma(q, low, sum[n][0]);
+            sum[n][1] = vf_fma(q, high, sum[n][1]);
+        }
     }
-    for (uint32_t k = t->n; k < end; k++)
+    UNROLL for (unsigned n = 0; n < N; n++) UNROLL for (unsigned j = 0; j < 2; j++)
+        vf_store(t->score + (size_t)(query + n) * MU_ATTEND_CHUNK + at + MU_LANES * j, sum[n][j]);
+}
+
+/* Adds keys [first, end) of the block to NV vectors of the values of N queries, which follow each
+ * other at v; weight and value are those of the block's first key. */
+SIMD void values_tile(const struct attending *t, const unsigned N, const unsigned NV,
+                      const float *weight, const float *value, uint32_t first, uint32_t end,
+                      float *v)
+{
+    vf sum[QUERIES][VECTORS];
+    UNROLL for (unsigned n = 0; n < N; n++) UNROLL for (unsigned j = 0; j < NV; j++) sum[n][j] =
+        vf_load(v + n * (size_t)t->dim + MU_LANES * j);
+    for (uint32_t k = first; k < end; k++) {
+        vf x[VECTORS];
+        UNROLL for (unsigned j = 0; j < NV; j++) x[j] =
+            vf_load(value + k * (size_t)t->dim + MU_LANES * j);
+        UNROLL for (unsigned n = 0; n < N; n++)
+        {
+            vf w = vf_set1(weight[n * MU_ATTEND_CHUNK + k]);
+            UNROLL for (unsigned j = 0; j < NV; j++) sum[n][j] = vf_fma(w, x[j], sum[n][j]);
+        }
+    }
+    UNROLL for (unsigned n = 0; n < N; n++) UNROLL for (unsigned j = 0; j < NV; j++)
+        vf_store(v + n * (size_t)t->dim + MU_LANES * j, sum[n][j]);
+}
+
+/* Calls X(n) for each number of queries a tile may have. */
+#if QUERIES > 2
+#define TILE_SIZES(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#else
+#define TILE_SIZES(X) X(1) X(2)
+#endif
+
+static void scores_add(const struct attending *t, uint32_t n, uint32_t query, uint32_t at)
+{
+#define CASE_(N)                                                                                   \
+    case N:                                                                                        \
+        scores_tile(t, N, query, at);                                                              \
+        break;
+    switch (n) {
+        TILE_SIZES(CASE_)
+    }
+#undef CASE_
+}
+
+static void values_add(const struct attending *t, uint32_t n, const float *weight, uint32_t first,
+                       uint32_t end, float *v)
+{
+    uint32_t i = 0;
+#define CASE_(N)                                                                                   \
+    case N:                                                                                        \
+        for (; i + VECTORS * MU_LANES <= t->dim; i += VECTORS * MU_LANES)                          \
+            values_tile(t, N, VECTORS, weight, t->value + i, first, end, v + i);                   \
+        for (; i < t->dim; i += MU_LANES)                                                          \
+            values_tile(t, N, 1, weight, t->value + i, first, end, v + i);                         \
+        break;
+    switch (n) {
+        TILE_SIZES(CASE_)
+    }
+#undef CASE_
+}
+
+/* Scores of one query become exp(score - largest), in keys [begin, end) of a chunk; the other lanes
+ * of their vectors 0. */
+static void weights(const struct mu_attend_args *a, float *w, uint32_t begin, uint32_t end,
+                    float *max, float *sum)
+{
+    uint32_t first = begin / MU_LANES * MU_LANES, last = MU_ROUND_UP(end, (uint32_t)MU_LANES);
+    vf largest = vf_set1(-INFINITY), total = vf_set1(0), scale = vf_set1(a->scale);
+    for (uint32_t k = first; k < last; k += MU_LANES)
+        vf_store(w + k, vf_mul(vf_load(w + k), scale));
+    for (uint32_t k = begin; a->softcap > 0 && k < end; k++)
+        w[k] = a->softcap * mu_tanhf(w[k] / a->softcap);
+    for (uint32_t k = first; k < begin; k++)
         w[k] = -INFINITY;
-    for (uint32_t k = 0; k < end; k += MU_LANES)
+    for (uint32_t k = end; k < last; k++)
+        w[k] = -INFINITY;
+    for (uint32_t k = first; k < last; k += MU_LANES)
         largest = vf_max(largest, vf_load(w + k));
     *max = vf_largest(largest);
-    for (uint32_t k = 0; k < end; k += MU_LANES)
+    for (uint32_t k = first; k < last; k += MU_LANES)
         vf_store(w + k, vf_exp(vf_sub(vf_load(w + k), vf_set1(*max))));
-    for (uint32_t k = t->n; k < end; k++)
+    for (uint32_t k = first; k < begin; k++)
         w[k] = 0;
-    for (uint32_t k = 0; k < end; k += MU_LANES)
+    for (uint32_t k = end; k < last; k++)
+        w[k] = 0;
+    for (uint32_t k = first; k < last; k += MU_LANES)
         total = vf_add(total, vf_load(w + k));
     *sum = vf_sum(total);
 }
 
-SIMD void chunk_typed(struct attending *t, enum mu_dtype type, struct partials *out)
+/* Sets what each row sees of the 128 keys from `first` on; returns how many rows see any, with the
+ * first of them in *from. They are adjacent, and what they see begins and ends no earlier from row
+ * to row. */
+static uint32_t chunk_rows(struct attending *t, uint32_t first, uint32_t *from)
 {
-    uint32_t h = 0;
-    for (; h + 4 <= t->n_heads; h += 4)
-        heads_scores(t, type, 4, h);
-    if (t->n_heads & 2) heads_scores(t, type, 2, h);
-    if (t->n_heads & 1) heads_scores(t, type, 1, t->n_heads - 1);
-    for (h = 0; h < t->n_heads; h++)
-        weights(t, h, &out->max[h], &out->sum[h]);
-    for (h = 0; h + 4 <= t->n_heads; h += 4)
-        heads_values(t, type, 4, h, out->v);
-    if (t->n_heads & 2) heads_values(t, type, 2, h, out->v);
-    if (t->n_heads & 1) heads_values(t, type, 1, t->n_heads - 1, out->v);
+    uint32_t n = 0, window = t->a->window;
+    for (uint32_t r = 0; r < t->tile->n_rows; r++) {
+        uint32_t end = t->a->positions[t->tile->row + r] + 1;
+        uint32_t begin = MU_MAX(window && end > window ? end - window : 0, first);
+        end = MU_MIN(end, first + MU_ATTEND_CHUNK);
+        if (begin >= end) continue;
+        t->rows[r].begin = begin - first;
+        t->rows[r].end = end - first;
+        if (n++ == 0) *from = r;
+    }
+    return n;
 }
 
-static void chunk_f32(struct attending *t, struct partials *out)
+static void chunk_scores(const struct attending *t, uint32_t first, uint32_t row, uint32_t n)
 {
-    chunk_typed(t, MU_DTYPE_F32, out);
-}
-
-static void chunk_f16(struct attending *t, struct partials *out)
-{
-    chunk_typed(t, MU_DTYPE_F16, out);
-}
-
-static void chunk_bf16(struct attending *t, struct partials *out)
-{
-    chunk_typed(t, MU_DTYPE_BF16, out);
-}
-
-/* Where keys [first, end) of a row lie. */
-static void chunk_find(struct attending *t, uint32_t row, uint32_t kv, uint32_t first, uint32_t end)
-{
-    const struct mu_attend_args *a = t->a;
-    const uint32_t *table = a->tables + a->sequences[row] * a->table_stride;
-    size_t token = a->head_dim * (size_t)mu_dtype(a->cache_type)->block_bytes;
-    t->n = end - first;
-    for (uint32_t p = first; p < end; p++) {
-        size_t block = table[p / MU_KV_BLOCK_TOKENS], inside = p % MU_KV_BLOCK_TOKENS;
-        size_t at = ((block * a->n_kv_heads + kv) * MU_KV_BLOCK_TOKENS + inside) * token;
-        t->key[p - first] = (const char *)a->keys + at;
-        t->value[p - first] = (const char *)a->values + at;
+    uint32_t heads = t->tile->n_heads, last = t->rows[row + n - 1].end;
+    for (uint32_t at = t->rows[row].begin / BLOCK_KEYS * BLOCK_KEYS; at < last; at += BLOCK_KEYS) {
+        block_keys(t, first + at, MU_MIN(last - at, (uint32_t)BLOCK_KEYS));
+        while (t->rows[row].end <= at) { /* it sees no later block either */
+            row++;
+            n--;
+        }
+        for (uint32_t q = row * heads, left = n * heads, some; left > 0; q += some, left -= some) {
+            some = MU_MIN(left, (uint32_t)QUERIES);
+            scores_add(t, some, q, at);
+        }
     }
 }
 
-static void partials_merge(const struct attending *t, struct partials *left,
-                           const struct partials *right)
+/* How many rows from `row` on see the same keys of the block at `at`, and add to the same level. */
+static uint32_t rows_alike(const struct attending *t, uint32_t row, uint32_t end, uint32_t at)
 {
-    for (uint32_t h = 0; h < t->n_heads; h++) {
-        float max = MU_MAX(left->max[h], right->max[h]);
-        float a = mu_expf(left->max[h] - max), b = mu_expf(right->max[h] - max);
-        float *x = left->v + h * t->dim;
-        const float *y = right->v + h * t->dim;
-        left->max[h] = max;
-        left->sum[h] = left->sum[h] * a + right->sum[h] * b;
+    const struct attending_row *one = &t->rows[row], *r = one + 1;
+    for (; r < t->rows + end; r++) {
+        bool begin = r->begin == one->begin || MU_MAX(r->begin, one->begin) <= at;
+        bool stop = r->end == one->end || MU_MIN(r->end, one->end) >= at + BLOCK_KEYS;
+        if (!begin || !stop || r->depth != one->depth) break;
+    }
+    return (uint32_t)(r - one);
+}
+
+static void chunk_values(const struct attending *t, uint32_t first, uint32_t row, uint32_t n)
+{
+    uint32_t heads = t->tile->n_heads, last = t->rows[row + n - 1].end;
+    uint32_t begin = t->rows[row].begin;
+    for (uint32_t at = begin / BLOCK_KEYS * BLOCK_KEYS; at < last; at += BLOCK_KEYS) {
+        block_values(t, first + at, begin > at ? begin - at : 0,
+                     MU_MIN(last - at, (uint32_t)BLOCK_KEYS));
+        for (uint32_t r = row, alike; r < row + n; r += alike) {
+            const struct attending_row *one = &t->rows[r];
+            uint32_t low = one->begin > at ? one->begin - at : 0;
+            uint32_t high = MU_MIN(one->end - MU_MIN(one->end, at), (uint32_t)BLOCK_KEYS);
+            alike = rows_alike(t, r, row + n, at);
+            uint32_t q = r * heads, left = low < high ? alike * heads : 0;
+            for (uint32_t some; left > 0; q += some, left -= some) {
+                some = MU_MIN(left, (uint32_t)QUERIES);
+                values_add(t, some, t->score + (size_t)q * MU_ATTEND_CHUNK + at, low, high,
+                           t->v + ((size_t)one->depth * t->n_queries + q) * t->dim);
+            }
+        }
+    }
+}
+
+/* Merges the partial of level + 1 into that of level. */
+static void partials_merge(const struct attending *t, uint32_t row, uint32_t level)
+{
+    for (uint32_t h = 0; h < t->tile->n_heads; h++) {
+        size_t left = (size_t)level * t->n_queries + row * t->tile->n_heads + h;
+        size_t right = left + t->n_queries;
+        float max = MU_MAX(t->max[left], t->max[right]);
+        float a = mu_expf(t->max[left] - max), b = mu_expf(t->max[right] - max);
+        float *x = t->v + left * t->dim;
+        const float *y = t->v + right * t->dim;
+        t->max[left] = max;
+        t->sum[left] = t->sum[left] * a + t->sum[right] * b;
         for (uint32_t i = 0; i < t->dim; i++)
             x[i] = x[i] * a + y[i] * b;
     }
 }
 
-static void heads_finish(const struct attending *t, uint32_t row, const struct partials *p)
+/* The partial results of the chunk that begins with key `first`; kernel.h says how they combine. */
+static void chunk_attend(struct attending *t, uint32_t first)
+{
+    uint32_t heads = t->tile->n_heads, row = 0, n = chunk_rows(t, first, &row);
+    if (n == 0) return;
+    chunk_scores(t, first, row, n);
+    for (uint32_t q = row * heads; q < (row + n) * heads; q++) {
+        const struct attending_row *r = &t->rows[q / heads];
+        size_t at = (size_t)r->depth * t->n_queries + q;
+        weights(t->a, t->score + (size_t)q * MU_ATTEND_CHUNK, r->begin, r->end, &t->max[at],
+                &t->sum[at]);
+        memset(t->v + at * t->dim, 0, t->dim * sizeof *t->v);
+    }
+    chunk_values(t, first, row, n);
+    for (uint32_t i = row; i < row + n; i++) {
+        struct attending_row *r = &t->rows[i];
+        r->depth++;
+        for (uint32_t carry = r->chunks++; carry & 1; carry >>= 1, r->depth--)
+            partials_merge(t, i, r->depth - 2);
+    }
+}
+
+static void row_finish(struct attending *t, uint32_t row)
 {
     const struct mu_attend_args *a = t->a;
-    for (uint32_t h = 0; h < t->n_heads; h++) {
-        float scale = 1.0f, sum = p->sum[h];
+    for (uint32_t depth = t->rows[row].depth; depth > 1; depth--)
+        partials_merge(t, row, depth - 2);
+    for (uint32_t h = 0; h < t->tile->n_heads; h++) {
+        size_t at = row * t->tile->n_heads + h;
+        float scale = 1.0f, sum = t->sum[at];
         if (a->sinks) {
-            float sink = a->sinks[t->head[h]], max = MU_MAX(p->max[h], sink);
-            scale = mu_expf(p->max[h] - max);
+            float sink = a->sinks[t->tile->head + h], max = MU_MAX(t->max[at], sink);
+            scale = mu_expf(t->max[at] - max);
             sum = sum * scale + mu_expf(sink - max);
         }
-        float factor = scale / sum, *out = a->out + row * a->out_stride;
-        out += (size_t)t->head[h] * a->head_dim;
-        for (uint32_t i = 0; i < a->head_dim; i++)
-            out[i] = p->v[h * t->dim + i] * factor;
+        float factor = scale / sum;
+        float *out = a->out + row * a->out_stride + (size_t)h * a->value_dim;
+        for (uint32_t i = 0; i < a->value_dim; i++)
+            out[i] = t->v[at * t->dim + i] * factor;
     }
 }
 
-/* Up to HEADS heads of one row; kernel.h says how the chunks combine. */
-static void heads_attend(struct attending *t, uint32_t row, uint32_t kv)
+static void attend(const struct mu_attend_args *a, const struct mu_attend_tile *tile)
 {
-    const struct mu_attend_args *a = t->a;
-    struct partials stack[MU_ATTEND_LEVELS];
-    uint32_t end = a->positions[row] + 1;
-    uint32_t begin = a->window && end > a->window ? end - a->window : 0;
-    unsigned depth = 0;
-    for (uint32_t h = 0; h < t->n_heads; h++)
-        t->q[h] = a->q + row * a->q_stride + (size_t)t->head[h] * a->head_dim;
-    for (uint32_t i = 0, first = begin, stop; first < end; i++, first = stop) {
-        stop = MU_MIN(first - first % MU_ATTEND_CHUNK + MU_ATTEND_CHUNK, end);
-        chunk_find(t, row, kv, first, stop);
-        stack[depth].v = a->scratch + (size_t)depth * t->n_heads * t->dim;
-        if (a->cache_type == MU_DTYPE_F16)
-            chunk_f16(t, &stack[depth++]);
-        else if (a->cache_type == MU_DTYPE_BF16)
-            chunk_bf16(t, &stack[depth++]);
-        else
-            chunk_f32(t, &stack[depth++]);
-        for (uint32_t carry = i; carry & 1; carry >>= 1, depth--)
-            partials_merge(t, &stack[depth - 2], &stack[depth - 1]);
-    }
-    for (; depth > 1; depth--)
-        partials_merge(t, &stack[depth - 2], &stack[depth - 1]);
-    heads_finish(t, row, &stack[0]);
-}
-
-static void attend(const struct mu_attend_args *a, uint32_t row, uint32_t kv)
-{
-    struct attending t = {.a = a, .dim = MU_ROUND_UP(a->head_dim, (uint32_t)MU_LANES)};
-    for (uint32_t h = 0; h < a->n_heads; h++) {
-        if (a->kv_head[h] == kv) t.head[t.n_heads++] = h;
-        if (t.n_heads && (t.n_heads == HEADS || h + 1 == a->n_heads)) {
-            heads_attend(&t, row, kv);
-            t.n_heads = 0;
-        }
-    }
-}
-
-static size_t attend_scratch(uint32_t group, uint32_t head_dim)
-{
-    return (size_t)MU_MIN(group, (uint32_t)HEADS) * MU_ROUND_UP(head_dim, (uint32_t)MU_LANES) *
-           MU_ATTEND_LEVELS;
+    struct attending t = {.a = a, .tile = tile, .n_queries = tile->n_rows * tile->n_heads};
+    const uint32_t *position = a->positions + tile->row;
+    uint32_t context = position[tile->n_rows - 1] + 1, levels = mu_attend_levels(context);
+    MU_ASSERT(t.n_queries <= MU_ATTEND_QUERIES);
+    t.dim = MU_ROUND_UP(a->value_dim, (uint32_t)MU_LANES);
+    t.score = a->scratch;
+    t.key = t.score + (size_t)t.n_queries * MU_ATTEND_CHUNK;
+    t.value = t.key + (size_t)MU_ROUND_UP(a->head_dim, (uint32_t)MU_LANES) * BLOCK_KEYS;
+    t.v = t.value + (size_t)t.dim * BLOCK_KEYS;
+    t.max = t.v + (size_t)levels * t.n_queries * t.dim;
+    t.sum = t.max + (size_t)levels * t.n_queries;
+    for (uint32_t i = 0; i < t.n_queries; i++)
+        t.q[i] = a->q + (tile->row + i / tile->n_heads) * a->q_stride +
+                 (size_t)(tile->head + i % tile->n_heads) * a->head_dim;
+    for (uint32_t r = 0; r < tile->n_rows; r++)
+        t.rows[r] = (struct attending_row){0};
+    uint32_t first = a->window && position[0] + 1 > a->window ? position[0] + 1 - a->window : 0;
+    for (first -= first % MU_ATTEND_CHUNK; first < context; first += MU_ATTEND_CHUNK)
+        chunk_attend(&t, first);
+    for (uint32_t r = 0; r < tile->n_rows; r++)
+        row_finish(&t, r);
 }

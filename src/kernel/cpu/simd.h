@@ -214,21 +214,32 @@ SIMD vf vf_dot_bf16(vf sum, vi w, vi x)
 #endif
 }
 
-/* Lane i of the result is the sum of the lanes of v[i], every one by the same tree. */
-SIMD vf vf_sum_16(const vf v[16])
+/* Lane i of v[j] and lane j of v[i] change places. */
+SIMD void vf_transpose_16(vf v[16])
 {
-    vf a[8], b[4];
-    UNROLL for (unsigned i = 0; i < 8; i++) a[i] = vf_add(
-        _mm512_unpacklo_ps(v[2 * i], v[2 * i + 1]), _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]));
+    vf a[16], b[16];
+    UNROLL for (unsigned i = 0; i < 16; i += 2)
+    {
+        a[i] = _mm512_unpacklo_ps(v[i], v[i + 1]);
+        a[i + 1] = _mm512_unpackhi_ps(v[i], v[i + 1]);
+    }
+    UNROLL for (unsigned i = 0; i < 16; i++)
+    { /* lanes 4 n + i % 4 of four vectors, side by side in quarter n */
+        unsigned j = i / 4 * 4 + i % 4 / 2;
+        __m512d x = _mm512_castps_pd(a[j]), y = _mm512_castps_pd(a[j + 2]);
+        b[i] = _mm512_castpd_ps(i % 2 ? _mm512_unpackhi_pd(x, y) : _mm512_unpacklo_pd(x, y));
+    }
     UNROLL for (unsigned i = 0; i < 4; i++)
     {
-        __m512d x = _mm512_castps_pd(a[2 * i]), y = _mm512_castps_pd(a[2 * i + 1]);
-        b[i] = vf_add(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),
-                      _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+        vf even = _mm512_shuffle_f32x4(b[i], b[i + 4], 0x88);
+        vf odd = _mm512_shuffle_f32x4(b[i], b[i + 4], 0xdd);
+        vf even_2 = _mm512_shuffle_f32x4(b[i + 8], b[i + 12], 0x88);
+        vf odd_2 = _mm512_shuffle_f32x4(b[i + 8], b[i + 12], 0xdd);
+        v[i] = _mm512_shuffle_f32x4(even, even_2, 0x88);
+        v[i + 4] = _mm512_shuffle_f32x4(odd, odd_2, 0x88);
+        v[i + 8] = _mm512_shuffle_f32x4(even, even_2, 0xdd);
+        v[i + 12] = _mm512_shuffle_f32x4(odd, odd_2, 0xdd);
     }
-    vf c = vf_add(_mm512_shuffle_f32x4(b[0], b[1], 0x88), _mm512_shuffle_f32x4(b[0], b[1], 0xdd));
-    vf d = vf_add(_mm512_shuffle_f32x4(b[2], b[3], 0x88), _mm512_shuffle_f32x4(b[2], b[3], 0xdd));
-    return vf_add(_mm512_shuffle_f32x4(c, d, 0x88), _mm512_shuffle_f32x4(c, d, 0xdd));
 }
 
 #else /* AVX2, FMA, F16C */
@@ -444,19 +455,39 @@ SIMD vf vf_dot_bf16(vf sum, vi w, vi x)
     return sum;
 }
 
-SIMD __m256 sum_8(const __m256 v[8])
+SIMD void transpose_8(__m256 v[8])
 {
-    __m256 a = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
-    __m256 b = _mm256_hadd_ps(_mm256_hadd_ps(v[4], v[5]), _mm256_hadd_ps(v[6], v[7]));
-    return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+    __m256 a[8], b[8];
+    UNROLL for (unsigned i = 0; i < 8; i += 2)
+    {
+        a[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+        a[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+    }
+    UNROLL for (unsigned i = 0; i < 8; i++)
+    {
+        unsigned j = i / 4 * 4 + i % 4 / 2;
+        __m256d x = _mm256_castps_pd(a[j]), y = _mm256_castps_pd(a[j + 2]);
+        b[i] = _mm256_castpd_ps(i % 2 ? _mm256_unpackhi_pd(x, y) : _mm256_unpacklo_pd(x, y));
+    }
+    UNROLL for (unsigned i = 0; i < 4; i++)
+    {
+        v[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
+        v[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
+    }
 }
 
-/* Lane i of the result is the sum of the lanes of v[i], every one by the same tree. */
-SIMD vf vf_sum_16(const vf v[16])
+/* Lane i of v[j] and lane j of v[i] change places. */
+SIMD void vf_transpose_16(vf v[16])
 {
-    __m256 h[16];
-    UNROLL for (unsigned i = 0; i < 16; i++) h[i] = _mm256_add_ps(v[i].a, v[i].b);
-    return (vf){sum_8(h), sum_8(h + 8)};
+    __m256 quarter[2][2][8];
+    UNROLL for (unsigned i = 0; i < 16; i++)
+    {
+        quarter[i / 8][0][i % 8] = v[i].a;
+        quarter[i / 8][1][i % 8] = v[i].b;
+    }
+    UNROLL for (unsigned i = 0; i < 4; i++) transpose_8(quarter[i / 2][i % 2]);
+    UNROLL for (unsigned i = 0; i < 16; i++) v[i] =
+        (vf){quarter[0][i / 8][i % 8], quarter[1][i / 8][i % 8]};
 }
 
 #endif

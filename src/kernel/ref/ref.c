@@ -242,64 +242,63 @@ static void partial_merge(struct partial *left, const struct partial *right, uin
         left->v[i] = left->v[i] * a + right->v[i] * b;
 }
 
-/* The key or value of one position, widened. */
-static void kv_load(const struct mu_attend_args *a, const void *cache, uint32_t row, uint32_t kv,
-                    uint32_t position, float *out)
+/* The first n numbers of a position's key or value, widened. */
+static void kv_load(const struct mu_attend_args *a, const struct mu_attend_tile *t,
+                    const void *cache, size_t stride, uint32_t n, uint32_t position, float *out)
 {
-    uint32_t block = a->tables[a->sequences[row] * a->table_stride + position / MU_KV_BLOCK_TOKENS];
-    size_t at = (((size_t)block * a->n_kv_heads + kv) * MU_KV_BLOCK_TOKENS +
-                 position % MU_KV_BLOCK_TOKENS) *
-                a->head_dim;
+    const uint32_t *table = a->tables + a->sequences[t->row] * a->table_stride;
+    size_t block = table[position / MU_KV_BLOCK_TOKENS], inside = position % MU_KV_BLOCK_TOKENS;
+    size_t at = ((block * a->n_kv_heads + t->kv) * MU_KV_BLOCK_TOKENS + inside) * stride;
     mu_codec_decode(a->cache_type, (const char *)cache + at * mu_dtype(a->cache_type)->block_bytes,
-                    out, a->head_dim);
+                    out, n);
 }
 
-/* Keys [first, end), all of one chunk. `widened` has room for one key or value. */
-static void chunk_attend(const struct mu_attend_args *a, uint32_t row, uint32_t kv, const float *q,
-                         uint32_t first, uint32_t end, float *widened, struct partial *out)
+/* Keys [first, end), all of one chunk. The scratch begins with room for one key or value. */
+static void chunk_attend(const struct mu_attend_args *a, const struct mu_attend_tile *t,
+                         const float *q, uint32_t first, uint32_t end, struct partial *out)
 {
-    float score[MU_ATTEND_CHUNK];
+    float score[MU_ATTEND_CHUNK], *widened = a->scratch;
     out->max = -INFINITY;
     for (uint32_t j = first; j < end; j++) {
-        kv_load(a, a->keys, row, kv, j, widened);
+        kv_load(a, t, a->keys, a->key_stride, a->head_dim, j, widened);
         float s = dot(q, widened, a->head_dim) * a->scale;
         if (a->softcap > 0) s = a->softcap * mu_tanhf(s / a->softcap);
         score[j - first] = s;
         out->max = MU_MAX(out->max, s);
     }
     out->sum = 0;
-    memset(out->v, 0, a->head_dim * sizeof *out->v);
+    memset(out->v, 0, a->value_dim * sizeof *out->v);
     for (uint32_t j = first; j < end; j++) {
         float weight = mu_expf(score[j - first] - out->max);
-        kv_load(a, a->values, row, kv, j, widened);
+        kv_load(a, t, a->values, a->value_stride, a->value_dim, j, widened);
         out->sum += weight;
-        for (uint32_t i = 0; i < a->head_dim; i++)
+        for (uint32_t i = 0; i < a->value_dim; i++)
             out->v[i] += weight * widened[i];
     }
 }
 
 /* One head of one row; kernel.h says how the chunks combine. */
-static void head_attend(const struct mu_attend_args *a, uint32_t row, uint32_t h)
+static void head_attend(const struct mu_attend_args *a, const struct mu_attend_tile *t,
+                        uint32_t row, uint32_t h, float *out)
 {
     struct partial stack[MU_ATTEND_LEVELS];
-    float *widened = a->scratch;
+    float *partials = a->scratch + MU_MAX(a->head_dim, a->value_dim);
     const float *q = a->q + row * a->q_stride + (size_t)h * a->head_dim;
-    float *out = a->out + row * a->out_stride + (size_t)h * a->head_dim;
     uint32_t end = a->positions[row] + 1;
     uint32_t begin = a->window && end > a->window ? end - a->window : 0;
     uint32_t first = begin, chunk = 0;
     unsigned depth = 0;
     do { /* at least once: a token sees itself */
         uint32_t stop = MU_MIN(first - first % MU_ATTEND_CHUNK + MU_ATTEND_CHUNK, end);
-        stack[depth].v = a->scratch + (depth + 1) * (size_t)a->head_dim;
-        chunk_attend(a, row, a->kv_head[h], q, first, stop, widened, &stack[depth++]);
+        stack[depth].v = partials + depth * (size_t)a->value_dim;
+        chunk_attend(a, t, q, first, stop, &stack[depth++]);
         for (uint32_t carry = chunk; carry & 1; carry >>= 1, depth--)
-            partial_merge(&stack[depth - 2], &stack[depth - 1], a->head_dim);
+            partial_merge(&stack[depth - 2], &stack[depth - 1], a->value_dim);
         first = stop;
         chunk++;
     } while (first < end);
     for (; depth > 1; depth--)
-        partial_merge(&stack[depth - 2], &stack[depth - 1], a->head_dim);
+        partial_merge(&stack[depth - 2], &stack[depth - 1], a->value_dim);
     float max = stack[0].max, scale = 1.0f;
     if (a->sinks) {
         max = MU_MAX(max, a->sinks[h]);
@@ -307,20 +306,23 @@ static void head_attend(const struct mu_attend_args *a, uint32_t row, uint32_t h
         stack[0].sum = stack[0].sum * scale + mu_expf(a->sinks[h] - max);
     }
     float factor = scale / stack[0].sum;
-    for (uint32_t i = 0; i < a->head_dim; i++)
+    for (uint32_t i = 0; i < a->value_dim; i++)
         out[i] = stack[0].v[i] * factor;
 }
 
-static void attend(const struct mu_attend_args *a, uint32_t row, uint32_t kv)
+static void attend(const struct mu_attend_args *a, const struct mu_attend_tile *t)
 {
-    for (uint32_t h = 0; h < a->n_heads; h++)
-        if (a->kv_head[h] == kv) head_attend(a, row, h);
+    for (uint32_t i = 0; i < t->n_rows; i++)
+        for (uint32_t j = 0; j < t->n_heads; j++)
+            head_attend(a, t, t->row + i, t->head + j,
+                        a->out + i * a->out_stride + (size_t)j * a->value_dim);
 }
 
-static size_t attend_scratch(uint32_t group, uint32_t head_dim)
+static size_t attend_scratch(uint32_t queries, uint32_t head_dim, uint32_t value_dim,
+                             uint32_t context)
 {
-    (void)group; /* heads come one after the other */
-    return (size_t)head_dim * (MU_ATTEND_LEVELS + 1);
+    (void)queries; /* they come one after the other */
+    return MU_MAX(head_dim, value_dim) + (size_t)mu_attend_levels(context) * value_dim;
 }
 
 const struct mu_kernels mu_kernels_ref = {
