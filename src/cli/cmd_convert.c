@@ -105,6 +105,9 @@ static mu_status list_by_program(struct conversion *c, const char *weights, stru
 {
     struct mu_shard whole = {.layer_end = c->config->n_layers, .tp_size = 1};
     struct mu_program *p;
+    if (c->config->n_experts > 0 || c->config->kv_lora_rank > 0)
+        return mu_fail(err, MU_E_UNSUPPORTED,
+                       "a folder's experts and latent attention cannot be written as GGUF");
     MU_TRY(mu_program_build(c->config, &whole, c->arena, &p, err));
     c->items = mu_arena_alloc(c->arena, p->n_tensors, sizeof *c->items);
     if (!c->items) return mu_fail_memory(err, p->n_tensors * sizeof *c->items);
@@ -115,7 +118,7 @@ static mu_status list_by_program(struct conversion *c, const char *weights, stru
         if (i > 0 && p->arch->fused_qkv && c->n_items > 0 && c->items[c->n_items - 1].tensor == t)
             continue; /* slices of one stored matrix */
         char name[MU_TENSOR_NAME_MAX];
-        mu_model_tensor_name(p->arch, MU_NAMES_GGUF, use->role, use->layer, name);
+        mu_model_tensor_name(p->arch, MU_NAMES_GGUF, use->role, use->layer, 0, name);
         MU_TRY(add_item(c, t, name, weights, err));
         struct item *item = &c->items[c->n_items - 1];
         bool q = use->role == MU_ROLE_Q || use->role == MU_ROLE_Q_BIAS;

@@ -325,7 +325,10 @@ void mu_engine_facts(const struct mu_engine *engine, struct mu_engine_facts *out
             out->weight_bytes += rank->weights[t].bytes;
             bool lookup_only =
                 p->tensors[t].role == MU_ROLE_EMBED && !(p->config->tied_head && p->last_stage);
-            if (!lookup_only) out->bytes_read_a_token += rank->weights[t].bytes;
+            uint64_t bytes = lookup_only ? 0 : rank->weights[t].bytes;
+            if (mu_role_of_expert(p->tensors[t].role))
+                bytes = bytes * p->config->n_experts_used / p->config->n_experts;
+            out->bytes_read_a_token += bytes;
         }
     }
 }

@@ -3,40 +3,9 @@
  * operations, claims pieces of each, and meets the others before the next. No allocation, lock,
  * system call or log line in here. See rank.h.
  */
-#include "engine/rank.h"
+#include "engine/execute_int.h"
 
 #include "base/checked.h"
-
-#define PIECES_A_THREAD 12 /* enough that a late thread leaves little to wait for */
-
-struct run {
-    struct mu_rank *rank;
-    const struct mu_program *p;
-    const struct mu_kernels *k;
-    struct mu_step step;
-    uint32_t serial;
-    uint32_t n_rows, n_out;
-};
-
-static float *row_f32(const struct run *run, enum mu_buffer b, uint32_t row)
-{
-    return (float *)run->rank->buffers[b] + (size_t)row * run->p->width[b];
-}
-
-static void *row_formed(const struct run *run, enum mu_buffer b, uint32_t row)
-{
-    return (char *)run->rank->buffers[b] + (size_t)row * run->rank->row_bytes[b];
-}
-
-static const float *vector(const struct run *run, uint32_t tensor)
-{
-    return tensor == MU_NO_TENSOR ? NULL : run->rank->weights[tensor].data;
-}
-
-static float *scratch_of(const struct run *run, unsigned member)
-{
-    return run->rank->scratch + member * run->rank->scratch_floats;
-}
 
 static uint32_t op_rows(const struct run *run, const struct mu_op *op)
 {
@@ -89,7 +58,7 @@ static void run_embed(const struct run *run, const struct mu_op *op, uint32_t i,
 }
 
 /* How many outputs of a linear one piece takes. */
-static uint32_t linear_step(const struct run *run, uint32_t rows)
+uint32_t mu_run_linear_step(const struct run *run, uint32_t rows)
 {
     uint32_t pieces = mu_team_size(run->rank->team) * PIECES_A_THREAD;
     uint32_t tile = run->k->row_tile;
@@ -102,7 +71,7 @@ static uint32_t linear_pieces(const struct run *run, const struct mu_op *op)
     for (uint32_t j = 0; j < op->n_weights; j++)
         all += run->rank->weights[op->weights[j]].rows;
     for (uint32_t j = 0; j < op->n_weights; j++)
-        n += MU_CEIL_DIV(run->rank->weights[op->weights[j]].rows, linear_step(run, all));
+        n += MU_CEIL_DIV(run->rank->weights[op->weights[j]].rows, mu_run_linear_step(run, all));
     return n;
 }
 
@@ -129,7 +98,7 @@ static void run_linear(const struct run *run, const struct mu_op *op, uint32_t i
     uint32_t all = 0, at = 0, j = 0;
     for (uint32_t w = 0; w < op->n_weights; w++)
         all += rank->weights[op->weights[w]].rows;
-    uint32_t step = linear_step(run, all);
+    uint32_t step = mu_run_linear_step(run, all);
     for (;; j++) { /* the matrix that this piece is of, and where its outputs begin */
         uint32_t rows = rank->weights[op->weights[j]].rows, n = MU_CEIL_DIV(rows, step);
         if (piece < n) break;
@@ -146,7 +115,7 @@ static void run_linear(const struct run *run, const struct mu_op *op, uint32_t i
     uint32_t first = piece * step, end = MU_MIN(first + step, w->rows);
     MU_ASSERT(rank->forms[i].in == w->form);
     if (op->kind == MU_OP_LINEAR_CUT) {
-        args.cut = op->in == MU_BUFFER_ATT ? &rank->o_cut : &rank->down_cut;
+        args.cut = &rank->cuts[op->cut];
         args.y = rank->buffers[op->out];
         args.y_stride = run->p->config->hidden;
         args.y_subtree = (size_t)run->n_rows * args.y_stride;
@@ -159,15 +128,15 @@ static void run_linear(const struct run *run, const struct mu_op *op, uint32_t i
     if (op->kind == MU_OP_LOGITS) finish_logits(run, args.y, args.y_stride, first, end);
 }
 
-static void *cache_at(const struct run *run, uint32_t layer, unsigned value, uint32_t block,
+void *mu_run_cache_at(const struct run *run, uint32_t layer, unsigned value, uint32_t block,
                       uint32_t kv, uint32_t token)
 {
     const struct mu_rank *rank = run->rank;
-    uint64_t part = (uint64_t)(layer - run->p->shard.layer_first) * 2 + value;
+    uint64_t part =
+        (uint64_t)(layer - run->p->shard.layer_first) * (run->p->latent ? 1 : 2) + value;
     uint64_t row = ((uint64_t)block * run->p->n_kv_heads + kv) * MU_KV_BLOCK_TOKENS + token;
     uint64_t bytes = mu_dtype(rank->common->kv_type)->block_bytes;
-    return (char *)rank->cache + part * rank->cache_part_bytes +
-           row * run->p->config->head_dim * bytes;
+    return (char *)rank->cache + part * rank->cache_part_bytes + row * run->p->key_dim * bytes;
 }
 
 static float *head_at(float *heads, uint32_t head, uint32_t head_dim)
@@ -210,8 +179,8 @@ static void run_rope_kv(const struct run *run, const struct mu_op *op, uint32_t 
     uint32_t block = table[position / MU_KV_BLOCK_TOKENS], token = position % MU_KV_BLOCK_TOKENS;
     for (uint32_t h = 0; h < p->n_kv_heads; h++) {
         enum mu_dtype type = rank->common->kv_type;
-        void *key = cache_at(run, op->layer, 0, block, h, token);
-        void *value = cache_at(run, op->layer, 1, block, h, token);
+        void *key = mu_run_cache_at(run, op->layer, 0, block, h, token);
+        void *value = mu_run_cache_at(run, op->layer, 1, block, h, token);
         run->k->kv_store(key, type, head_at(k, h, hd), hd);
         run->k->kv_store(value, type, head_at(v, h, hd), hd);
     }
@@ -272,20 +241,20 @@ static void attend_tile(const struct run *run, const struct mu_op *op, enum mu_f
     const struct mu_program *p = run->p;
     const struct mu_rank *rank = run->rank;
     const struct mu_config *c = p->config;
-    uint32_t hd = c->head_dim, width = tile->n_heads * hd;
+    uint32_t vd = p->value_dim, width = tile->n_heads * vd;
     struct mu_attend_args args = {
         .q = rank->buffers[op->in],
         .q_stride = p->width[op->in],
         .out = scratch,
         .out_stride = width,
-        .keys = cache_at(run, op->layer, 0, 0, 0, 0),
-        .values = cache_at(run, op->layer, 1, 0, 0, 0),
-        .key_stride = hd,
-        .value_stride = hd,
+        .keys = mu_run_cache_at(run, op->layer, 0, 0, 0, 0),
+        .values = mu_run_cache_at(run, op->layer, p->latent ? 0 : 1, 0, 0, 0),
+        .key_stride = p->key_dim,
+        .value_stride = p->key_dim,
         .cache_type = rank->common->kv_type,
         .n_kv_heads = p->n_kv_heads,
-        .head_dim = hd,
-        .value_dim = hd,
+        .head_dim = p->key_dim,
+        .value_dim = vd,
         .positions = run->step.positions,
         .sequences = run->step.sequences,
         .tables = run->step.tables,
@@ -293,12 +262,13 @@ static void attend_tile(const struct run *run, const struct mu_op *op, enum mu_f
         .scale = p->attn_scale,
         .softcap = (float)c->attn_softcap,
         .window = c->layer_sliding[op->layer] ? c->sliding_window : 0,
-        .scratch = scratch + (size_t)MU_ATTEND_QUERIES * hd,
+        .sinks = vector(run, op->biases[0]),
+        .scratch = scratch + (size_t)MU_ATTEND_QUERIES * vd,
     };
     run->k->attend(&args, tile);
     for (uint32_t i = 0; i < tile->n_rows; i++)
         run->k->form_store(form, row_formed(run, op->out, tile->row + i), p->width[op->out],
-                           tile->head * hd, width, scratch + (size_t)i * width);
+                           tile->head * vd, width, scratch + (size_t)i * width);
 }
 
 /* The last rows, which see the most, are claimed first: so that nobody is left with them. */
@@ -320,9 +290,11 @@ static void run_attend(const struct run *run, const struct mu_op *op, uint32_t i
     }
 }
 
-static enum mu_activation activation(const struct mu_config *c)
+static enum mu_activation activation(const struct mu_program *p)
 {
-    return c->activation[0] == 's'              ? MU_ACT_SILU
+    const struct mu_config *c = p->config;
+    return p->arch->swiglu_oai                  ? MU_ACT_SWIGLU_OAI
+           : c->activation[0] == 's'            ? MU_ACT_SILU
            : strcmp(c->activation, "gelu") == 0 ? MU_ACT_GELU
                                                 : MU_ACT_GELU_TANH;
 }
@@ -330,12 +302,17 @@ static enum mu_activation activation(const struct mu_config *c)
 static void run_glu(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t piece,
                     unsigned member)
 {
-    uint32_t ffn = run->p->ffn, columns = MU_CEIL_DIV(ffn, MU_GLU_COLUMNS);
+    uint32_t ffn = op->width, columns = MU_CEIL_DIV(ffn, MU_GLU_COLUMNS);
     uint32_t row = piece / columns, first = piece % columns * MU_GLU_COLUMNS;
     uint32_t n = MU_MIN(MU_GLU_COLUMNS, ffn - first);
     const float *gate = row_f32(run, op->in, row) + first;
     float *y = scratch_of(run, member);
-    run->k->glu(y, gate, gate + ffn, n, activation(run->p->config));
+    run->k->glu(y, gate, gate + ffn, n, activation(run->p));
+    float share = mu_buffer_has_slots(op->in) ? run->rank->groups.weight[row]
+                  : op->mixed                 ? mu_run_shared_share(run, row)
+                                              : 1;
+    for (uint32_t j = 0; share != 1 && j < n; j++)
+        y[j] *= share;
     run->k->form_store(run->rank->forms[i].out, row_formed(run, op->out, row), ffn, first, n, y);
 }
 
@@ -344,24 +321,33 @@ static void run_combine(const struct run *run, const struct mu_op *op, uint32_t 
 {
     const struct mu_program *p = run->p;
     uint32_t n = p->config->hidden;
-    /* Of the two linears that are cut, the one before this is the nearer. */
-    const struct mu_op *linear = op - (op[-1].kind == MU_OP_EXCHANGE ? 2 : 1);
-    const struct mu_cut_plan *cut = linear->in == MU_BUFFER_ATT ? &p->o_cut : &p->down_cut;
+    const struct mu_cut_plan *cut = &p->cuts[op->cut];
     float *pieces[MU_SEGMENTS_MAX], *tmp = scratch_of(run, member), *h = row_f32(run, op->out, row);
     float *sum = (float *)run->rank->buffers[op->in] + (size_t)row * n;
     for (unsigned t = 0; t < cut->n_all; t++)
         pieces[t] = sum + (size_t)t * run->n_rows * n;
     mu_segment_add(0, cut->n, cut->all, pieces, cut->n_all, n, sum);
-    const float *bias = vector(run, op->biases[0]), *post = vector(run, op->post_norm);
+    const float *bias = op->n_groups ? NULL : vector(run, op->biases[0]);
+    const float *post = vector(run, op->post_norm);
     for (uint32_t j = 0; bias && j < n; j++)
         sum[j] += bias[j];
+    if (op->n_groups && op->biases[0] != MU_NO_TENSOR) mu_run_expert_biases(run, op, row, sum);
     if (post) run->k->norm(sum, sum, post, n, (float)p->config->norm_eps, p->norm_offset);
     if (p->residual_scale != 1)
         for (uint32_t j = 0; j < n; j++)
             sum[j] *= p->residual_scale;
     for (uint32_t j = 0; j < n; j++)
         h[j] += sum[j];
-    if (op->normed) store_normed(run, op->norm, MU_BUFFER_X, row, run->rank->forms[i].out, h, tmp);
+    if (op->normed_f32) {
+        float *normed = row_f32(run, MU_BUFFER_NORMED, row);
+        run->k->norm(normed, h, vector(run, op->norm), n, (float)p->config->norm_eps,
+                     p->norm_offset);
+        if (op->normed)
+            run->k->form_store(run->rank->forms[i].out, row_formed(run, MU_BUFFER_X, row), n, 0, n,
+                               normed);
+    } else if (op->normed) {
+        store_normed(run, op->norm, MU_BUFFER_X, row, run->rank->forms[i].out, h, tmp);
+    }
 }
 
 /* The subtrees (or embedding rows) of all ranks, in order. */
@@ -369,11 +355,11 @@ static mu_status run_exchange(const struct run *run, const struct mu_op *op)
 {
     const struct mu_program *p = run->p;
     size_t bytes[MU_SEGMENTS_MAX], one = (size_t)run->n_rows * p->config->hidden * sizeof(float);
-    const struct mu_cut_plan *cut = op[-1].in == MU_BUFFER_ATT ? &p->o_cut : &p->down_cut;
+    const struct mu_cut_plan *cut = &p->cuts[op->cut];
     for (uint32_t r = 0; r < p->shard.tp_size; r++) {
         struct mu_run subtrees[MU_SUBTREES_MAX];
         struct mu_run run_of_r = mu_segment_run(cut->n, r, p->shard.tp_size);
-        bool embed = op[-1].kind == MU_OP_EMBED;
+        bool embed = op->cut == MU_CUT_NONE;
         bytes[r] = one * (embed ? 1 : mu_segment_subtrees(cut->n, run_of_r, subtrees));
     }
     return mu_comm_exchange(run->rank->tp, run->rank->buffers[op->in], bytes,
@@ -417,12 +403,24 @@ static uint32_t op_pieces(const struct run *run, const struct mu_op *op)
     case MU_OP_ATTEND:
         return attend_pieces(run);
     case MU_OP_GLU:
-        return run->n_rows * MU_CEIL_DIV(run->p->ffn, MU_GLU_COLUMNS);
+        return run->n_rows * MU_CEIL_DIV(op->width, MU_GLU_COLUMNS) *
+               (mu_buffer_has_slots(op->in) ? run->p->config->n_experts_used : 1);
     case MU_OP_EMBED:
     case MU_OP_ROPE_KV:
+    case MU_OP_LATENT_KV:
     case MU_OP_COMBINE:
     case MU_OP_OUT_ROWS:
+    case MU_OP_ROUTE:
+    case MU_OP_DISPATCH:
         return op_rows(run, op);
+    case MU_OP_Q_LATENT:
+    case MU_OP_V_LATENT:
+        return run->p->n_heads;
+    case MU_OP_EXPERTS:
+        return mu_run_experts_pieces(run, op);
+    case MU_OP_EXPERTS_CUT:
+        return MU_CEIL_DIV(run->p->config->hidden, run->k->row_tile);
+    case MU_OP_GROUP:
     case MU_OP_EXCHANGE:
     case MU_OP_GATHER:
     case MU_OP_SEND:
@@ -447,8 +445,32 @@ static mu_status run_piece(const struct run *run, uint32_t i, uint32_t piece, un
     case MU_OP_ROPE_KV:
         run_rope_kv(run, op, piece);
         break;
+    case MU_OP_LATENT_KV:
+        mu_run_latent_kv(run, op, i, piece, member);
+        break;
+    case MU_OP_Q_LATENT:
+        mu_run_q_latent(run, op, piece);
+        break;
     case MU_OP_ATTEND:
         run_attend(run, op, i, piece, member);
+        break;
+    case MU_OP_V_LATENT:
+        mu_run_v_latent(run, op, i, piece, member);
+        break;
+    case MU_OP_ROUTE:
+        mu_run_route(run, op, piece, member);
+        break;
+    case MU_OP_GROUP:
+        mu_run_group(run);
+        break;
+    case MU_OP_DISPATCH:
+        mu_run_dispatch(run, op, i, piece);
+        break;
+    case MU_OP_EXPERTS:
+        mu_run_experts(run, op, piece);
+        break;
+    case MU_OP_EXPERTS_CUT:
+        mu_run_experts_cut(run, op, piece, member);
         break;
     case MU_OP_GLU:
         run_glu(run, op, i, piece, member);

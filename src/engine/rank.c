@@ -10,7 +10,7 @@
 
 static bool borders_fit_blocks(const struct mu_cut_plan *cut)
 {
-    for (uint32_t i = 0; i < cut->n; i++)
+    for (uint32_t i = 0; i <= cut->n; i++)
         if (cut->border[i] % 32 != 0) return false;
     return true;
 }
@@ -20,8 +20,9 @@ static bool borders_fit_blocks(const struct mu_cut_plan *cut)
 static bool blocks_allowed(const struct mu_program *p, const struct mu_tensor_use *use)
 {
     if (!use->row_parallel) return use->cols % 32 == 0;
-    if (use->role == MU_ROLE_O) return p->config->head_dim % 32 == 0;
-    return p->config->ffn % 32 == 0 && borders_fit_blocks(&p->down_cut);
+    uint32_t head = p->latent ? p->config->v_head_dim : p->config->head_dim;
+    if (use->cut == MU_CUT_O && head % 32 != 0) return false;
+    return borders_fit_blocks(&p->cuts[use->cut]);
 }
 
 static mu_status check_tensor(const struct mu_tensor_use *use, const struct mu_tensor *t,
@@ -60,14 +61,30 @@ static mu_status size_weight(struct mu_rank *rank, uint32_t i, struct mu_err *er
     struct mu_weight *w = &rank->weights[i];
     *w = (struct mu_weight){
         .type = t->type, .rows = use->rows, .cols = use->cols, .col_first = use->col_first};
+    if (use->transposed) {
+        w->col_first = 0;
+        /* Turned round, blocks of a quantised type fall apart. */
+        if (mu_dtype(t->type)->block_values > 1) w->type = MU_DTYPE_F32;
+    }
     if (use->vector) {
         w->type = MU_DTYPE_F32;
         w->bytes = (uint64_t)use->cols * sizeof(float);
         return MU_OK;
     }
-    w->form = k->form(t->type, rank->common->compute);
+    w->form = k->form(w->type, rank->common->compute);
     if (w->form != MU_FORM_F32 && !blocks_allowed(rank->program, use)) w->form = MU_FORM_F32;
     return MU_OK;
+}
+
+/* The form that all matrices of an operation can read. */
+static enum mu_form form_of(const struct mu_rank *rank, const struct mu_op *op)
+{
+    enum mu_form form = rank->weights[op->weights[0]].form;
+    if (op->exact) return MU_FORM_F32;
+    for (uint32_t j = 0; j < op->n_weights; j++)
+        for (uint32_t g = 0; g < MU_MAX(op->n_groups, 1u); g++)
+            if (rank->weights[op->weights[j] + g].form != form) form = MU_FORM_F32;
+    return form;
 }
 
 /* Matrices that read the same activations in one operation agree on a form; then sizes follow. */
@@ -77,11 +94,10 @@ static void agree_on_forms(struct mu_rank *rank)
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const struct mu_op *op = &p->ops[i];
         if (op->n_weights == 0 || op->kind == MU_OP_EMBED) continue;
-        enum mu_form form = rank->weights[op->weights[0]].form;
-        for (uint32_t j = 1; j < op->n_weights; j++)
-            if (rank->weights[op->weights[j]].form != form) form = MU_FORM_F32;
+        enum mu_form form = form_of(rank, op);
         for (uint32_t j = 0; j < op->n_weights; j++)
-            rank->weights[op->weights[j]].form = form;
+            for (uint32_t g = 0; g < MU_MAX(op->n_groups, 1u); g++)
+                rank->weights[op->weights[j] + g].form = form;
         rank->forms[i].in = form;
         size_t bytes = rank->common->kernels->form_bytes(form, p->width[op->in]);
         /* An odd number of cache lines: rows then spread over the sets of a cache. */
@@ -120,7 +136,30 @@ static struct mu_cut local_cut(const struct mu_cut_plan *plan)
 
 static bool formed(enum mu_buffer b)
 {
-    return b == MU_BUFFER_X || b == MU_BUFFER_ATT || b == MU_BUFFER_ACT || b == MU_BUFFER_OUT;
+    return b == MU_BUFFER_X || b == MU_BUFFER_ATT || b == MU_BUFFER_ACT || b == MU_BUFFER_OUT ||
+           b == MU_BUFFER_Q_A || b == MU_BUFFER_SLOT_X || b == MU_BUFFER_SLOT_ACT;
+}
+
+/* What one thread needs beside the buffers, in floats. */
+static size_t scratch_floats(const struct mu_rank *rank)
+{
+    const struct mu_program *p = rank->program;
+    const struct mu_rank_common *c = rank->common;
+    size_t most =
+        c->kernels->attend_scratch(MU_ATTEND_QUERIES, p->key_dim, p->value_dim, c->context) +
+        (size_t)MU_ATTEND_QUERIES * p->value_dim; /* and the tile's results */
+    most = MU_MAX(most, (size_t)c->config->hidden * 2);
+    most = MU_MAX(most, (size_t)MU_GLU_COLUMNS);
+    if (p->latent) {
+        most = MU_MAX(most, (size_t)MU_UNFOLD_ROWS * c->config->v_head_dim);
+        most = MU_MAX(most, (size_t)MU_MAX(p->key_dim, c->config->q_lora_rank));
+    }
+    if (p->width[MU_BUFFER_ROUTES] > 0) {
+        struct mu_run run = p->cuts[MU_CUT_EXPERT].run;
+        size_t sums = (size_t)(run.end - run.first) * c->layout.max_rows * c->kernels->row_tile;
+        most = MU_MAX(most, MU_MAX(sums, (size_t)c->config->n_experts * 3));
+    }
+    return MU_ROUND_UP(most, 16);
 }
 
 static void size_buffers(struct mu_rank *rank)
@@ -132,14 +171,15 @@ static void size_buffers(struct mu_rank *rank)
         uint64_t rows = out ? c->layout.max_out : c->layout.max_rows;
         if (!formed((enum mu_buffer)b)) rank->row_bytes[b] = (size_t)p->width[b] * sizeof(float);
         if (b == MU_BUFFER_LOGITS) rows *= c->n_slots;
+        if (mu_buffer_has_slots((enum mu_buffer)b)) rows *= c->config->n_experts_used;
         rank->buffer_bytes[b] = rows * rank->row_bytes[b];
     }
-    uint32_t hd = c->config->head_dim;
-    size_t attend = c->kernels->attend_scratch(MU_ATTEND_QUERIES, hd, hd, c->context) +
-                    (size_t)MU_ATTEND_QUERIES * hd; /* and the tile's results */
-    size_t rows = MU_MAX((size_t)c->config->hidden * 2, (size_t)MU_GLU_COLUMNS);
-    rank->scratch_floats = MU_ROUND_UP(MU_MAX(attend, rows), 16);
+    rank->scratch_floats = scratch_floats(rank);
     rank->scratch_bytes = rank->scratch_floats * sizeof(float) * rank->spec->n_threads;
+    uint64_t slots = (uint64_t)c->layout.max_rows * c->config->n_experts_used;
+    if (p->width[MU_BUFFER_ROUTES] > 0)
+        rank->groups_bytes =
+            (2 + 2 * (uint64_t)c->config->n_experts + 2 * slots) * sizeof(uint32_t);
 }
 
 mu_status mu_rank_init(struct mu_rank *rank, struct mu_rank_common *common,
@@ -159,13 +199,14 @@ mu_status mu_rank_init(struct mu_rank *rank, struct mu_rank_common *common,
         MU_TRY(size_weight(rank, i, err));
     agree_on_forms(rank);
     find_out_forms(rank);
-    rank->o_cut = local_cut(&p->o_cut);
-    rank->down_cut = local_cut(&p->down_cut);
+    for (int i = 0; i < MU_CUT_COUNT; i++)
+        rank->cuts[i] = local_cut(&p->cuts[i]);
     size_buffers(rank);
     uint64_t width = mu_dtype(common->kv_type)->block_bytes;
-    rank->cache_part_bytes = (uint64_t)common->n_blocks * p->n_kv_heads * MU_KV_BLOCK_TOKENS *
-                             common->config->head_dim * width;
-    rank->cache_bytes = rank->cache_part_bytes * 2 * (shard->layer_end - shard->layer_first);
+    rank->cache_part_bytes =
+        (uint64_t)common->n_blocks * p->n_kv_heads * MU_KV_BLOCK_TOKENS * p->key_dim * width;
+    rank->cache_bytes =
+        rank->cache_part_bytes * (p->latent ? 1 : 2) * (shard->layer_end - shard->layer_first);
     rank->rope_bytes =
         (uint64_t)common->context * (mu_rope_width(common->config) / 2) * sizeof(float);
     return MU_OK;
@@ -184,7 +225,7 @@ void mu_rank_need(const struct mu_rank *rank, uint64_t bytes[MU_PURPOSE_COUNT])
     bytes[MU_PURPOSE_KV] = rank->cache_bytes;
     for (int b = 0; b < MU_BUFFER_COUNT; b++)
         bytes[MU_PURPOSE_ACTIVATIONS] += rank->buffer_bytes[b];
-    bytes[MU_PURPOSE_ACTIVATIONS] += rank->scratch_bytes;
+    bytes[MU_PURPOSE_ACTIVATIONS] += rank->scratch_bytes + rank->groups_bytes;
     bytes[MU_PURPOSE_TABLES] =
         rank->rope_bytes * (rank->common->config->rope_local_theta > 0 ? 4 : 2);
 }
@@ -222,9 +263,10 @@ static mu_status load_vector(struct mu_rank *rank, uint32_t i, const struct mu_t
     mu_status status = stored && whole ? MU_OK : mu_fail_memory(err, row_bytes);
     if (status == MU_OK) {
         float *data = rank->weights[i].data;
-        mu_codec_decode(t->type, mu_tensor_rows(t, 0, 1, stored), whole, use->file_cols);
+        mu_codec_decode(t->type, mu_tensor_rows(t, use->row_first, 1, stored), whole,
+                        use->file_cols);
         for (uint32_t j = 0; j < use->cols; j++)
-            data[j] = whole[use->col_first + mu_model_swapped_row(use->swap_heads, use->cols, j)];
+            data[j] = whole[mu_tensor_use_row(use, j)];
         for (uint32_t j = 0; status == MU_OK && j < use->cols; j++)
             if (!isfinite(data[j]))
                 status = mu_fail(err, MU_E_INPUT, "tensor %s holds a value that is not finite",
@@ -244,9 +286,30 @@ struct pack_job {
     const struct mu_tensor *tensor;
     const struct mu_tensor_use *use;
     struct mu_weight *weight;
-    uint64_t row_bytes;
-    uint8_t *made; /* [threads][PACK_ROWS] rows of synth: models, or NULL */
+    uint64_t row_bytes; /* of a row that is packed: as stored, or turned round */
+    uint8_t *made;      /* [threads] rooms for rows that are not in the file as they are wanted */
+    size_t made_bytes;  /* of one room: PACK_ROWS rows, a stored one and its values */
 };
+
+/* Rows [first, first + n) out of the columns of a stored tensor. */
+static void turn_rows(const struct pack_job *job, uint32_t first, uint32_t n, uint8_t *made)
+{
+    const struct mu_tensor_use *use = job->use;
+    const struct mu_tensor *t = job->tensor;
+    size_t size = mu_dtype(job->weight->type)->block_bytes;
+    uint8_t *room = made + PACK_ROWS * job->row_bytes;
+    float *values = (float *)(void *)(room + MU_ROUND_UP(mu_tensor_row_bytes(t), 64));
+    for (uint32_t c = 0; c < use->cols; c++) {
+        const uint8_t *stored = mu_tensor_rows(t, use->col_first + c, 1, room);
+        if (t->type != job->weight->type) {
+            mu_codec_decode(t->type, stored, values, use->file_cols);
+            stored = (const uint8_t *)values;
+        }
+        for (uint32_t i = 0; i < n; i++)
+            memcpy(made + i * job->row_bytes + c * size,
+                   stored + mu_tensor_use_row(use, first + i) * size, size);
+    }
+}
 
 static void pack_member(void *arg, unsigned member)
 {
@@ -256,11 +319,12 @@ static void pack_member(void *arg, unsigned member)
     while ((piece = mu_team_claim(job->rank->team)) < n_pieces) {
         const uint8_t *rows[PACK_ROWS];
         uint32_t first = piece * PACK_ROWS, n = MU_MIN(PACK_ROWS, job->weight->rows - first);
-        uint8_t *made = job->made ? job->made + (size_t)member * PACK_ROWS * job->row_bytes : NULL;
+        uint8_t *made = job->made ? job->made + member * job->made_bytes : NULL;
+        if (job->use->transposed) turn_rows(job, first, n, made);
         for (uint32_t i = 0; i < n; i++) {
-            uint64_t row = job->use->row_first +
-                           mu_model_swapped_row(job->use->swap_heads, job->use->rows, first + i);
-            rows[i] = mu_tensor_rows(job->tensor, row, 1, made ? made + i * job->row_bytes : NULL);
+            uint8_t *own = made ? made + i * job->row_bytes : NULL;
+            uint32_t row = mu_tensor_use_row(job->use, first + i);
+            rows[i] = job->use->transposed ? own : mu_tensor_rows(job->tensor, row, 1, own);
         }
         job->rank->common->kernels->weight_pack(job->weight, first, n, rows);
         atomic_fetch_add_explicit(&job->rank->common->loaded_bytes,
@@ -276,8 +340,14 @@ static mu_status load_matrix(struct mu_rank *rank, uint32_t i, const struct mu_t
                            .use = &rank->program->tensors[i],
                            .weight = &rank->weights[i],
                            .row_bytes = mu_tensor_row_bytes(t)};
-    if (!t->data) {
-        size_t size = (size_t)mu_team_size(rank->team) * PACK_ROWS * job.row_bytes;
+    if (!t->data || job.use->transposed) {
+        if (job.use->transposed)
+            job.row_bytes =
+                MU_ROUND_UP(job.use->cols * mu_dtype(job.weight->type)->block_bytes, 64);
+        job.made_bytes = PACK_ROWS * job.row_bytes + MU_ROUND_UP(mu_tensor_row_bytes(t), 64) +
+                         job.use->file_cols * sizeof(float);
+        job.made_bytes = MU_ROUND_UP(job.made_bytes, 64);
+        size_t size = mu_team_size(rank->team) * job.made_bytes;
         job.made = mu_alloc(size);
         if (!job.made) return mu_fail_memory(err, size);
     }
@@ -301,6 +371,22 @@ static mu_status load_weights(struct mu_rank *rank, struct mu_err *err)
     return MU_OK;
 }
 
+static mu_status make_groups(struct mu_rank *rank, struct mu_err *err)
+{
+    uint32_t experts = rank->common->config->n_experts, *words;
+    if (rank->groups_bytes == 0) return MU_OK;
+    MU_TRY(mu_device_alloc(rank->device, MU_PURPOSE_ACTIVATIONS, rank->groups_bytes,
+                           "the table of experts' rows", (void **)&words, err));
+    struct mu_groups *g = &rank->groups;
+    uint64_t slots = (uint64_t)rank->common->layout.max_rows * rank->common->config->n_experts_used;
+    g->n_active = words;
+    g->active = words + 1;
+    g->first = g->active + experts;
+    g->row = g->first + experts + 1;
+    g->weight = (float *)(g->row + slots);
+    return MU_OK;
+}
+
 mu_status mu_rank_load(struct mu_rank *rank, struct mu_err *err)
 {
     const struct mu_device_spec *spec = rank->spec;
@@ -317,6 +403,7 @@ mu_status mu_rank_load(struct mu_rank *rank, struct mu_err *err)
                                    "a step's buffer", &rank->buffers[b], err));
     MU_TRY(mu_device_alloc(rank->device, MU_PURPOSE_ACTIVATIONS, rank->scratch_bytes,
                            "the threads' scratch", (void **)&rank->scratch, err));
+    MU_TRY(make_groups(rank, err));
     return load_weights(rank, err);
 }
 
@@ -335,6 +422,8 @@ void mu_rank_fini(struct mu_rank *rank)
             mu_device_free(rank->device, MU_PURPOSE_ACTIVATIONS, rank->buffers[b],
                            rank->buffer_bytes[b]);
         mu_device_free(rank->device, MU_PURPOSE_ACTIVATIONS, rank->scratch, rank->scratch_bytes);
+        mu_device_free(rank->device, MU_PURPOSE_ACTIVATIONS, rank->groups.n_active,
+                       rank->groups_bytes);
         mu_device_close(rank->device);
     }
     mu_arena_destroy(rank->arena);

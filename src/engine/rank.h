@@ -11,6 +11,7 @@
 #include "engine/step.h"
 
 #define MU_GLU_COLUMNS 1024 /* that one piece of a GLU takes; a multiple of 32 */
+#define MU_UNFOLD_ROWS 32   /* rows whose values one head makes at once */
 #define MU_STEPS_MAX   8    /* in flight together: one a pipeline stage is enough */
 
 /* What all ranks of an engine share; written before they start. */
@@ -38,6 +39,15 @@ struct mu_op_forms {
     enum mu_form out; /* in which the normed or activated output is stored for its reader */
 };
 
+/* The slots of a step, by expert: made anew by each layer's MU_OP_GROUP. */
+struct mu_groups {
+    uint32_t *n_active;
+    uint32_t *active; /* experts that have slots, ascending */
+    uint32_t *first;  /* [experts + 1] */
+    uint32_t *row;    /* [slots] */
+    float *weight;    /* [slots] */
+};
+
 struct mu_rank {
     struct mu_rank_common *common;
     const struct mu_device_spec *spec;
@@ -51,8 +61,11 @@ struct mu_rank {
 
     struct mu_weight *weights; /* [program->n_tensors]; vectors are fp32 data */
     struct mu_op_forms *forms; /* [program->n_ops] */
-    struct mu_cut o_cut, down_cut;
-    void *cache;                              /* [layer][K, V][block][kv head][token][head_dim] */
+    struct mu_cut cuts[MU_CUT_COUNT];
+    struct mu_groups groups;
+    uint64_t groups_bytes;
+    /* [layer][K, V][block][kv head][token][key_dim]; one part a layer where the key is the value */
+    void *cache;
     uint64_t cache_bytes, cache_part_bytes;   /* all; one layer's K or V */
     float *cos, *sin, *cos_local, *sin_local; /* [context][rope width / 2] */
     uint64_t rope_bytes;                      /* of one table */

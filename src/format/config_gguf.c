@@ -241,6 +241,7 @@ static void fill_biases(struct reader *r)
     r->config->attention_bias =
         tensor_find(r, "blk.0.attn_q.bias") || tensor_find(r, "blk.0.attn_qkv.bias");
     r->config->mlp_bias = tensor_find(r, "blk.0.ffn_up.bias") != NULL;
+    r->config->kv_b_joined = tensor_find(r, "blk.0.attn_kv_b.weight") != NULL;
     r->config->tied_head = tensor_find(r, "output.weight") == NULL;
 }
 

@@ -90,6 +90,7 @@ struct mu_config {
     uint32_t n_group, topk_group;
     /* Multi-head latent attention. */
     uint32_t q_lora_rank, kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim;
+    bool kv_b_joined;      /* a GGUF file that holds a head's keys and values in one tensor */
     bool rope_interleaved; /* rope turns pairs (2i, 2i + 1), not (i, i + half) */
     double swiglu_limit, swiglu_alpha;
     /* quantization_config; what the tensors themselves tell (group sizes, zero points) is there. */

@@ -140,26 +140,44 @@ enum {
     QWEN3_MOE = 32,
     GPT_OSS = 64,     /* experts in bf16 */
     GPT_OSS_MX = 128, /* experts in mxfp4 */
+    QWEN2_MOE = 256,
+    DEEPSEEK_LITE = 512, /* without a latent for q */
+    DEEPSEEK_V2 = 1024,
+    DEEPSEEK_V3 = 2048,
 };
-#define OSS    (GPT_OSS | GPT_OSS_MX)
-#define EVERY  0xff
-#define GATED  (LLAMA | MISTRAL | QWEN2 | QWEN3)
-#define QKBIAS (QWEN2 | OSS)
-#define QKNORM (QWEN3 | QWEN3_MOE)
+#define OSS      (GPT_OSS | GPT_OSS_MX)
+#define EVERY    0xfff
+#define NARROW_Q (DEEPSEEK_V2 | DEEPSEEK_V3)
+#define DEEPSEEK (DEEPSEEK_LITE | NARROW_Q)
+#define HEADS    (EVERY & ~DEEPSEEK) /* the usual attention */
+#define GATED    (LLAMA | MISTRAL | QWEN2 | QWEN3 | QWEN2_MOE | QWEN3_MOE | DEEPSEEK)
+#define QKBIAS   (QWEN2 | QWEN2_MOE | OSS)
+#define QKNORM   (QWEN3 | QWEN3_MOE)
+#define EXPERTS  (QWEN2_MOE | QWEN3_MOE | DEEPSEEK)
 
 static const struct {
     const char *name;
     unsigned bit;
 } families[] = {
-    {"llama", LLAMA},     {"mistral", MISTRAL},     {"qwen2", QWEN2},     {"qwen3", QWEN3},
-    {"mixtral", MIXTRAL}, {"qwen3_moe", QWEN3_MOE}, {"gpt_oss", GPT_OSS},
+    {"llama", LLAMA},
+    {"mistral", MISTRAL},
+    {"qwen2", QWEN2},
+    {"qwen3", QWEN3},
+    {"mixtral", MIXTRAL},
+    {"qwen3_moe", QWEN3_MOE},
+    {"gpt_oss", GPT_OSS},
+    {"qwen2_moe", QWEN2_MOE},
+    {"deepseek_v2", DEEPSEEK_V2},
+    {"deepseek_v3", DEEPSEEK_V3},
 };
 
-enum scope { ONCE, EACH_LAYER, EACH_EXPERT };
+/* Layers of a model with experts are dense or have experts. */
+enum scope { ONCE, EACH_LAYER, DENSE_LAYER, EXPERT_LAYER, EACH_EXPERT };
 
 /* Dimensions, slowest first: H hidden, V vocabulary, Q and K widths of queries and of keys, D head,
- * A heads, F and X widths of MLP and expert, W twice X, E experts, G and J blocks of 32 in H and X,
- * P the 16 bytes of such a block. */
+ * A heads, F, X and S widths of MLP, expert and shared expert, W twice X, E experts, 1 one. Of
+ * latent attention: L and R the latents of q and of k and v, P the latter with the key's rotated
+ * part, M, U and T all heads' queries, unfolded keys and values, and values. */
 struct pattern {
     unsigned families;
     enum scope scope;
@@ -171,10 +189,18 @@ struct pattern {
 static const struct pattern patterns[] = {
     {EVERY, ONCE, "model.embed_tokens.weight", "VH", MU_SYNTH_WEIGHT},
     {EVERY, EACH_LAYER, "input_layernorm.weight", "H", MU_SYNTH_ONES},
-    {EVERY, EACH_LAYER, "self_attn.q_proj.weight", "QH", MU_SYNTH_WEIGHT},
-    {EVERY, EACH_LAYER, "self_attn.k_proj.weight", "KH", MU_SYNTH_WEIGHT},
-    {EVERY, EACH_LAYER, "self_attn.v_proj.weight", "KH", MU_SYNTH_WEIGHT},
-    {EVERY, EACH_LAYER, "self_attn.o_proj.weight", "HQ", MU_SYNTH_WEIGHT},
+    {HEADS, EACH_LAYER, "self_attn.q_proj.weight", "QH", MU_SYNTH_WEIGHT},
+    {HEADS, EACH_LAYER, "self_attn.k_proj.weight", "KH", MU_SYNTH_WEIGHT},
+    {HEADS, EACH_LAYER, "self_attn.v_proj.weight", "KH", MU_SYNTH_WEIGHT},
+    {HEADS, EACH_LAYER, "self_attn.o_proj.weight", "HQ", MU_SYNTH_WEIGHT},
+    {DEEPSEEK_LITE, EACH_LAYER, "self_attn.q_proj.weight", "MH", MU_SYNTH_WEIGHT},
+    {NARROW_Q, EACH_LAYER, "self_attn.q_a_proj.weight", "LH", MU_SYNTH_WEIGHT},
+    {NARROW_Q, EACH_LAYER, "self_attn.q_a_layernorm.weight", "L", MU_SYNTH_ONES},
+    {NARROW_Q, EACH_LAYER, "self_attn.q_b_proj.weight", "ML", MU_SYNTH_WEIGHT},
+    {DEEPSEEK, EACH_LAYER, "self_attn.kv_a_proj_with_mqa.weight", "PH", MU_SYNTH_WEIGHT},
+    {DEEPSEEK, EACH_LAYER, "self_attn.kv_a_layernorm.weight", "R", MU_SYNTH_ONES},
+    {DEEPSEEK, EACH_LAYER, "self_attn.kv_b_proj.weight", "UR", MU_SYNTH_WEIGHT},
+    {DEEPSEEK, EACH_LAYER, "self_attn.o_proj.weight", "HT", MU_SYNTH_WEIGHT},
     {QKBIAS, EACH_LAYER, "self_attn.q_proj.bias", "Q", MU_SYNTH_PLAIN},
     {QKBIAS, EACH_LAYER, "self_attn.k_proj.bias", "K", MU_SYNTH_PLAIN},
     {QKBIAS, EACH_LAYER, "self_attn.v_proj.bias", "K", MU_SYNTH_PLAIN},
@@ -183,25 +209,31 @@ static const struct pattern patterns[] = {
     {QKNORM, EACH_LAYER, "self_attn.q_norm.weight", "D", MU_SYNTH_ONES},
     {QKNORM, EACH_LAYER, "self_attn.k_norm.weight", "D", MU_SYNTH_ONES},
     {EVERY, EACH_LAYER, "post_attention_layernorm.weight", "H", MU_SYNTH_ONES},
-    {GATED, EACH_LAYER, "mlp.gate_proj.weight", "FH", MU_SYNTH_WEIGHT},
-    {GATED, EACH_LAYER, "mlp.up_proj.weight", "FH", MU_SYNTH_WEIGHT},
-    {GATED, EACH_LAYER, "mlp.down_proj.weight", "HF", MU_SYNTH_WEIGHT},
+    {GATED, DENSE_LAYER, "mlp.gate_proj.weight", "FH", MU_SYNTH_WEIGHT},
+    {GATED, DENSE_LAYER, "mlp.up_proj.weight", "FH", MU_SYNTH_WEIGHT},
+    {GATED, DENSE_LAYER, "mlp.down_proj.weight", "HF", MU_SYNTH_WEIGHT},
     {MIXTRAL, EACH_LAYER, "block_sparse_moe.gate.weight", "EH", MU_SYNTH_PLAIN},
     {MIXTRAL, EACH_EXPERT, "block_sparse_moe.experts.#.w1.weight", "XH", MU_SYNTH_WEIGHT},
     {MIXTRAL, EACH_EXPERT, "block_sparse_moe.experts.#.w2.weight", "HX", MU_SYNTH_WEIGHT},
     {MIXTRAL, EACH_EXPERT, "block_sparse_moe.experts.#.w3.weight", "XH", MU_SYNTH_WEIGHT},
-    {QWEN3_MOE, EACH_LAYER, "mlp.gate.weight", "EH", MU_SYNTH_PLAIN},
-    {QWEN3_MOE, EACH_EXPERT, "mlp.experts.#.gate_proj.weight", "XH", MU_SYNTH_WEIGHT},
-    {QWEN3_MOE, EACH_EXPERT, "mlp.experts.#.up_proj.weight", "XH", MU_SYNTH_WEIGHT},
-    {QWEN3_MOE, EACH_EXPERT, "mlp.experts.#.down_proj.weight", "HX", MU_SYNTH_WEIGHT},
+    {EXPERTS, EXPERT_LAYER, "mlp.gate.weight", "EH", MU_SYNTH_PLAIN},
+    {DEEPSEEK_V3, EXPERT_LAYER, "mlp.gate.e_score_correction_bias", "E", MU_SYNTH_PLAIN},
+    {EXPERTS, EACH_EXPERT, "mlp.experts.#.gate_proj.weight", "XH", MU_SYNTH_WEIGHT},
+    {EXPERTS, EACH_EXPERT, "mlp.experts.#.up_proj.weight", "XH", MU_SYNTH_WEIGHT},
+    {EXPERTS, EACH_EXPERT, "mlp.experts.#.down_proj.weight", "HX", MU_SYNTH_WEIGHT},
+    {QWEN2_MOE, EXPERT_LAYER, "mlp.shared_expert.gate_proj.weight", "SH", MU_SYNTH_WEIGHT},
+    {QWEN2_MOE, EXPERT_LAYER, "mlp.shared_expert.up_proj.weight", "SH", MU_SYNTH_WEIGHT},
+    {QWEN2_MOE, EXPERT_LAYER, "mlp.shared_expert.down_proj.weight", "HS", MU_SYNTH_WEIGHT},
+    {QWEN2_MOE, EXPERT_LAYER, "mlp.shared_expert_gate.weight", "1H", MU_SYNTH_PLAIN},
+    {DEEPSEEK, EXPERT_LAYER, "mlp.shared_experts.gate_proj.weight", "SH", MU_SYNTH_WEIGHT},
+    {DEEPSEEK, EXPERT_LAYER, "mlp.shared_experts.up_proj.weight", "SH", MU_SYNTH_WEIGHT},
+    {DEEPSEEK, EXPERT_LAYER, "mlp.shared_experts.down_proj.weight", "HS", MU_SYNTH_WEIGHT},
     {OSS, EACH_LAYER, "mlp.router.weight", "EH", MU_SYNTH_PLAIN},
     {OSS, EACH_LAYER, "mlp.router.bias", "E", MU_SYNTH_PLAIN},
     {GPT_OSS, EACH_LAYER, "mlp.experts.gate_up_proj", "EHW", MU_SYNTH_PLAIN},
     {GPT_OSS, EACH_LAYER, "mlp.experts.down_proj", "EXH", MU_SYNTH_PLAIN},
-    {GPT_OSS_MX, EACH_LAYER, "mlp.experts.gate_up_proj_blocks", "EWGP", MU_SYNTH_BYTES},
-    {GPT_OSS_MX, EACH_LAYER, "mlp.experts.gate_up_proj_scales", "EWG", MU_SYNTH_SCALES},
-    {GPT_OSS_MX, EACH_LAYER, "mlp.experts.down_proj_blocks", "EHJP", MU_SYNTH_BYTES},
-    {GPT_OSS_MX, EACH_LAYER, "mlp.experts.down_proj_scales", "EHJ", MU_SYNTH_SCALES},
+    {GPT_OSS_MX, EACH_LAYER, "mlp.experts.gate_up_proj", "EWH", MU_SYNTH_MXFP4},
+    {GPT_OSS_MX, EACH_LAYER, "mlp.experts.down_proj", "EHX", MU_SYNTH_MXFP4},
     {OSS, EACH_LAYER, "mlp.experts.gate_up_proj_bias", "EW", MU_SYNTH_PLAIN},
     {OSS, EACH_LAYER, "mlp.experts.down_proj_bias", "EH", MU_SYNTH_PLAIN},
     {EVERY, ONCE, "model.norm.weight", "H", MU_SYNTH_ONES},
@@ -231,12 +263,23 @@ static uint64_t dimension(const struct mu_config *c, char symbol)
         return 2 * (uint64_t)c->expert_ffn;
     case 'E':
         return c->n_experts;
-    case 'G':
-        return c->hidden / 32;
-    case 'J':
-        return c->expert_ffn / 32;
+    case 'S':
+        return c->shared_expert_ffn ? c->shared_expert_ffn
+                                    : (uint64_t)c->n_shared_experts * c->expert_ffn;
+    case 'L':
+        return c->q_lora_rank;
+    case 'R':
+        return c->kv_lora_rank;
+    case 'P':
+        return (uint64_t)c->kv_lora_rank + c->qk_rope_head_dim;
+    case 'M':
+        return (uint64_t)c->n_heads * (c->qk_nope_head_dim + c->qk_rope_head_dim);
+    case 'U':
+        return (uint64_t)c->n_heads * (c->qk_nope_head_dim + c->v_head_dim);
+    case 'T':
+        return (uint64_t)c->n_heads * c->v_head_dim;
     default:
-        return 16;
+        return 1;
     }
 }
 
@@ -244,7 +287,7 @@ static uint64_t dimension(const struct mu_config *c, char symbol)
 static enum mu_dtype type_for(enum mu_dtype wanted, enum mu_synth_kind kind, uint64_t row)
 {
     bool plain = wanted == MU_DTYPE_F32 || wanted == MU_DTYPE_F16 || wanted == MU_DTYPE_BF16;
-    if (kind == MU_SYNTH_BYTES || kind == MU_SYNTH_SCALES) return MU_DTYPE_U8;
+    if (kind == MU_SYNTH_MXFP4) return MU_DTYPE_MXFP4;
     if (plain) return wanted;
     if (kind != MU_SYNTH_WEIGHT) return MU_DTYPE_F32;
     if (row % mu_dtype(wanted)->block_values == 0) return wanted;
@@ -286,6 +329,8 @@ static mu_status add_layer(struct mu_model_file *file, unsigned family, enum mu_
     for (size_t i = 0; i < MU_ARRAY_LEN(patterns); i++) {
         const struct pattern *p = &patterns[i];
         if (!(p->families & family) || p->scope == ONCE) continue;
+        bool experts = file->config.n_experts > 0 && !file->config.layer_dense[layer];
+        if (p->scope == DENSE_LAYER ? experts : p->scope > DENSE_LAYER && !experts) continue;
         uint32_t n = p->scope == EACH_EXPERT ? file->config.n_experts : 1;
         for (uint32_t e = 0; e < n; e++)
             MU_TRY(add_tensor(file, p, type, layer, e, err));
@@ -329,6 +374,7 @@ static unsigned family_of(const struct mu_config *config)
     for (size_t i = 0; i < MU_ARRAY_LEN(families); i++) {
         if (strcmp(families[i].name, config->architecture) != 0) continue;
         if (families[i].bit == GPT_OSS && config->quant_method[0]) return GPT_OSS_MX;
+        if (families[i].bit == DEEPSEEK_V2 && config->q_lora_rank == 0) return DEEPSEEK_LITE;
         return families[i].bit;
     }
     return 0;

@@ -8,8 +8,7 @@ enum mu_synth_kind {
     MU_SYNTH_WEIGHT, /* standard deviation near 0.02, in any type */
     MU_SYNTH_PLAIN,  /* the same, never quantised: biases, routers */
     MU_SYNTH_ONES,   /* norms */
-    MU_SYNTH_BYTES,  /* mxfp4 codes */
-    MU_SYNTH_SCALES, /* mxfp4 exponents */
+    MU_SYNTH_MXFP4,  /* a weight that exists in this type only */
 };
 
 /* The kind rides in the seed's low bits, since a tensor carries nothing else of its own. */

@@ -214,11 +214,7 @@ void mu_synth_rows(const struct mu_tensor *tensor, uint64_t first, uint64_t n, u
     const uint64_t values = tensor->n_dims ? tensor->dims[tensor->n_dims - 1] : 1;
     for (uint64_t row = first; row < first + n; row++, out += row_bytes) {
         uint64_t counter = row_counter(tensor->seed, row);
-        if (kind == MU_SYNTH_BYTES)
-            fill_bytes(counter, out, row_bytes);
-        else if (kind == MU_SYNTH_SCALES)
-            memset(out, E8M0_DEFAULT, row_bytes);
-        else if (kind == MU_SYNTH_ONES)
+        if (kind == MU_SYNTH_ONES)
             fill_ones(tensor->type, out, values);
         else if (mu_dtype(tensor->type)->block_values == 1)
             fill_plain(tensor->type, counter, out, values);

@@ -69,6 +69,10 @@ struct mu_linear_args {
     float *y; /* output o of row r: y[r * y_stride + o]; with a cut, subtree t: + t * y_subtree */
     size_t y_stride, y_subtree; /* in floats */
     uint32_t n_rows;
+    /* For rows that are scattered over y and meet others there: row r belongs to row y_rows[r], and
+     * every segment's sum is added on its own to what is there, segment s of the cut's run at
+     * + s * y_subtree. */
+    const uint32_t *y_rows;
 };
 
 /*

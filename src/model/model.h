@@ -10,6 +10,8 @@
 #include "base/segment.h"
 #include "format/format.h"
 
+struct mu_role_name; /* arch.c */
+
 /* What makes one architecture differ from another; a row of the table in arch.c. */
 struct mu_arch {
     const char *name;      /* transformers' model_type */
@@ -23,6 +25,16 @@ struct mu_arch {
     bool embed_sqrt;       /* embeddings times sqrt(hidden), rounded to the weights' type */
     bool fused_qkv;        /* one stored matrix for q, k, v and one for gate and up (phi3) */
     bool gguf_swaps_pairs; /* GGUF files hold q and k with rope pairs side by side (llama) */
+    bool sinks;            /* each head has one more logit, without a value (gpt_oss) */
+    bool swiglu_oai;       /* gate and up clamped, gate by sigmoid(1.702 gate), up + 1 (gpt_oss) */
+    /* Experts. */
+    bool router_bias;         /* the router's linear has one, and so has each expert's */
+    bool router_sigmoid;      /* scores by sigmoid, chosen with a correction added (deepseek_v3) */
+    bool router_normed;       /* the chosen weights add up to 1, whatever the config says */
+    bool stacked_experts;     /* transformers' files hold all experts of a layer in one tensor */
+    bool interleaved_experts; /* ... whose rows are gate and up by turns */
+    bool shared_mixed;        /* the shared expert's output is scaled by a sigmoid (qwen2_moe) */
+    const struct mu_role_name *names; /* where they differ from the common ones, or NULL */
 };
 
 /* NULL and an error that names what is supported. */
@@ -58,37 +70,88 @@ enum mu_tensor_role {
     MU_ROLE_UP_BIAS,
     MU_ROLE_DOWN_BIAS,
     MU_ROLE_POST_FFN_NORM,
+    MU_ROLE_SINKS,
+    MU_ROLE_Q_A, /* latent attention: q and k, v go through a narrow layer */
+    MU_ROLE_Q_A_NORM,
+    MU_ROLE_Q_B,
+    MU_ROLE_KV_A, /* the latent, then the key's rotated part */
+    MU_ROLE_KV_A_NORM,
+    MU_ROLE_KV_B, /* from the latent to each head's key and value */
+    MU_ROLE_K_B,  /* the same as two tensors */
+    MU_ROLE_V_B,
+    MU_ROLE_ROUTER,
+    MU_ROLE_ROUTER_BIAS,
+    MU_ROLE_ROUTER_CORRECTION, /* added to the scores that choose, not to those that weigh */
+    MU_ROLE_EXPERT_GATE,
+    MU_ROLE_EXPERT_UP,
+    MU_ROLE_EXPERT_DOWN,
+    MU_ROLE_EXPERT_GATE_BIAS,
+    MU_ROLE_EXPERT_UP_BIAS,
+    MU_ROLE_EXPERT_DOWN_BIAS,
+    MU_ROLE_SHARED_GATE,
+    MU_ROLE_SHARED_UP,
+    MU_ROLE_SHARED_DOWN,
+    MU_ROLE_SHARED_MIX, /* one row: how much of the shared expert a token takes */
     MU_ROLE_COUNT
 };
 
+/* Whether only the rows that chose its expert read a tensor. */
+static inline bool mu_role_of_expert(enum mu_tensor_role role)
+{
+    return role >= MU_ROLE_EXPERT_GATE && role <= MU_ROLE_EXPERT_DOWN_BIAS;
+}
+
 #define MU_TENSOR_NAME_MAX 80
+
+/* The sums over K that tensor-parallel ranks share: what their columns are. */
+enum mu_cut_name {
+    MU_CUT_NONE,
+    MU_CUT_O,    /* heads */
+    MU_CUT_DOWN, /* the MLP's intermediate values, in blocks of 32; so the others */
+    MU_CUT_EXPERT,
+    MU_CUT_SHARED, /* of the shared expert */
+    MU_CUT_COUNT
+};
 
 /* One tensor of the file, or the slice of it that the shard owns. */
 struct mu_tensor_use {
     enum mu_tensor_role role;
-    uint32_t layer;
+    uint32_t layer, expert;
     char name[MU_TENSOR_NAME_MAX]; /* in the file */
     bool vector;                   /* one row, kept as fp32 */
     bool optional;                 /* absent means zero (a bias) */
     uint32_t file_rows, file_cols; /* the whole tensor's shape, to be checked; vectors: 1, n */
     uint32_t row_first, rows;      /* rows [row_first, row_first + rows) of the tensor */
     uint32_t col_first, cols;
+    uint32_t step;       /* stored rows (a vector's values) from one of ours to the next; 0: 1 */
     uint32_t swap_heads; /* > 0: rows come in this many heads whose rope pairs lie side by side */
-    bool row_parallel;   /* multiplied by cut sums: column borders follow the program's cut */
+    uint32_t swap_from;  /* ... from this row of each head on */
+    bool transposed;     /* our rows are stored columns: row_first and step count columns of the
+                          * file, col_first counts its rows */
+    bool row_parallel;   /* multiplied by cut sums: column borders follow the cut */
+    enum mu_cut_name cut;
 };
 
 enum mu_op_kind {
-    MU_OP_EMBED,      /* out = rows of the embedding table for the step's tokens; + next norm */
-    MU_OP_LINEAR,     /* out = in W^T + bias, for up to 3 matrices side by side */
-    MU_OP_ROPE_KV,    /* norm and rotate q and k in place, write k and v to the cache */
-    MU_OP_ATTEND,     /* out = attention of q over the cache */
-    MU_OP_GLU,        /* out = act(gate) * up */
-    MU_OP_LINEAR_CUT, /* out = this shard's subtrees of in W^T */
-    MU_OP_EXCHANGE,   /* out = all ranks' subtrees, from in */
-    MU_OP_COMBINE,    /* finish the tree; + bias, post norm; residual += ; + next norm */
-    MU_OP_OUT_ROWS,   /* out = final norm of the rows whose logits are wanted */
-    MU_OP_LOGITS,     /* out = in W^T, scaled and capped, for this shard's vocabulary */
-    MU_OP_GATHER,     /* all ranks' logits side by side, on every rank */
+    MU_OP_EMBED,       /* out = rows of the embedding table for the step's tokens; + next norm */
+    MU_OP_LINEAR,      /* out = in W^T + bias, for up to 3 matrices side by side */
+    MU_OP_ROPE_KV,     /* norm and rotate q and k in place, write k and v to the cache */
+    MU_OP_LATENT_KV,   /* norm the latents; rotate the key's part, write both to the cache */
+    MU_OP_Q_LATENT,    /* out = each head's query as the latent's keys want it, rotated */
+    MU_OP_ATTEND,      /* out = attention of q over the cache */
+    MU_OP_V_LATENT,    /* out = each head's values from its sum of latents */
+    MU_OP_GLU,         /* out = act(gate) * up */
+    MU_OP_LINEAR_CUT,  /* out = this shard's subtrees of in W^T */
+    MU_OP_EXCHANGE,    /* out = all ranks' subtrees, from in */
+    MU_OP_COMBINE,     /* finish the tree; + bias, post norm; residual += ; + next norm */
+    MU_OP_ROUTE,       /* out = the experts chosen by each row and their weights */
+    MU_OP_GROUP,       /* gives every (row, expert) a slot, slots of one expert side by side */
+    MU_OP_DISPATCH,    /* out = the row of each slot */
+    MU_OP_EXPERTS,     /* a linear of each slot with its expert's matrices */
+    MU_OP_EXPERTS_CUT, /* out = this shard's subtrees of all chosen experts' sums together */
+    MU_OP_OUT_ROWS,    /* out = final norm of the rows whose logits are wanted */
+    MU_OP_LOGITS,      /* out = in W^T, scaled and capped, for this shard's vocabulary */
+    MU_OP_GATHER,      /* all ranks' logits side by side, on every rank */
     MU_OP_SEND,
     MU_OP_RECEIVE, /* the residual, to and from the neighbouring pipeline stage */
 };
@@ -106,7 +169,30 @@ enum mu_buffer {
     MU_BUFFER_OUT,     /* normed rows whose logits are wanted */
     MU_BUFFER_LOGIT_PART,
     MU_BUFFER_LOGITS,
+    /* latent attention */
+    MU_BUFFER_LATENT,     /* q's latent (or q), the latent of k and v, the key's rotated part */
+    MU_BUFFER_Q_A,        /* q's latent, normed */
+    MU_BUFFER_Q_LATENT,   /* queries in the latent space */
+    MU_BUFFER_ATT_LATENT, /* sums of latents, one a head */
+    /* experts */
+    MU_BUFFER_NORMED, /* normed residual, always fp32: read by routers */
+    MU_BUFFER_ROUTES, /* the router's logits, then the shared expert's */
+    MU_BUFFER_CHOSEN, /* struct mu_choice of each chosen expert, by ascending expert */
+    /* One row a slot, that is config.n_experts_used rows a token: */
+    MU_BUFFER_SLOT_X,
+    MU_BUFFER_SLOT_GATE_UP,
+    MU_BUFFER_SLOT_ACT,
     MU_BUFFER_COUNT
+};
+
+static inline bool mu_buffer_has_slots(enum mu_buffer b)
+{
+    return b >= MU_BUFFER_SLOT_X;
+}
+
+struct mu_choice {
+    uint32_t expert, slot;
+    float weight;
 };
 
 #define MU_NO_TENSOR UINT32_MAX
@@ -118,9 +204,15 @@ struct mu_op {
     enum mu_buffer in, out;
     uint32_t n_weights, weights[3]; /* into tensors; outputs side by side in `out` */
     uint32_t biases[3];             /* MU_NO_TENSOR: none */
-    uint32_t norm, norm2;           /* next norm (into MU_BUFFER_X); q and k norm for ROPE_KV */
+    uint32_t n_groups; /* > 0: weights and biases are the first of so many, one an expert */
+    uint32_t width;    /* GLU: values of a row */
+    enum mu_cut_name cut;
+    bool exact;           /* a linear whose activations stay fp32 */
+    bool mixed;           /* GLU: scaled by the shared expert's share of the row */
+    uint32_t norm, norm2; /* next norm (into MU_BUFFER_X); q and k norm for ROPE_KV */
     uint32_t post_norm;
-    bool normed; /* writes MU_BUFFER_X: through `norm`, or plainly without one */
+    bool normed;     /* writes MU_BUFFER_X: through `norm`, or plainly without one */
+    bool normed_f32; /* ... and (or) MU_BUFFER_NORMED */
 };
 
 /* The segments of a row-parallel sum and this shard's run of them. */
@@ -143,13 +235,14 @@ struct mu_program {
     uint32_t n_ops;
     struct mu_tensor_use *tensors;
     uint32_t n_tensors;
-    uint32_t width[MU_BUFFER_COUNT]; /* 0: not used by this shard */
-    struct mu_cut_plan o_cut, down_cut;
+    uint32_t width[MU_BUFFER_COUNT];       /* 0: not used by this shard */
+    struct mu_cut_plan cuts[MU_CUT_COUNT]; /* n is 0 for what the model does not have */
     /* this shard's heads */
     uint32_t head_first, n_heads;
     uint32_t kv_first, n_kv_heads;
     uint32_t *kv_head;           /* [n_heads] -> this shard's KV head */
-    uint32_t ffn_first, ffn;     /* of the intermediate values */
+    uint32_t key_dim, value_dim; /* of a cached key; of what attention gives for a head */
+    bool latent;                 /* the cache holds one latent a token, key and value in one */
     uint32_t vocab_n;            /* segments of the vocabulary */
     uint32_t vocab_first, vocab; /* this shard's rows of embedding and head */
     bool first_stage, last_stage;
@@ -158,7 +251,7 @@ struct mu_program {
 
 /* What a tensor is called in a file of that naming. */
 void mu_model_tensor_name(const struct mu_arch *arch, enum mu_names names, enum mu_tensor_role role,
-                          uint32_t layer, char out[MU_TENSOR_NAME_MAX]);
+                          uint32_t layer, uint32_t expert, char out[MU_TENSOR_NAME_MAX]);
 
 /* How many tensor-parallel ranks the contract allows for this model at most. */
 uint32_t mu_model_tp_max(const struct mu_config *config);
@@ -167,9 +260,9 @@ uint32_t mu_model_tp_max(const struct mu_config *config);
 mu_status mu_program_build(const struct mu_config *config, const struct mu_shard *shard,
                            struct mu_arena *arena, struct mu_program **out, struct mu_err *err);
 
-/* Heads whose rope pairs lie side by side: where row `i` of `n` stands in such a file, when in
- * memory all first halves come before all second halves. With no such heads it is i. */
-uint32_t mu_model_swapped_row(uint32_t swap_heads, uint32_t n, uint32_t i);
+/* Which stored row (column, where it is transposed; value, of a vector) the i-th of ours is. Where
+ * files hold rope pairs side by side, memory has all first halves before all second halves. */
+uint32_t mu_tensor_use_row(const struct mu_tensor_use *use, uint32_t i);
 
 /* First vocabulary row of vocabulary segment i. */
 static inline uint32_t mu_vocab_border(uint32_t vocab, uint32_t i)
@@ -183,6 +276,8 @@ static inline uint32_t mu_vocab_border(uint32_t vocab, uint32_t i)
  * cosines and sines are multiplied with.
  */
 uint32_t mu_rope_width(const struct mu_config *config);
+/* By how much yarn says that attention grows with the stretch of the context. */
+double mu_rope_mscale(double factor, double mscale);
 void mu_rope_frequencies(const struct mu_config *config, uint64_t context, bool local,
                          float *inverse, float *scale);
 

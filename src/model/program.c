@@ -1,31 +1,62 @@
 /* Turns an architecture and a shard into the flat list of operations; see model.h. */
-#include "model/model.h"
+#include "model/program_int.h"
 
 #include <math.h>
 
-#define OPS_A_LAYER     12
-#define TENSORS_A_LAYER 20
+#define OPS_A_LAYER     24
+#define TENSORS_A_LAYER 32 /* without those of experts and of latent heads */
 
-struct builder {
-    struct mu_arena *arena;
-    struct mu_program *p;
-    uint32_t *kv_head;
-    bool exchange; /* more than one tensor-parallel rank */
-};
+/* In what units the columns of each cut come, and how many columns there are; 0: none. */
+static uint32_t cut_columns(const struct mu_config *c, enum mu_cut_name cut, uint32_t *unit)
+{
+    uint32_t head = c->kv_lora_rank ? c->v_head_dim : c->head_dim;
+    *unit = cut == MU_CUT_O ? head : 32;
+    switch (cut) {
+    case MU_CUT_O:
+        return c->n_heads * head;
+    case MU_CUT_DOWN:
+        return c->ffn;
+    case MU_CUT_EXPERT:
+        return c->n_experts ? c->expert_ffn : 0;
+    case MU_CUT_SHARED:
+        return mu_shared_ffn(c);
+    case MU_CUT_NONE:
+    case MU_CUT_COUNT:
+        break;
+    }
+    return 0;
+}
+
+static bool has_dense_layer(const struct mu_config *c)
+{
+    for (uint32_t layer = 0; layer < c->n_layers; layer++)
+        if (!mu_layer_has_experts(c, layer)) return true;
+    return false;
+}
 
 uint32_t mu_model_tp_max(const struct mu_config *config)
 {
-    uint32_t o = mu_segment_count(config->n_heads);
-    uint32_t down = mu_segment_count(MU_CEIL_DIV(config->ffn, 32));
-    return MU_MIN(o, MU_MIN(down, mu_segment_count(config->vocab)));
+    uint32_t most = mu_segment_count(config->vocab), unit;
+    for (int i = 0; i < MU_CUT_COUNT; i++) {
+        uint32_t columns = cut_columns(config, (enum mu_cut_name)i, &unit);
+        bool used = columns > 0 && (i != MU_CUT_DOWN || has_dense_layer(config));
+        if (used) most = MU_MIN(most, mu_segment_count(MU_CEIL_DIV(columns, unit)));
+    }
+    return most;
 }
 
-uint32_t mu_model_swapped_row(uint32_t swap_heads, uint32_t n, uint32_t i)
+uint32_t mu_tensor_use_row(const struct mu_tensor_use *use, uint32_t i)
 {
-    if (swap_heads == 0) return i;
-    uint32_t head_rows = n / swap_heads, head = i / head_rows, at = i % head_rows;
-    uint32_t half = head_rows / 2;
-    return head * head_rows + (at < half ? 2 * at : 2 * (at - half) + 1);
+    if (use->swap_heads > 0) {
+        uint32_t n = use->vector ? use->cols : use->rows, head_rows = n / use->swap_heads;
+        uint32_t head = i / head_rows, at = i % head_rows, from = use->swap_from;
+        uint32_t half = (head_rows - from) / 2;
+        if (at >= from)
+            at = from + (at - from < half ? 2 * (at - from) : 2 * (at - from - half) + 1);
+        i = head * head_rows + at;
+    }
+    uint32_t first = use->vector ? use->col_first : use->row_first;
+    return first + i * MU_MAX(use->step, 1u);
 }
 
 /* Fills the cut of a sum over `cols` columns in units of `unit`. */
@@ -43,31 +74,9 @@ static void plan_cut(struct mu_cut_plan *cut, uint32_t cols, uint32_t unit,
                                           cut->all + cut->n_all);
 }
 
-static uint32_t add_tensor(struct builder *b, enum mu_tensor_role role, uint32_t layer,
-                           struct mu_tensor_use use)
-{
-    struct mu_program *p = b->p;
-    use.role = role;
-    use.layer = layer;
-    mu_model_tensor_name(p->arch, p->config->names, role, layer, use.name);
-    p->tensors[p->n_tensors] = use;
-    return p->n_tensors++;
-}
+/* ---- What all parts add ---- */
 
-static uint32_t add_vector(struct builder *b, enum mu_tensor_role role, uint32_t layer,
-                           uint32_t whole, uint32_t first, uint32_t n, uint32_t swap_heads)
-{
-    return add_tensor(b, role, layer,
-                      (struct mu_tensor_use){.vector = true,
-                                             .file_rows = 1,
-                                             .file_cols = whole,
-                                             .rows = 1,
-                                             .col_first = first,
-                                             .cols = n,
-                                             .swap_heads = swap_heads});
-}
-
-static struct mu_op *add_op(struct builder *b, struct mu_op op)
+struct mu_op *mu_builder_op(struct mu_builder *b, struct mu_op op)
 {
     for (uint32_t i = op.n_weights; i < 3; i++)
         op.weights[i] = MU_NO_TENSOR;
@@ -76,197 +85,136 @@ static struct mu_op *add_op(struct builder *b, struct mu_op op)
     return o;
 }
 
-#define OP(...)                                                                                    \
-    ((struct mu_op){.biases = {MU_NO_TENSOR, MU_NO_TENSOR, MU_NO_TENSOR},                          \
-                    .norm = MU_NO_TENSOR,                                                          \
-                    .norm2 = MU_NO_TENSOR,                                                         \
-                    .post_norm = MU_NO_TENSOR,                                                     \
-                    __VA_ARGS__})
-
-static uint32_t add_norm(struct builder *b, enum mu_tensor_role role, uint32_t layer)
+uint32_t mu_builder_tensor(struct mu_builder *b, enum mu_tensor_role role, uint32_t layer,
+                           struct mu_tensor_use use)
 {
-    return add_vector(b, role, layer, b->p->config->hidden, 0, b->p->config->hidden, 0);
+    struct mu_program *p = b->p;
+    use.role = role;
+    use.layer = layer;
+    mu_model_tensor_name(p->arch, p->config->names, role, layer, use.expert, use.name);
+    p->tensors[p->n_tensors] = use;
+    return p->n_tensors++;
 }
 
-/* The norm in front of attention (or of the MLP) of a layer, if the architecture has one. */
-static void add_pre_norm(struct builder *b, struct mu_op *op, enum mu_tensor_role role,
+uint32_t mu_builder_vector(struct mu_builder *b, enum mu_tensor_role role, uint32_t layer,
+                           uint32_t whole, uint32_t first, uint32_t n)
+{
+    return mu_builder_tensor(b, role, layer,
+                             (struct mu_tensor_use){.vector = true,
+                                                    .file_rows = 1,
+                                                    .file_cols = whole,
+                                                    .rows = 1,
+                                                    .col_first = first,
+                                                    .cols = n});
+}
+
+uint32_t mu_builder_norm(struct mu_builder *b, enum mu_tensor_role role, uint32_t layer)
+{
+    return mu_builder_vector(b, role, layer, b->p->config->hidden, 0, b->p->config->hidden);
+}
+
+uint32_t mu_builder_rows(struct mu_builder *b, enum mu_tensor_role role, uint32_t layer,
+                         uint32_t cols, struct mu_rows rows)
+{
+    struct mu_tensor_use use = {.expert = rows.expert,
+                                .file_rows = rows.whole,
+                                .file_cols = cols,
+                                .row_first = rows.first,
+                                .rows = rows.n,
+                                .cols = cols,
+                                .step = rows.step,
+                                .swap_heads = rows.swap_heads,
+                                .swap_from = rows.swap_from,
+                                .transposed = rows.transposed};
+    if (rows.transposed) { /* all experts' columns below each other */
+        use.file_rows = b->p->config->n_experts * cols;
+        use.file_cols = rows.whole;
+        use.col_first = rows.expert * cols;
+    }
+    return mu_builder_tensor(b, role, layer, use);
+}
+
+uint32_t mu_builder_columns(struct mu_builder *b, enum mu_tensor_role role, uint32_t layer,
+                            uint32_t whole_cols, enum mu_cut_name name)
+{
+    const struct mu_cut_plan *cut = &b->p->cuts[name];
+    uint32_t hidden = b->p->config->hidden, first = cut->border[cut->run.first];
+    return mu_builder_tensor(b, role, layer,
+                             (struct mu_tensor_use){.file_rows = hidden,
+                                                    .file_cols = whole_cols,
+                                                    .rows = hidden,
+                                                    .col_first = first,
+                                                    .cols = cut->border[cut->run.end] - first,
+                                                    .row_parallel = true,
+                                                    .cut = name});
+}
+
+void mu_builder_pre_norm(struct mu_builder *b, struct mu_op *op, enum mu_tensor_role role,
                          uint32_t layer)
 {
     op->normed = true;
-    if (b->p->arch->pre_norm) op->norm = add_norm(b, role, layer);
+    if (b->p->arch->pre_norm) op->norm = mu_builder_norm(b, role, layer);
 }
 
-/* Finishes the tree of a row-parallel sum and adds it to the residual. */
-static struct mu_op *add_combine(struct builder *b, uint32_t layer, uint32_t bias,
-                                 enum mu_tensor_role post_norm)
+struct mu_op *mu_builder_combine(struct mu_builder *b, uint32_t layer, enum mu_cut_name cut,
+                                 uint32_t bias, enum mu_tensor_role post_norm)
 {
     if (b->exchange)
-        (void)add_op(b, OP(.kind = MU_OP_EXCHANGE, .layer = layer, .in = MU_BUFFER_PART,
-                           .out = MU_BUFFER_PARTS));
+        (void)mu_builder_op(b, MU_OP(.kind = MU_OP_EXCHANGE, .layer = layer, .in = MU_BUFFER_PART,
+                                     .out = MU_BUFFER_PARTS, .cut = cut));
     enum mu_buffer in = b->exchange ? MU_BUFFER_PARTS : MU_BUFFER_PART;
-    struct mu_op op = OP(.kind = MU_OP_COMBINE, .layer = layer, .in = in, .out = MU_BUFFER_H);
+    struct mu_op op =
+        MU_OP(.kind = MU_OP_COMBINE, .layer = layer, .in = in, .out = MU_BUFFER_H, .cut = cut);
     op.biases[0] = bias;
-    if (b->p->arch->post_norm) op.post_norm = add_norm(b, post_norm, layer);
-    return add_op(b, op);
+    if (b->p->arch->post_norm && post_norm != MU_ROLE_COUNT)
+        op.post_norm = mu_builder_norm(b, post_norm, layer);
+    return mu_builder_op(b, op);
 }
 
-struct slice {
-    uint32_t whole_rows, row_first, rows; /* in the stored tensor */
-    uint32_t swap_heads;                  /* of this slice */
-};
+/* ---- Embedding, head, and the whole ---- */
 
-static uint32_t add_columns(struct builder *b, enum mu_tensor_role role, uint32_t layer,
-                            struct slice s)
-{
-    uint32_t hidden = b->p->config->hidden;
-    return add_tensor(b, role, layer,
-                      (struct mu_tensor_use){.file_rows = s.whole_rows,
-                                             .file_cols = hidden,
-                                             .row_first = s.row_first,
-                                             .rows = s.rows,
-                                             .cols = hidden,
-                                             .swap_heads = s.swap_heads});
-}
-
-static uint32_t add_row_parallel(struct builder *b, enum mu_tensor_role role, uint32_t layer,
-                                 uint32_t whole_cols, const struct mu_cut_plan *cut)
-{
-    uint32_t hidden = b->p->config->hidden, first = cut->border[cut->run.first];
-    return add_tensor(b, role, layer,
-                      (struct mu_tensor_use){.file_rows = hidden,
-                                             .file_cols = whole_cols,
-                                             .rows = hidden,
-                                             .col_first = first,
-                                             .cols = cut->border[cut->run.end] - first,
-                                             .row_parallel = true});
-}
-
-static void add_qkv(struct builder *b, uint32_t layer)
+static uint32_t add_vocabulary(struct mu_builder *b, enum mu_tensor_role role)
 {
     const struct mu_program *p = b->p;
-    const struct mu_config *c = p->config;
-    uint32_t hd = c->head_dim, q_all = c->n_heads * hd, kv_all = c->n_kv_heads * hd;
-    bool fused = p->arch->fused_qkv;
-    bool swap = c->names == MU_NAMES_GGUF && p->arch->gguf_swaps_pairs;
-    uint32_t q_rows = p->n_heads * hd, kv_rows = p->n_kv_heads * hd;
-    uint32_t q_first = p->head_first * hd, kv_first = p->kv_first * hd;
-    uint32_t all = q_all + 2 * kv_all;
-    struct slice q = {fused ? all : q_all, q_first, q_rows, swap ? p->n_heads : 0};
-    struct slice k = {fused ? all : kv_all, (fused ? q_all : 0) + kv_first, kv_rows,
-                      swap ? p->n_kv_heads : 0};
-    struct slice v = {fused ? all : kv_all, (fused ? q_all + kv_all : 0) + kv_first, kv_rows, 0};
-    struct mu_op op = OP(.kind = MU_OP_LINEAR, .layer = layer, .in = MU_BUFFER_X,
-                         .out = MU_BUFFER_QKV, .n_weights = 3);
-    op.weights[0] = add_columns(b, MU_ROLE_Q, layer, q);
-    op.weights[1] = add_columns(b, MU_ROLE_K, layer, k);
-    op.weights[2] = add_columns(b, MU_ROLE_V, layer, v);
-    if (p->arch->qkv_bias || c->attention_bias) {
-        op.biases[0] = add_vector(b, MU_ROLE_Q_BIAS, layer, q_all, q_first, q_rows, q.swap_heads);
-        op.biases[1] =
-            add_vector(b, MU_ROLE_K_BIAS, layer, kv_all, kv_first, kv_rows, k.swap_heads);
-        op.biases[2] = add_vector(b, MU_ROLE_V_BIAS, layer, kv_all, kv_first, kv_rows, 0);
-    }
-    (void)add_op(b, op);
+    return mu_builder_tensor(b, role, 0,
+                             (struct mu_tensor_use){.file_rows = p->config->vocab,
+                                                    .file_cols = p->config->hidden,
+                                                    .row_first = p->vocab_first,
+                                                    .rows = p->vocab,
+                                                    .cols = p->config->hidden});
 }
 
-static void add_attention(struct builder *b, uint32_t layer)
+static void add_embedding(struct mu_builder *b, uint32_t table)
 {
-    const struct mu_program *p = b->p;
-    const struct mu_config *c = p->config;
-    uint32_t hd = c->head_dim;
-    add_qkv(b, layer);
-    struct mu_op op =
-        OP(.kind = MU_OP_ROPE_KV, .layer = layer, .in = MU_BUFFER_QKV, .out = MU_BUFFER_QKV);
-    if (p->arch->qk_norm) {
-        op.norm = add_vector(b, MU_ROLE_Q_NORM, layer, hd, 0, hd, 0);
-        op.norm2 = add_vector(b, MU_ROLE_K_NORM, layer, hd, 0, hd, 0);
-    } else if (p->arch->qk_norm_wide) {
-        op.norm = add_vector(b, MU_ROLE_Q_NORM, layer, c->n_heads * hd, 0, c->n_heads * hd, 0);
-        op.norm2 =
-            add_vector(b, MU_ROLE_K_NORM, layer, c->n_kv_heads * hd, 0, c->n_kv_heads * hd, 0);
-    }
-    (void)add_op(b, op);
-    (void)add_op(
-        b, OP(.kind = MU_OP_ATTEND, .layer = layer, .in = MU_BUFFER_QKV, .out = MU_BUFFER_ATT));
-    op = OP(.kind = MU_OP_LINEAR_CUT, .layer = layer, .in = MU_BUFFER_ATT, .out = MU_BUFFER_PART,
-            .n_weights = 1);
-    op.weights[0] = add_row_parallel(b, MU_ROLE_O, layer, c->n_heads * hd, &p->o_cut);
-    (void)add_op(b, op);
-    uint32_t bias = p->arch->o_bias && c->attention_bias
-                        ? add_vector(b, MU_ROLE_O_BIAS, layer, c->hidden, 0, c->hidden, 0)
-                        : MU_NO_TENSOR;
-    struct mu_op *combine = add_combine(b, layer, bias, MU_ROLE_POST_ATTN_NORM);
-    add_pre_norm(b, combine, MU_ROLE_FFN_NORM, layer);
-}
-
-static struct mu_op *add_mlp(struct builder *b, uint32_t layer)
-{
-    const struct mu_program *p = b->p;
-    const struct mu_config *c = p->config;
-    bool fused = p->arch->fused_qkv;
-    struct slice gate = {fused ? 2 * c->ffn : c->ffn, p->ffn_first, p->ffn, 0};
-    struct slice up = {gate.whole_rows, (fused ? c->ffn : 0) + p->ffn_first, p->ffn, 0};
-    struct mu_op op = OP(.kind = MU_OP_LINEAR, .layer = layer, .in = MU_BUFFER_X,
-                         .out = MU_BUFFER_GATE_UP, .n_weights = 2);
-    op.weights[0] = add_columns(b, MU_ROLE_GATE, layer, gate);
-    op.weights[1] = add_columns(b, MU_ROLE_UP, layer, up);
-    if (c->mlp_bias) {
-        op.biases[0] = add_vector(b, MU_ROLE_GATE_BIAS, layer, c->ffn, p->ffn_first, p->ffn, 0);
-        op.biases[1] = add_vector(b, MU_ROLE_UP_BIAS, layer, c->ffn, p->ffn_first, p->ffn, 0);
-    }
-    (void)add_op(b, op);
-    (void)add_op(
-        b, OP(.kind = MU_OP_GLU, .layer = layer, .in = MU_BUFFER_GATE_UP, .out = MU_BUFFER_ACT));
-    op = OP(.kind = MU_OP_LINEAR_CUT, .layer = layer, .in = MU_BUFFER_ACT, .out = MU_BUFFER_PART,
-            .n_weights = 1);
-    op.weights[0] = add_row_parallel(b, MU_ROLE_DOWN, layer, c->ffn, &p->down_cut);
-    (void)add_op(b, op);
-    uint32_t bias = c->mlp_bias
-                        ? add_vector(b, MU_ROLE_DOWN_BIAS, layer, c->hidden, 0, c->hidden, 0)
-                        : MU_NO_TENSOR;
-    return add_combine(b, layer, bias, MU_ROLE_POST_FFN_NORM);
-}
-
-static uint32_t add_vocabulary(struct builder *b, enum mu_tensor_role role)
-{
-    const struct mu_program *p = b->p;
-    return add_tensor(b, role, 0,
-                      (struct mu_tensor_use){.file_rows = p->config->vocab,
-                                             .file_cols = p->config->hidden,
-                                             .row_first = p->vocab_first,
-                                             .rows = p->vocab,
-                                             .cols = p->config->hidden});
-}
-
-static void add_embedding(struct builder *b, uint32_t table)
-{
-    struct mu_op op =
-        OP(.kind = MU_OP_EMBED, .out = b->exchange ? MU_BUFFER_PART : MU_BUFFER_H, .n_weights = 1);
+    struct mu_op op = MU_OP(.kind = MU_OP_EMBED, .out = b->exchange ? MU_BUFFER_PART : MU_BUFFER_H,
+                            .n_weights = 1);
     op.weights[0] = table;
-    struct mu_op *last = add_op(b, op);
+    struct mu_op *last = mu_builder_op(b, op);
     if (b->exchange) {
-        (void)add_op(b, OP(.kind = MU_OP_EXCHANGE, .in = MU_BUFFER_PART, .out = MU_BUFFER_PARTS));
-        last = add_op(b, OP(.kind = MU_OP_EMBED, .in = MU_BUFFER_PARTS, .out = MU_BUFFER_H));
+        (void)mu_builder_op(
+            b, MU_OP(.kind = MU_OP_EXCHANGE, .in = MU_BUFFER_PART, .out = MU_BUFFER_PARTS));
+        last =
+            mu_builder_op(b, MU_OP(.kind = MU_OP_EMBED, .in = MU_BUFFER_PARTS, .out = MU_BUFFER_H));
     }
-    add_pre_norm(b, last, MU_ROLE_ATTN_NORM, b->p->shard.layer_first);
+    mu_builder_pre_norm(b, last, MU_ROLE_ATTN_NORM, b->p->shard.layer_first);
 }
 
-static void add_head(struct builder *b, uint32_t table)
+static void add_head(struct mu_builder *b, uint32_t table)
 {
     struct mu_op op =
-        OP(.kind = MU_OP_OUT_ROWS, .out_rows = true, .in = MU_BUFFER_H, .out = MU_BUFFER_OUT);
-    op.norm = add_norm(b, MU_ROLE_FINAL_NORM, 0);
-    (void)add_op(b, op);
-    op = OP(.kind = MU_OP_LOGITS, .out_rows = true, .in = MU_BUFFER_OUT, .n_weights = 1,
-            .out = b->exchange ? MU_BUFFER_LOGIT_PART : MU_BUFFER_LOGITS);
+        MU_OP(.kind = MU_OP_OUT_ROWS, .out_rows = true, .in = MU_BUFFER_H, .out = MU_BUFFER_OUT);
+    op.norm = mu_builder_norm(b, MU_ROLE_FINAL_NORM, 0);
+    (void)mu_builder_op(b, op);
+    op = MU_OP(.kind = MU_OP_LOGITS, .out_rows = true, .in = MU_BUFFER_OUT, .n_weights = 1,
+               .out = b->exchange ? MU_BUFFER_LOGIT_PART : MU_BUFFER_LOGITS);
     op.weights[0] = b->p->config->tied_head ? table : add_vocabulary(b, MU_ROLE_HEAD);
-    (void)add_op(b, op);
+    (void)mu_builder_op(b, op);
     if (b->exchange)
-        (void)add_op(b, OP(.kind = MU_OP_GATHER, .out_rows = true, .in = MU_BUFFER_LOGIT_PART,
-                           .out = MU_BUFFER_LOGITS));
+        (void)mu_builder_op(b, MU_OP(.kind = MU_OP_GATHER, .out_rows = true,
+                                     .in = MU_BUFFER_LOGIT_PART, .out = MU_BUFFER_LOGITS));
 }
 
-static void add_ops(struct builder *b)
+static void add_ops(struct mu_builder *b)
 {
     struct mu_program *p = b->p;
     uint32_t end = p->shard.layer_end;
@@ -276,54 +224,102 @@ static void add_ops(struct builder *b)
     if (p->first_stage) {
         add_embedding(b, table);
     } else {
-        struct mu_op *op = add_op(b, OP(.kind = MU_OP_RECEIVE, .out = MU_BUFFER_H));
-        add_pre_norm(b, op, MU_ROLE_ATTN_NORM, p->shard.layer_first);
+        struct mu_op *op = mu_builder_op(b, MU_OP(.kind = MU_OP_RECEIVE, .out = MU_BUFFER_H));
+        mu_builder_pre_norm(b, op, MU_ROLE_ATTN_NORM, p->shard.layer_first);
     }
     for (uint32_t layer = p->shard.layer_first; layer < end; layer++) {
-        add_attention(b, layer);
-        struct mu_op *combine = add_mlp(b, layer);
-        if (layer + 1 < end) add_pre_norm(b, combine, MU_ROLE_ATTN_NORM, layer + 1);
+        (void)mu_builder_attention(b, layer);
+        struct mu_op *combine = mu_builder_mlp(b, layer);
+        if (layer + 1 < end) mu_builder_pre_norm(b, combine, MU_ROLE_ATTN_NORM, layer + 1);
     }
     if (p->last_stage)
         add_head(b, table);
     else
-        (void)add_op(b, OP(.kind = MU_OP_SEND, .in = MU_BUFFER_H));
+        (void)mu_builder_op(b, MU_OP(.kind = MU_OP_SEND, .in = MU_BUFFER_H));
 }
 
 /* This shard's heads, the KV heads they read, its columns of the MLP and rows of the vocabulary. */
-static void share_out(struct builder *b)
+static void share_out(struct mu_program *p, uint32_t *kv_head)
 {
-    struct mu_program *p = b->p;
     const struct mu_config *c = p->config;
-    plan_cut(&p->o_cut, c->n_heads * c->head_dim, c->head_dim, &p->shard);
-    plan_cut(&p->down_cut, c->ffn, 32, &p->shard);
-    p->head_first = p->o_cut.border[p->o_cut.run.first] / c->head_dim;
-    p->n_heads = p->o_cut.border[p->o_cut.run.end] / c->head_dim - p->head_first;
-    uint32_t group = c->n_heads / c->n_kv_heads;
+    for (int i = 0; i < MU_CUT_COUNT; i++) {
+        uint32_t unit, columns = cut_columns(c, (enum mu_cut_name)i, &unit);
+        if (columns > 0) plan_cut(&p->cuts[i], columns, unit, &p->shard);
+    }
+    const struct mu_cut_plan *o = &p->cuts[MU_CUT_O];
+    p->latent = c->kv_lora_rank > 0;
+    p->key_dim = p->latent ? c->kv_lora_rank + c->qk_rope_head_dim : c->head_dim;
+    p->value_dim = p->latent ? c->kv_lora_rank : c->head_dim;
+    uint32_t head = p->latent ? c->v_head_dim : c->head_dim;
+    p->head_first = o->border[o->run.first] / head;
+    p->n_heads = o->border[o->run.end] / head - p->head_first;
+    /* All heads read the one latent. */
+    uint32_t group = p->latent ? c->n_heads : c->n_heads / c->n_kv_heads;
     p->kv_first = p->head_first / group;
     p->n_kv_heads = (p->head_first + p->n_heads - 1) / group + 1 - p->kv_first;
     for (uint32_t h = 0; h < p->n_heads; h++)
-        b->kv_head[h] = (p->head_first + h) / group - p->kv_first;
-    p->kv_head = b->kv_head;
-    p->ffn_first = p->down_cut.border[p->down_cut.run.first];
-    p->ffn = p->down_cut.border[p->down_cut.run.end] - p->ffn_first;
+        kv_head[h] = (p->head_first + h) / group - p->kv_first;
+    p->kv_head = kv_head;
     p->vocab_n = mu_segment_count(c->vocab);
     struct mu_run run = mu_segment_run(p->vocab_n, p->shard.tp_rank, p->shard.tp_size);
     p->vocab_first = mu_vocab_border(c->vocab, run.first);
     p->vocab = mu_vocab_border(c->vocab, run.end) - p->vocab_first;
 }
 
+static uint32_t cut_width(const struct mu_cut_plan *cut)
+{
+    return cut->n ? cut->border[cut->run.end] - cut->border[cut->run.first] : 0;
+}
+
+static void set_mlp_widths(struct mu_program *p)
+{
+    const struct mu_config *c = p->config;
+    uint32_t *w = p->width;
+    for (uint32_t layer = p->shard.layer_first; layer < p->shard.layer_end; layer++) {
+        bool experts = mu_layer_has_experts(c, layer);
+        uint32_t ffn = cut_width(&p->cuts[experts ? MU_CUT_SHARED : MU_CUT_DOWN]);
+        w[MU_BUFFER_ACT] = MU_MAX(w[MU_BUFFER_ACT], ffn);
+        if (!experts) continue;
+        w[MU_BUFFER_NORMED] = w[MU_BUFFER_SLOT_X] = c->hidden;
+        w[MU_BUFFER_ROUTES] = c->n_experts + p->arch->shared_mixed;
+        w[MU_BUFFER_CHOSEN] =
+            c->n_experts_used * (uint32_t)(sizeof(struct mu_choice) / sizeof(float));
+        w[MU_BUFFER_SLOT_ACT] = cut_width(&p->cuts[MU_CUT_EXPERT]);
+    }
+    w[MU_BUFFER_GATE_UP] = 2 * w[MU_BUFFER_ACT];
+    w[MU_BUFFER_SLOT_GATE_UP] = 2 * w[MU_BUFFER_SLOT_ACT];
+}
+
+static void set_attention_widths(struct mu_program *p)
+{
+    const struct mu_config *c = p->config;
+    uint32_t *w = p->width;
+    if (!p->latent) {
+        w[MU_BUFFER_QKV] = (p->n_heads + 2 * p->n_kv_heads) * c->head_dim;
+        w[MU_BUFFER_ATT] = p->n_heads * c->head_dim;
+        return;
+    }
+    uint32_t q = p->n_heads * (c->qk_nope_head_dim + c->qk_rope_head_dim);
+    w[MU_BUFFER_LATENT] = (c->q_lora_rank ? c->q_lora_rank : q) + p->key_dim;
+    w[MU_BUFFER_Q_A] = c->q_lora_rank;
+    w[MU_BUFFER_QKV] = c->q_lora_rank ? q : 0;
+    w[MU_BUFFER_Q_LATENT] = p->n_heads * p->key_dim;
+    w[MU_BUFFER_ATT_LATENT] = p->n_heads * p->value_dim;
+    w[MU_BUFFER_ATT] = p->n_heads * c->v_head_dim;
+}
+
 static void set_widths(struct mu_program *p, bool exchange)
 {
     const struct mu_config *c = p->config;
     uint32_t *w = p->width;
-    unsigned own = MU_MAX(p->o_cut.n_subtrees, p->down_cut.n_subtrees);
-    unsigned all = MU_MAX(MU_MAX(p->o_cut.n_all, p->down_cut.n_all), p->shard.tp_size);
+    unsigned own = 0, all = p->shard.tp_size;
+    for (int i = 0; i < MU_CUT_COUNT; i++) {
+        own = MU_MAX(own, p->cuts[i].n_subtrees);
+        all = MU_MAX(all, p->cuts[i].n_all);
+    }
     w[MU_BUFFER_H] = w[MU_BUFFER_X] = c->hidden;
-    w[MU_BUFFER_QKV] = (p->n_heads + 2 * p->n_kv_heads) * c->head_dim;
-    w[MU_BUFFER_ATT] = p->n_heads * c->head_dim;
-    w[MU_BUFFER_GATE_UP] = 2 * p->ffn;
-    w[MU_BUFFER_ACT] = p->ffn;
+    set_attention_widths(p);
+    set_mlp_widths(p);
     w[MU_BUFFER_PART] = own * c->hidden;
     w[MU_BUFFER_PARTS] = exchange ? all * c->hidden : 0;
     if (p->last_stage) {
@@ -336,15 +332,34 @@ static void set_widths(struct mu_program *p, bool exchange)
 static void set_scales(struct mu_program *p)
 {
     const struct mu_config *c = p->config;
-    double scalar = c->query_pre_attn_scalar > 0 ? c->query_pre_attn_scalar : c->head_dim;
-    p->attn_scale =
-        (float)(c->attention_multiplier > 0 ? c->attention_multiplier : 1 / sqrt(scalar));
+    double scalar = c->query_pre_attn_scalar > 0 ? c->query_pre_attn_scalar
+                    : p->latent                  ? c->qk_nope_head_dim + c->qk_rope_head_dim
+                                                 : c->head_dim;
+    double scale = c->attention_multiplier > 0 ? c->attention_multiplier : 1 / sqrt(scalar);
+    if (p->latent && c->rope.kind == MU_ROPE_YARN && c->rope.mscale_all_dim > 0) {
+        double grown = mu_rope_mscale(c->rope.factor, c->rope.mscale_all_dim);
+        scale *= grown * grown;
+    }
+    p->attn_scale = (float)scale;
     p->embed_scale = c->embedding_multiplier > 0 ? (float)c->embedding_multiplier : 1;
     if (p->arch->embed_sqrt) p->embed_scale = sqrtf((float)c->hidden);
     p->residual_scale = c->residual_multiplier > 0 ? (float)c->residual_multiplier : 1;
     p->logit_scale = c->logits_scaling > 0 ? (float)(1 / c->logits_scaling) : 1;
     /* GGUF files of these models hold 1 + w already. */
     p->norm_offset = p->arch->norm_plus_one && c->names == MU_NAMES_HF ? 1 : 0;
+}
+
+static mu_status check_experts(const struct mu_config *c, const struct mu_arch *arch,
+                               struct mu_err *err)
+{
+    if (c->n_experts == 0) return MU_OK;
+    if (arch->swiglu_oai && (c->swiglu_limit != 7 || c->swiglu_alpha != 1.702))
+        return mu_fail(err, MU_E_UNSUPPORTED,
+                       "experts that clamp at %g with alpha %g (7 and 1.702 are supported)",
+                       c->swiglu_limit, c->swiglu_alpha);
+    if (!arch->swiglu_oai && arch->router_bias)
+        return mu_fail(err, MU_E_INTERNAL, "experts with biases and a plain activation");
+    return MU_OK;
 }
 
 static mu_status check_shard(const struct mu_config *c, const struct mu_arch *arch,
@@ -376,9 +391,11 @@ static mu_status check_shard(const struct mu_config *c, const struct mu_arch *ar
         mu_err_cure(err, "use the unquantised model, or a GGUF of it");
         return status;
     }
-    if (c->n_experts > 0)
-        return mu_fail(err, MU_E_UNSUPPORTED, "mixture of experts is not supported");
-    if (mu_rope_width(c) % 2 != 0 || mu_rope_width(c) > c->head_dim)
+    if (c->kv_lora_rank && (c->attention_bias || c->qk_rope_head_dim % 2 != 0))
+        return mu_fail(err, MU_E_UNSUPPORTED,
+                       "latent attention with biases, or with %u values rotated",
+                       c->qk_rope_head_dim);
+    if (mu_rope_width(c) % 2 != 0 || (!c->kv_lora_rank && mu_rope_width(c) > c->head_dim))
         return mu_fail(err, MU_E_INPUT, "rope turns %u of %u values of a head", mu_rope_width(c),
                        c->head_dim);
     return MU_OK;
@@ -390,19 +407,22 @@ mu_status mu_program_build(const struct mu_config *config, const struct mu_shard
     const struct mu_arch *arch = mu_arch_find(config->architecture, err);
     if (!arch) return err ? err->code : MU_E_UNSUPPORTED;
     MU_TRY(check_shard(config, arch, shard, err));
+    MU_TRY(check_experts(config, arch, err));
     uint32_t layers = shard->layer_end - shard->layer_first;
+    /* Three matrices an expert, with a bias each; two a head where attention is latent. */
+    uint64_t n_tensors = layers * (TENSORS_A_LAYER + 6 * (uint64_t)config->n_experts +
+                                   (config->kv_lora_rank ? 2 * (uint64_t)config->n_heads : 0));
     struct mu_program *p = mu_arena_alloc(arena, 1, sizeof *p);
-    struct builder b = {.arena = arena, .p = p, .exchange = shard->tp_size > 1};
-    b.kv_head = mu_arena_alloc(arena, config->n_heads, sizeof *b.kv_head);
-    if (!p || !b.kv_head) return mu_fail_memory(err, sizeof *p);
+    struct mu_builder b = {.p = p, .exchange = shard->tp_size > 1};
+    uint32_t *kv_head = mu_arena_alloc(arena, config->n_heads, sizeof *kv_head);
+    if (!p || !kv_head) return mu_fail_memory(err, sizeof *p);
     *p = (struct mu_program){.arch = arch, .config = config, .shard = *shard};
     p->ops = mu_arena_alloc(arena, layers * OPS_A_LAYER + 8, sizeof *p->ops);
-    p->tensors = mu_arena_alloc(arena, layers * TENSORS_A_LAYER + 8, sizeof *p->tensors);
-    if (!p->ops || !p->tensors)
-        return mu_fail_memory(err, (size_t)layers * TENSORS_A_LAYER * sizeof *p->tensors);
+    p->tensors = mu_arena_alloc(arena, n_tensors + 8, sizeof *p->tensors);
+    if (!p->ops || !p->tensors) return mu_fail_memory(err, n_tensors * sizeof *p->tensors);
     p->first_stage = shard->layer_first == 0;
     p->last_stage = shard->layer_end == config->n_layers;
-    share_out(&b);
+    share_out(p, kv_head);
     set_scales(p);
     set_widths(p, b.exchange);
     add_ops(&b);

@@ -6,7 +6,8 @@
 uint32_t mu_rope_width(const struct mu_config *config)
 {
     double partial = config->rope.partial > 0 ? config->rope.partial : 1;
-    return (uint32_t)((double)config->head_dim * partial);
+    uint32_t head = config->kv_lora_rank ? config->qk_rope_head_dim : config->head_dim;
+    return (uint32_t)((double)head * partial);
 }
 
 static void plain(double theta, uint32_t n, float *inverse)
@@ -41,7 +42,7 @@ static double yarn_dimension(const struct mu_rope_config *r, uint64_t original, 
     return n * log((double)original / (rotations * 2 * M_PI)) / (2 * log(r->theta));
 }
 
-static double yarn_mscale(double factor, double mscale)
+double mu_rope_mscale(double factor, double mscale)
 {
     return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
 }
@@ -64,8 +65,8 @@ static double yarn(const struct mu_rope_config *r, uint64_t original, uint32_t n
     }
     if (r->attention_factor > 0) return r->attention_factor;
     if (r->mscale > 0 && r->mscale_all_dim > 0)
-        return yarn_mscale(r->factor, r->mscale) / yarn_mscale(r->factor, r->mscale_all_dim);
-    return yarn_mscale(r->factor, 1);
+        return mu_rope_mscale(r->factor, r->mscale) / mu_rope_mscale(r->factor, r->mscale_all_dim);
+    return mu_rope_mscale(r->factor, 1);
 }
 
 static double longrope(const struct mu_config *c, uint64_t original, uint64_t context, uint32_t n,

@@ -54,6 +54,10 @@ static void check_parameters(void **state)
         {"synth:qwen3-30b-a3b", 30532122624},
         {"synth:mixtral-8x7b", 46702792704},
         {"synth:gpt-oss-20b@bf16", 20914757184},
+        {"synth:gpt-oss-20b", 20914757184},
+        {"synth:qwen1.5-moe-a2.7b", 14315784192},
+        {"synth:deepseek-v2-lite", 15706484224},
+        {"synth:deepseek-v3", 671026419200},
         {"synth:gpt-oss-120b@bf16", 116829156672},
     };
     for (size_t i = 0; i < MU_ARRAY_LEN(known); i++) {

@@ -144,6 +144,18 @@ static void outputs_store(const struct work *k, unsigned subtree, const struct p
     }
 }
 
+/* Adds a segment's sums to rows that others add to as well. */
+static void outputs_add(const struct work *k, unsigned segment, const struct part *parts)
+{
+    const struct mu_linear_args *a = k->a;
+    uint32_t first = k->group * MU_LANES, n = MU_MIN(k->w->rows - first, (uint32_t)MU_ROW_TILE);
+    for (uint32_t r = 0; r < k->n_rows; r++) {
+        float *y = a->y + a->y_rows[k->row + r] * a->y_stride + segment * a->y_subtree + first;
+        for (uint32_t i = 0; i < n; i++)
+            y[i] += parts[r].sum[i];
+    }
+}
+
 static void tile_compute(const struct work *k, const struct mu_cut *cut, struct part *parts)
 {
     struct mu_run leaves[MU_SEGMENTS_MAX], trees[MU_SUBTREES_MAX];
@@ -159,6 +171,11 @@ static void tile_compute(const struct work *k, const struct mu_cut *cut, struct 
             segment_widened(k, cut->border[i], cut->border[i + 1], own);
         else
             segment_plain(k, cut->border[i], cut->border[i + 1], own);
+    }
+    if (k->a->y_rows) {
+        for (uint32_t i = 0; i < cut->run.end - cut->run.first; i++)
+            outputs_add(k, i, parts + (size_t)i * k->n_rows);
+        return;
     }
     unsigned n_trees = mu_segment_subtrees(cut->n, cut->run, trees);
     for (unsigned t = 0; t < n_trees; t++) {

@@ -1,0 +1,67 @@
+/*
+ * What the files that execute a step share: the run, where its rows lie, and the operations that
+ * have files of their own. Only they may include this. See execute.c.
+ */
+#ifndef MU_ENGINE_EXECUTE_INT_H
+#define MU_ENGINE_EXECUTE_INT_H
+
+#include "engine/rank.h"
+
+#define PIECES_A_THREAD 12 /* enough that a late thread leaves little to wait for */
+
+struct run {
+    struct mu_rank *rank;
+    const struct mu_program *p;
+    const struct mu_kernels *k;
+    struct mu_step step;
+    uint32_t serial;
+    uint32_t n_rows, n_out;
+};
+
+static inline float *row_f32(const struct run *run, enum mu_buffer b, uint32_t row)
+{
+    return (float *)run->rank->buffers[b] + (size_t)row * run->p->width[b];
+}
+
+static inline void *row_formed(const struct run *run, enum mu_buffer b, uint32_t row)
+{
+    return (char *)run->rank->buffers[b] + (size_t)row * run->rank->row_bytes[b];
+}
+
+static inline const float *vector(const struct run *run, uint32_t tensor)
+{
+    return tensor == MU_NO_TENSOR ? NULL : run->rank->weights[tensor].data;
+}
+
+static inline float *scratch_of(const struct run *run, unsigned member)
+{
+    return run->rank->scratch + member * run->rank->scratch_floats;
+}
+
+/* How many outputs of `rows` a piece of a linear takes. */
+uint32_t mu_run_linear_step(const struct run *run, uint32_t rows);
+/* Where a layer's key (value: 1) of a token in a block of the cache lies. */
+void *mu_run_cache_at(const struct run *run, uint32_t layer, unsigned value, uint32_t block,
+                      uint32_t kv, uint32_t token);
+
+/* execute_experts.c */
+void mu_run_route(const struct run *run, const struct mu_op *op, uint32_t row, unsigned member);
+void mu_run_group(const struct run *run);
+void mu_run_dispatch(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t row);
+uint32_t mu_run_experts_pieces(const struct run *run, const struct mu_op *op);
+void mu_run_experts(const struct run *run, const struct mu_op *op, uint32_t piece);
+void mu_run_experts_cut(const struct run *run, const struct mu_op *op, uint32_t piece,
+                        unsigned member);
+/* Adds the biases of the row's experts, by their weights, to the row's sum. */
+void mu_run_expert_biases(const struct run *run, const struct mu_op *op, uint32_t row, float *sum);
+/* How much of the shared expert a row takes. */
+float mu_run_shared_share(const struct run *run, uint32_t row);
+
+/* execute_latent.c */
+void mu_run_latent_kv(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t row,
+                      unsigned member);
+void mu_run_q_latent(const struct run *run, const struct mu_op *op, uint32_t head);
+void mu_run_v_latent(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t head,
+                     unsigned member);
+
+#endif
