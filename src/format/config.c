@@ -281,6 +281,25 @@ static mu_status check_experts(struct mu_config *c, struct mu_err *err)
     if (c->n_group > 1 && (c->n_experts % c->n_group != 0 || c->topk_group > c->n_group))
         return mu_fail(err, MU_E_INPUT, "%u experts do not make %u groups of which %u are used",
                        c->n_experts, c->n_group, c->topk_group);
+    /* Stacked tensors have rows (or columns) of all experts together. */
+    uint64_t widest = MU_MAX(2 * (uint64_t)c->expert_ffn, c->hidden);
+    uint64_t shared = MU_MAX(c->shared_expert_ffn, (uint64_t)c->n_shared_experts * c->expert_ffn);
+    if (widest * c->n_experts > UINT32_MAX || shared > COUNT_MAX)
+        return mu_fail(err, MU_E_INPUT, "%u experts of %u values are more than a tensor can hold",
+                       c->n_experts, c->expert_ffn);
+    return MU_OK;
+}
+
+static mu_status check_latent(const struct mu_config *c, struct mu_err *err)
+{
+    if (c->kv_lora_rank == 0) return MU_OK;
+    if (c->qk_nope_head_dim == 0 || c->qk_rope_head_dim == 0 || c->v_head_dim == 0)
+        return mu_fail(err, MU_E_INPUT,
+                       "latent attention needs qk_nope_head_dim, "
+                       "qk_rope_head_dim and v_head_dim above 0");
+    uint64_t head = (uint64_t)c->qk_nope_head_dim + MU_MAX(c->qk_rope_head_dim, c->v_head_dim);
+    if (head * c->n_heads > UINT32_MAX || (uint64_t)c->kv_lora_rank * c->n_heads > UINT32_MAX)
+        return mu_fail(err, MU_E_INPUT, "%u heads are more than a tensor can hold", c->n_heads);
     return MU_OK;
 }
 
@@ -301,6 +320,7 @@ mu_status mu_config_finish(struct mu_config *c, struct mu_err *err)
     if (c->head_dim % 2 != 0)
         return mu_fail(err, MU_E_INPUT, "the head dimension %u is odd", c->head_dim);
     uint32_t head = c->qk_rope_head_dim ? c->qk_rope_head_dim : c->head_dim;
+    MU_TRY(check_latent(c, err));
     MU_TRY(check_rope(&c->rope, head, err));
     return check_experts(c, err);
 }
