@@ -1,11 +1,9 @@
 /*
- * Stored blocks to floats and back. Every quantised type is first taken apart into codes and
- * scales (struct mu_parts), so that one formula decodes them all and packers need no knowledge of
- * bit layouts. Pure; any thread.
+ * Stored blocks to floats; encode.c goes the other way. Every quantised type is first taken apart
+ * into codes and scales (struct mu_parts), so that one formula decodes them all and packers need no
+ * knowledge of bit layouts. Pure; any thread.
  */
 #include "kernel/kernel_int.h"
-
-#include <math.h>
 
 const int8_t mu_codes_iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                  1,    13,   25,  38,  53,  69,  89,  113};
@@ -325,160 +323,28 @@ static void split_tq2_0(const uint8_t *b, struct mu_parts *p)
     codes_2bit(p->code, b, 1);
 }
 
-/* The scale that makes the value of largest magnitude the code -2^(bits-1): its sign has one code
- * more than the other. */
-static float extreme_scale(const float *x, unsigned n, float codes)
-{
-    float extreme = 0;
-    for (unsigned i = 0; i < n; i++)
-        if (fabsf(x[i]) > fabsf(extreme)) extreme = x[i];
-    return extreme / -codes;
-}
-
-/* NaN becomes `low`. */
-static int code_nearest(float q, int low, int high)
-{
-    return (int)MU_MIN(MU_MAX(rintf(q), (float)low), (float)high);
-}
-
-static unsigned code_clamped(float q, unsigned top)
-{
-    return q > 0 ? (unsigned)MU_MIN(q, (float)top) : 0; /* NaN becomes 0 */
-}
-
-/* Q4_0 and Q5_0 (symmetric), Q4_1 and Q5_1 (with a minimum): 32 values into `bits`-bit codes. */
-static void encode_legacy(const float *x, uint8_t *b, unsigned bits, bool with_min)
-{
-    unsigned top = (1u << bits) - 1;
-    float low = x[0], high = x[0], d, shift;
-    for (unsigned i = 1; i < 32; i++) {
-        low = MU_MIN(low, x[i]);
-        high = MU_MAX(high, x[i]);
-    }
-    if (with_min) {
-        d = (high - low) / (float)top;
-        shift = 0.5f;
-    } else {
-        d = extreme_scale(x, 32, (float)(1u << (bits - 1)));
-        shift = (float)(1u << (bits - 1)) + 0.5f;
-        low = 0;
-    }
-    float inverse = d != 0 ? 1 / d : 0;
-    uint16_t head[2] = {mu_f32_to_f16(d), mu_f32_to_f16(low)};
-    size_t n_head = with_min ? 4 : 2;
-    memcpy(b, head, n_head);
-    uint8_t *q = b + n_head + (bits == 5 ? 4 : 0);
-    uint32_t fifth = 0;
-    memset(q, 0, 16);
-    for (unsigned i = 0; i < 32; i++) {
-        unsigned code = code_clamped((x[i] - low) * inverse + shift, top);
-        q[i % 16] = (uint8_t)(q[i % 16] | (code & 15) << (i / 16 * 4));
-        fifth |= (uint32_t)(code >> 4) << i;
-    }
-    if (bits == 5) memcpy(b + n_head, &fifth, 4);
-}
-
-static void encode_q4_0(const float *x, uint8_t *b)
-{
-    encode_legacy(x, b, 4, false);
-}
-
-static void encode_q4_1(const float *x, uint8_t *b)
-{
-    encode_legacy(x, b, 4, true);
-}
-
-static void encode_q5_0(const float *x, uint8_t *b)
-{
-    encode_legacy(x, b, 5, false);
-}
-
-static void encode_q5_1(const float *x, uint8_t *b)
-{
-    encode_legacy(x, b, 5, true);
-}
-
-static void encode_q8_0(const float *x, uint8_t *b)
-{
-    float largest = 0;
-    for (unsigned i = 0; i < 32; i++)
-        largest = MU_MAX(largest, fabsf(x[i]));
-    float d = largest / 127, inverse = d != 0 ? 1 / d : 0;
-    uint16_t half = mu_f32_to_f16(d);
-    memcpy(b, &half, 2);
-    for (unsigned i = 0; i < 32; i++)
-        b[2 + i] = (uint8_t)code_nearest(roundf(x[i] * inverse), -127, 127);
-}
-
-/*
- * The scale of 16 values for codes -32..31 with the least squared error, large values weighing
- * more (weight x^2). Candidates put the extreme value at a code near -32; each is followed by its
- * best least-squares scale.
- */
-static float q6_scale(const float *x)
-{
-    float extreme = extreme_scale(x, 16, 32), best = 0, best_gain = 0;
-    if (extreme == 0) return 0;
-    for (int step = -9; step <= 9; step++) {
-        float inverse = (32 + 0.1f * (float)step) / (32 * extreme), dot = 0, norm = 0;
-        for (unsigned i = 0; i < 16; i++) {
-            float q = (float)code_nearest(x[i] * inverse, -32, 31), w = x[i] * x[i];
-            dot += w * x[i] * q;
-            norm += w * q * q;
-        }
-        if (norm > 0 && dot * dot > best_gain * norm) {
-            best = dot / norm;
-            best_gain = dot * dot / norm;
-        }
-    }
-    return best;
-}
-
-static void encode_q6_k(const float *x, uint8_t *b)
-{
-    float scale[16];
-    for (size_t g = 0; g < 16; g++)
-        scale[g] = q6_scale(x + 16 * g);
-    uint16_t half = mu_f32_to_f16(extreme_scale(scale, 16, 128));
-    float d = mu_f16_to_f32(half), inverse = d != 0 ? 1 / d : 0;
-    memset(b, 0, 192);
-    for (size_t i = 0; i < 256; i++) {
-        int sc = code_nearest(scale[i / 16] * inverse, -128, 127);
-        float step = d * (float)sc;
-        unsigned code = (unsigned)(code_nearest(step != 0 ? x[i] / step : 0, -32, 31) + 32);
-        uint8_t *low = b + i / 128 * 64 + i % 64, *high = b + 128 + i / 128 * 32 + i % 32;
-        *low = (uint8_t)(*low | (code & 15) << (i / 64 % 2 * 4));
-        *high = (uint8_t)(*high | (code >> 4) << (i / 32 % 4 * 2));
-        b[192 + i / 16] = (uint8_t)sc;
-    }
-    memcpy(b + 208, &half, 2);
-}
-
-static const struct codec {
-    void (*split)(const uint8_t *block, struct mu_parts *parts);
-    void (*encode)(const float *x, uint8_t *block);
-} codecs[MU_DTYPE_COUNT] = {
-    [MU_DTYPE_Q4_0] = {split_q4_0, encode_q4_0}, [MU_DTYPE_Q4_1] = {split_q4_1, encode_q4_1},
-    [MU_DTYPE_Q5_0] = {split_q5_0, encode_q5_0}, [MU_DTYPE_Q5_1] = {split_q5_1, encode_q5_1},
-    [MU_DTYPE_Q8_0] = {split_q8_0, encode_q8_0}, [MU_DTYPE_Q2_K] = {split_q2_k, NULL},
-    [MU_DTYPE_Q3_K] = {split_q3_k, NULL},        [MU_DTYPE_Q4_K] = {split_q4_k, NULL},
-    [MU_DTYPE_Q5_K] = {split_q5_k, NULL},        [MU_DTYPE_Q6_K] = {split_q6_k, encode_q6_k},
-    [MU_DTYPE_IQ2_XXS] = {split_iq2_xxs, NULL},  [MU_DTYPE_IQ2_XS] = {split_iq2_xs, NULL},
-    [MU_DTYPE_IQ2_S] = {split_iq2_s, NULL},      [MU_DTYPE_IQ3_XXS] = {split_iq3_xxs, NULL},
-    [MU_DTYPE_IQ3_S] = {split_iq3_s, NULL},      [MU_DTYPE_IQ1_S] = {split_iq1_s, NULL},
-    [MU_DTYPE_IQ1_M] = {split_iq1_m, NULL},      [MU_DTYPE_IQ4_NL] = {split_iq4_nl, NULL},
-    [MU_DTYPE_IQ4_XS] = {split_iq4_xs, NULL},    [MU_DTYPE_MXFP4] = {split_mxfp4, NULL},
-    [MU_DTYPE_TQ1_0] = {split_tq1_0, NULL},      [MU_DTYPE_TQ2_0] = {split_tq2_0, NULL},
+static void (*const splits[MU_DTYPE_COUNT])(const uint8_t *block, struct mu_parts *parts) = {
+    [MU_DTYPE_Q4_0] = split_q4_0,       [MU_DTYPE_Q4_1] = split_q4_1,
+    [MU_DTYPE_Q5_0] = split_q5_0,       [MU_DTYPE_Q5_1] = split_q5_1,
+    [MU_DTYPE_Q8_0] = split_q8_0,       [MU_DTYPE_Q2_K] = split_q2_k,
+    [MU_DTYPE_Q3_K] = split_q3_k,       [MU_DTYPE_Q4_K] = split_q4_k,
+    [MU_DTYPE_Q5_K] = split_q5_k,       [MU_DTYPE_Q6_K] = split_q6_k,
+    [MU_DTYPE_IQ2_XXS] = split_iq2_xxs, [MU_DTYPE_IQ2_XS] = split_iq2_xs,
+    [MU_DTYPE_IQ2_S] = split_iq2_s,     [MU_DTYPE_IQ3_XXS] = split_iq3_xxs,
+    [MU_DTYPE_IQ3_S] = split_iq3_s,     [MU_DTYPE_IQ1_S] = split_iq1_s,
+    [MU_DTYPE_IQ1_M] = split_iq1_m,     [MU_DTYPE_IQ4_NL] = split_iq4_nl,
+    [MU_DTYPE_IQ4_XS] = split_iq4_xs,   [MU_DTYPE_MXFP4] = split_mxfp4,
+    [MU_DTYPE_TQ1_0] = split_tq1_0,     [MU_DTYPE_TQ2_0] = split_tq2_0,
 };
 
 bool mu_parts_known(enum mu_dtype type)
 {
-    return codecs[type].split;
+    return splits[type];
 }
 
 void mu_parts_split(enum mu_dtype type, const uint8_t *block, struct mu_parts *parts)
 {
-    codecs[type].split(block, parts);
+    splits[type](block, parts);
 }
 
 static bool is_plain(enum mu_dtype type)
@@ -488,12 +354,7 @@ static bool is_plain(enum mu_dtype type)
 
 bool mu_codec_can_decode(enum mu_dtype type)
 {
-    return is_plain(type) || codecs[type].split;
-}
-
-bool mu_codec_can_encode(enum mu_dtype type)
-{
-    return is_plain(type) || codecs[type].encode;
+    return is_plain(type) || splits[type];
 }
 
 void mu_parts_values(const struct mu_parts *p, unsigned n, float *out)
@@ -510,7 +371,7 @@ static void decode_blocks(enum mu_dtype type, const uint8_t *b, float *out, uint
     const struct mu_dtype_info *info = mu_dtype(type);
     for (uint64_t i = 0; i < n; i += info->block_values, b += info->block_bytes) {
         struct mu_parts p;
-        codecs[type].split(b, &p);
+        splits[type](b, &p);
         mu_parts_values(&p, info->block_values, out + i);
     }
 }
@@ -528,23 +389,5 @@ void mu_codec_decode(enum mu_dtype type, const void *stored, float *out, uint64_
             out[i] = mu_bf16_to_f32(mu_get16(b + 2 * i));
     } else {
         decode_blocks(type, b, out, n);
-    }
-}
-
-void mu_codec_encode(enum mu_dtype type, const float *x, void *stored, uint64_t n)
-{
-    const struct mu_dtype_info *info = mu_dtype(type);
-    uint8_t *b = stored;
-    if (type == MU_DTYPE_F32) {
-        memcpy(b, x, n * sizeof *x);
-        return;
-    }
-    for (uint64_t i = 0; i < n; i += info->block_values, b += info->block_bytes) {
-        if (codecs[type].encode) {
-            codecs[type].encode(x + i, b);
-        } else {
-            uint16_t half = type == MU_DTYPE_F16 ? mu_f32_to_f16(x[i]) : mu_f32_to_bf16(x[i]);
-            memcpy(b, &half, 2);
-        }
     }
 }
