@@ -182,6 +182,10 @@ bool mu_codec_can_decode(enum mu_dtype type);
 void mu_codec_decode(enum mu_dtype type, const void *stored, float *out, uint64_t n);
 bool mu_codec_can_encode(enum mu_dtype type);
 void mu_codec_encode(enum mu_dtype type, const float *x, void *stored, uint64_t n);
+/* `type` where `cols` values are whole blocks of it; else the type by 32 that stands in for it
+ * (q4_0 for q2_k and q3_k, q5_0 for q4_k, q5_1 for q5_k, q8_0 for q6_k, iq4_nl for iq4_xs); else
+ * f16. */
+enum mu_dtype mu_codec_fit(enum mu_dtype type, uint64_t cols);
 
 /* exp, tanh and erf of our own: the same bits wherever they run. */
 float mu_expf(float x);

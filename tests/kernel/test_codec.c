@@ -71,9 +71,12 @@ static void encoders(void **state)
         enum mu_dtype type;
         double bound;
     } cases[] = {
-        {MU_DTYPE_F32, 0},      {MU_DTYPE_F16, 3e-4},  {MU_DTYPE_BF16, 2.5e-3},
-        {MU_DTYPE_Q8_0, 0.012}, {MU_DTYPE_Q4_0, 0.18}, {MU_DTYPE_Q4_1, 0.18},
-        {MU_DTYPE_Q5_0, 0.09},  {MU_DTYPE_Q5_1, 0.09}, {MU_DTYPE_Q6_K, 0.04},
+        {MU_DTYPE_F32, 0},      {MU_DTYPE_F16, 3e-4},    {MU_DTYPE_BF16, 2.5e-3},
+        {MU_DTYPE_Q8_0, 0.012}, {MU_DTYPE_Q4_0, 0.18},   {MU_DTYPE_Q4_1, 0.18},
+        {MU_DTYPE_Q5_0, 0.09},  {MU_DTYPE_Q5_1, 0.09},   {MU_DTYPE_Q6_K, 0.04},
+        {MU_DTYPE_Q2_K, 0.5},   {MU_DTYPE_Q3_K, 0.3},    {MU_DTYPE_Q4_K, 0.12},
+        {MU_DTYPE_Q5_K, 0.07},  {MU_DTYPE_IQ4_NL, 0.12}, {MU_DTYPE_IQ4_XS, 0.12},
+        {MU_DTYPE_MXFP4, 0.2},
     };
     enum { N = 256 * 64 };
     static float x[N], back[N];
