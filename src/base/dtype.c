@@ -54,6 +54,12 @@ bool mu_dtype_bytes(enum mu_dtype type, uint64_t n, uint64_t *out)
     return n % info->block_values == 0 && mu_mul(n / info->block_values, info->block_bytes, out);
 }
 
+bool mu_dtype_wider(enum mu_dtype a, enum mu_dtype b)
+{
+    return infos[a].block_bytes * infos[b].block_values >
+           infos[b].block_bytes * infos[a].block_values;
+}
+
 float mu_f16_to_f32(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = h & 0x7fff;

@@ -74,6 +74,9 @@ bool mu_dtype_by_safetensors(struct mu_str name, enum mu_dtype *out);
  */
 bool mu_dtype_bytes(enum mu_dtype type, uint64_t n, uint64_t *out);
 
+/* Whether a value takes more bits in `a` than in `b`. */
+bool mu_dtype_wider(enum mu_dtype a, enum mu_dtype b);
+
 /* Half and bfloat16, exactly; towards them rounding to nearest even. */
 float mu_f16_to_f32(uint16_t h);
 uint16_t mu_f32_to_f16(float f);

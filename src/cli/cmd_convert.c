@@ -1,13 +1,10 @@
 /* muster convert: writes a model as GGUF, in other weight types on the way. */
-#include "cli/cli.h"
+#include "cli/session.h"
 
 #include "base/alloc.h"
 #include "base/file.h"
 #include "base/number.h"
 #include "base/team.h"
-#include "format/format.h"
-#include "kernel/kernel.h"
-#include "model/model.h"
 
 #include <math.h>
 
@@ -22,8 +19,9 @@ struct convert_options {
 
 static const struct mu_option options[] = {
     {"weights", 'w', MU_OPTION_TEXT, offsetof(struct convert_options, weights), "TYPE",
-     "type of the matrices: f32, f16, bf16, q8_0, q4_0, q4_1, q6_k, ...; without it as they are", 0,
-     0, NULL, NULL},
+     "type of the matrices: f16, bf16, q8_0, q6_k, q4_k, ...; without it as they are; where a "
+     "row is not whole blocks of it, the nearest type that fits",
+     0, 0, NULL, NULL},
     {"threads", 't', MU_OPTION_U64, offsetof(struct convert_options, threads), "N",
      "threads; 0: a core each", 0, 256, "0", NULL},
     {"quiet", 'q', MU_OPTION_FLAG, offsetof(struct convert_options, quiet), NULL,
@@ -58,9 +56,7 @@ static enum mu_dtype type_for(const struct mu_tensor *t, const char *weights, ui
     if (t->n_dims < 2) return MU_DTYPE_F32;
     if (weights) (void)mu_dtype_by_name(mu_str(weights), &type);
     if (mu_dtype(type)->gguf < 0) type = MU_DTYPE_F16;
-    if (cols % mu_dtype(type)->block_values != 0)
-        type = cols % 32 == 0 ? MU_DTYPE_Q8_0 : MU_DTYPE_F16;
-    return type;
+    return mu_codec_fit(type, cols);
 }
 
 static mu_status add_item(struct conversion *c, const struct mu_tensor *t, const char *name,
@@ -275,33 +271,13 @@ static mu_status refuse_own_source(const struct conversion *c, const char *out, 
     return MU_OK;
 }
 
-static void list_types(struct mu_text *out)
-{
-    for (int t = 0; t < MU_DTYPE_COUNT; t++)
-        if (mu_dtype((enum mu_dtype)t)->gguf >= 0 && mu_codec_can_encode((enum mu_dtype)t))
-            mu_text_printf(out, "%s%s", out->len ? " " : "", mu_dtype((enum mu_dtype)t)->name);
-}
-
-static mu_status fail_type(const char *name, struct mu_err *err)
-{
-    struct mu_text types;
-    mu_text_init(&types, 512);
-    list_types(&types);
-    mu_status status = mu_fail(err, MU_E_USAGE, "weights cannot be written as '%s'", name);
-    mu_err_cure(err, "types are %s", mu_text_get(&types));
-    mu_text_fini(&types);
-    return status;
-}
-
 static mu_status convert(struct conversion *c, const struct mu_invocation *in, struct mu_err *err)
 {
     const struct convert_options *o = in->options;
     int cpus[256];
     unsigned threads = o->threads ? (unsigned)o->threads : mu_cpu_usable(cpus, MU_ARRAY_LEN(cpus));
     enum mu_dtype type;
-    if (o->weights && (!mu_dtype_by_name(mu_str(o->weights), &type) || mu_dtype(type)->gguf < 0 ||
-                       !mu_codec_can_encode(type)))
-        return fail_type(o->weights, err);
+    if (o->weights) MU_TRY(mu_session_weight_type(o->weights, &type, err));
     MU_TRY(mu_model_file_open(in->result->operands[0], 0, &c->file, err));
     c->config = mu_model_file_config(c->file);
     c->arena = mu_arena_create(ARENA_MAX_BYTES);
@@ -309,6 +285,7 @@ static mu_status convert(struct conversion *c, const struct mu_invocation *in, s
     MU_TRY(c->config->names == MU_NAMES_GGUF ? list_as_they_are(c, o->weights, err)
                                              : list_by_program(c, o->weights, err));
     MU_TRY(refuse_own_source(c, in->result->operands[1], err));
+    if (o->weights && !o->quiet) mu_session_say_stand_ins(c->file, type, true);
     MU_TRY(mu_team_create(threads, NULL, &c->team, err));
     mu_cli_catch_interrupts(true);
     MU_TRY(write_out(c, in->result->operands[1], o->quiet, err));

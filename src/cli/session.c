@@ -60,6 +60,42 @@ static void show_memory(const struct mu_engine_memory *m)
     }
 }
 
+static void list_weight_types(struct mu_text *out)
+{
+    for (int t = 0; t < MU_DTYPE_COUNT; t++)
+        if (mu_dtype((enum mu_dtype)t)->gguf >= 0 && mu_codec_can_encode((enum mu_dtype)t))
+            mu_text_printf(out, "%s%s", out->len ? " " : "", mu_dtype((enum mu_dtype)t)->name);
+}
+
+mu_status mu_session_weight_type(const char *name, enum mu_dtype *out, struct mu_err *err)
+{
+    struct mu_text types;
+    if (mu_dtype_by_name(mu_str(name), out) && mu_dtype(*out)->gguf >= 0 &&
+        mu_codec_can_encode(*out))
+        return MU_OK;
+    mu_text_init(&types, 512);
+    list_weight_types(&types);
+    mu_status status = mu_fail(err, MU_E_USAGE, "weights cannot be written as '%s'", name);
+    mu_err_cure(err, "types are %s", mu_text_get(&types));
+    mu_text_fini(&types);
+    return status;
+}
+
+void mu_session_say_stand_ins(const struct mu_model_file *file, enum mu_dtype type, bool all)
+{
+    const struct mu_tensor *t;
+    size_t n[MU_DTYPE_COUNT] = {0};
+    for (size_t i = mu_model_file_tensors(file, &t); i > 0; i--, t++) {
+        if (t->n_dims < 2) continue;
+        enum mu_dtype fit = mu_codec_fit(type, t->dims[t->n_dims - 1]);
+        n[fit] += all || mu_dtype_wider(t->type, fit);
+    }
+    for (int s = 0; s < MU_DTYPE_COUNT; s++)
+        if (n[s] && s != (int)type)
+            mu_cli_say("muster: %zu matrices take %s: their rows are not whole blocks of %s\n",
+                       n[s], mu_dtype((enum mu_dtype)s)->name, mu_dtype(type)->name);
+}
+
 static mu_status fill_options(const struct mu_run_options *o, uint64_t context, uint64_t n_prompt,
                               struct mu_engine_options *out, struct mu_err *err)
 {
@@ -72,6 +108,7 @@ static mu_status fill_options(const struct mu_run_options *o, uint64_t context, 
                                       .rope_context = o->rope_by_prompt ? n_prompt : 0};
     out->compute = strcmp(o->compute, "f32") == 0 ? MU_COMPUTE_F32 : MU_COMPUTE_DEFAULT;
     out->kv_type = out->compute == MU_COMPUTE_F32 ? MU_DTYPE_F32 : MU_DTYPE_F16;
+    if (o->weights) MU_TRY(mu_session_weight_type(o->weights, &out->weights, err));
     if (strcmp(o->kv_type, "auto") != 0) (void)mu_dtype_by_name(mu_str(o->kv_type), &out->kv_type);
     return mu_devices_parse(o->devices, (unsigned)o->threads, &out->devices, err);
 }
@@ -90,6 +127,7 @@ mu_status mu_session_engine(struct mu_session *session, const struct mu_run_opti
     }
     MU_TRY(fill_options(options, context, n_prompt, &o, err));
     MU_TRY(mu_engine_memory(session->file, &o, &session->memory, err));
+    if (options->weights) mu_session_say_stand_ins(session->file, o.weights, false);
     if (options->verbose || (!session->memory.fits && mu_cli_fancy()))
         show_memory(&session->memory);
     char name[64];

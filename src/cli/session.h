@@ -11,7 +11,7 @@
 #include "text/text.h"
 
 struct mu_run_options {
-    const char *devices, *compute, *kv_type, *cpu;
+    const char *devices, *compute, *kv_type, *cpu, *weights;
     uint64_t threads, tp, pp, context, prefill_chunk;
     bool rope_by_prompt, verbose;
 };
@@ -120,6 +120,16 @@ struct mu_run_options {
          0,                                                                                        \
          NULL,                                                                                     \
          NULL},                                                                                    \
+        {"weights",                                                                                \
+         'w',                                                                                      \
+         MU_OPTION_TEXT,                                                                           \
+         offsetof(type, run.weights),                                                              \
+         "TYPE",                                                                                   \
+         "quantise matrices that are stored in a wider type while loading: q8_0, q4_k, ...",       \
+         0,                                                                                        \
+         0,                                                                                        \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
     {                                                                                              \
         "verbose", 'v', MU_OPTION_FLAG, offsetof(type, run.verbose), NULL,                         \
             "tell about machine, model and memory on standard error", 0, 0, NULL, NULL             \
@@ -133,6 +143,12 @@ struct mu_session {
     struct mu_engine *engine;       /* NULL until mu_session_engine */
     struct mu_engine_memory memory; /* what was predicted before loading */
 };
+
+/* The type that --weights names; MU_E_USAGE with a list of the types when it has no encoder. */
+mu_status mu_session_weight_type(const char *name, enum mu_dtype *out, struct mu_err *err);
+/* Tells how many matrices cannot take that type, and what they take instead; `all` or only those
+ * that are stored in a wider one. */
+void mu_session_say_stand_ins(const struct mu_model_file *file, enum mu_dtype type, bool all);
 
 mu_status mu_session_open(struct mu_session *session, const char *model, struct mu_err *err);
 mu_status mu_session_tokenizer(struct mu_session *session, struct mu_err *err);

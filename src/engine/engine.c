@@ -63,6 +63,7 @@ static mu_status init_ranks(struct mu_engine *e, struct mu_err *err)
     c->config = mu_model_file_config(c->file);
     c->compute = o->compute;
     c->kv_type = o->kv_type;
+    c->weights = o->weights;
     c->context = o->context;
     c->rope_context = o->rope_context;
     c->n_blocks = max_blocks * o->max_sequences;

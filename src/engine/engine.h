@@ -20,6 +20,7 @@ struct mu_engine_options {
     enum mu_compute compute;
     const char *kernels; /* family by name; NULL: the best */
     enum mu_dtype kv_type;
+    enum mu_dtype weights;  /* matrices stored in a wider type are requantised to this; F32: none */
     uint32_t context;       /* longest sequence, prompt and answer; 0: the model's */
     uint32_t max_sequences; /* at work together; 0: 1 */
     uint32_t max_rows;      /* tokens in one step; 0: 512 */

@@ -1,4 +1,4 @@
-/* A rank's sizes, memory and weights; see rank.h. Execution is in execute.c. */
+/* A rank's sizes and memory; see rank.h. Weights are loaded in load.c, steps run in execute.c. */
 #include "engine/rank.h"
 
 #include "base/checked.h"
@@ -25,52 +25,21 @@ static bool blocks_allowed(const struct mu_program *p, const struct mu_tensor_us
     return borders_fit_blocks(&p->cuts[use->cut]);
 }
 
-static mu_status check_tensor(const struct mu_tensor_use *use, const struct mu_tensor *t,
-                              struct mu_err *err)
-{
-    uint64_t cols = t->n_dims ? t->dims[t->n_dims - 1] : 0;
-    uint64_t rows = cols ? t->n_values / cols : 0;
-    if (rows != use->file_rows || cols != use->file_cols)
-        return mu_fail(err, MU_E_INPUT, "tensor %s is %llu x %llu, the configuration says %u x %u",
-                       t->name, (unsigned long long)rows, (unsigned long long)cols, use->file_rows,
-                       use->file_cols);
-    if (!mu_codec_can_decode(t->type))
-        return mu_fail(err, MU_E_UNSUPPORTED, "tensor %s has the type %s, which cannot be read",
-                       t->name, mu_dtype(t->type)->name);
-    return MU_OK;
-}
-
-static mu_status find_tensor(const struct mu_rank *rank, const struct mu_tensor_use *use,
-                             const struct mu_tensor **out, struct mu_err *err)
-{
-    const struct mu_model_file *file = rank->common->file;
-    const struct mu_tensor *t = mu_model_file_find(file, use->name);
-    mu_status status = t ? check_tensor(use, t, err)
-                         : mu_fail(err, MU_E_INPUT, "tensor %s is not there", use->name);
-    mu_err_where(err, "%s", mu_model_file_name(file));
-    if (status == MU_OK) *out = t;
-    return status;
-}
-
 static mu_status size_weight(struct mu_rank *rank, uint32_t i, struct mu_err *err)
 {
     const struct mu_tensor_use *use = &rank->program->tensors[i];
     const struct mu_kernels *k = rank->common->kernels;
     const struct mu_tensor *t;
-    MU_TRY(find_tensor(rank, use, &t, err));
+    MU_TRY(mu_rank_find_tensor(rank, use, &t, err));
     struct mu_weight *w = &rank->weights[i];
     *w = (struct mu_weight){
-        .type = t->type, .rows = use->rows, .cols = use->cols, .col_first = use->col_first};
-    if (use->transposed) {
-        w->col_first = 0;
-        /* Turned round, blocks of a quantised type fall apart. */
-        if (mu_dtype(t->type)->block_values > 1) w->type = MU_DTYPE_F32;
-    }
+        .rows = use->rows, .cols = use->cols, .col_first = use->transposed ? 0 : use->col_first};
     if (use->vector) {
         w->type = MU_DTYPE_F32;
         w->bytes = (uint64_t)use->cols * sizeof(float);
         return MU_OK;
     }
+    w->type = mu_rank_held_type(rank, use, t);
     w->form = k->form(w->type, rank->common->compute);
     if (w->form != MU_FORM_F32 && !blocks_allowed(rank->program, use)) w->form = MU_FORM_F32;
     return MU_OK;
@@ -253,124 +222,6 @@ static mu_status make_rope(struct mu_rank *rank, bool local, float **cosines, fl
     return MU_OK;
 }
 
-static mu_status load_vector(struct mu_rank *rank, uint32_t i, const struct mu_tensor *t,
-                             struct mu_err *err)
-{
-    const struct mu_tensor_use *use = &rank->program->tensors[i];
-    uint64_t row_bytes = mu_tensor_row_bytes(t);
-    uint8_t *stored = mu_alloc(row_bytes);
-    float *whole = mu_alloc((size_t)use->file_cols * sizeof *whole);
-    mu_status status = stored && whole ? MU_OK : mu_fail_memory(err, row_bytes);
-    if (status == MU_OK) {
-        float *data = rank->weights[i].data;
-        mu_codec_decode(t->type, mu_tensor_rows(t, use->row_first, 1, stored), whole,
-                        use->file_cols);
-        for (uint32_t j = 0; j < use->cols; j++)
-            data[j] = whole[mu_tensor_use_row(use, j)];
-        for (uint32_t j = 0; status == MU_OK && j < use->cols; j++)
-            if (!isfinite(data[j]))
-                status = mu_fail(err, MU_E_INPUT, "tensor %s holds a value that is not finite",
-                                 use->name);
-        mu_err_where(err, "%s", mu_model_file_name(rank->common->file));
-    }
-    mu_free(stored);
-    mu_free(whole);
-    return status;
-}
-
-/* Packing shared out over the team: pieces of PACK_ROWS rows of one matrix. */
-#define PACK_ROWS 64
-
-struct pack_job {
-    struct mu_rank *rank;
-    const struct mu_tensor *tensor;
-    const struct mu_tensor_use *use;
-    struct mu_weight *weight;
-    uint64_t row_bytes; /* of a row that is packed: as stored, or turned round */
-    uint8_t *made;      /* [threads] rooms for rows that are not in the file as they are wanted */
-    size_t made_bytes;  /* of one room: PACK_ROWS rows, a stored one and its values */
-};
-
-/* Rows [first, first + n) out of the columns of a stored tensor. */
-static void turn_rows(const struct pack_job *job, uint32_t first, uint32_t n, uint8_t *made)
-{
-    const struct mu_tensor_use *use = job->use;
-    const struct mu_tensor *t = job->tensor;
-    size_t size = mu_dtype(job->weight->type)->block_bytes;
-    uint8_t *room = made + PACK_ROWS * job->row_bytes;
-    float *values = (float *)(void *)(room + MU_ROUND_UP(mu_tensor_row_bytes(t), 64));
-    for (uint32_t c = 0; c < use->cols; c++) {
-        const uint8_t *stored = mu_tensor_rows(t, use->col_first + c, 1, room);
-        if (t->type != job->weight->type) {
-            mu_codec_decode(t->type, stored, values, use->file_cols);
-            stored = (const uint8_t *)values;
-        }
-        for (uint32_t i = 0; i < n; i++)
-            memcpy(made + i * job->row_bytes + c * size,
-                   stored + mu_tensor_use_row(use, first + i) * size, size);
-    }
-}
-
-static void pack_member(void *arg, unsigned member)
-{
-    struct pack_job *job = arg;
-    uint32_t n_pieces = MU_CEIL_DIV(job->weight->rows, PACK_ROWS);
-    uint32_t piece;
-    while ((piece = mu_team_claim(job->rank->team)) < n_pieces) {
-        const uint8_t *rows[PACK_ROWS];
-        uint32_t first = piece * PACK_ROWS, n = MU_MIN(PACK_ROWS, job->weight->rows - first);
-        uint8_t *made = job->made ? job->made + member * job->made_bytes : NULL;
-        if (job->use->transposed) turn_rows(job, first, n, made);
-        for (uint32_t i = 0; i < n; i++) {
-            uint8_t *own = made ? made + i * job->row_bytes : NULL;
-            uint32_t row = mu_tensor_use_row(job->use, first + i);
-            rows[i] = job->use->transposed ? own : mu_tensor_rows(job->tensor, row, 1, own);
-        }
-        job->rank->common->kernels->weight_pack(job->weight, first, n, rows);
-        atomic_fetch_add_explicit(&job->rank->common->loaded_bytes,
-                                  job->weight->bytes * n / job->weight->rows, memory_order_relaxed);
-    }
-}
-
-static mu_status load_matrix(struct mu_rank *rank, uint32_t i, const struct mu_tensor *t,
-                             struct mu_err *err)
-{
-    struct pack_job job = {.rank = rank,
-                           .tensor = t,
-                           .use = &rank->program->tensors[i],
-                           .weight = &rank->weights[i],
-                           .row_bytes = mu_tensor_row_bytes(t)};
-    if (!t->data || job.use->transposed) {
-        if (job.use->transposed)
-            job.row_bytes =
-                MU_ROUND_UP(job.use->cols * mu_dtype(job.weight->type)->block_bytes, 64);
-        job.made_bytes = PACK_ROWS * job.row_bytes + MU_ROUND_UP(mu_tensor_row_bytes(t), 64) +
-                         job.use->file_cols * sizeof(float);
-        job.made_bytes = MU_ROUND_UP(job.made_bytes, 64);
-        size_t size = mu_team_size(rank->team) * job.made_bytes;
-        job.made = mu_alloc(size);
-        if (!job.made) return mu_fail_memory(err, size);
-    }
-    mu_team_run(rank->team, pack_member, &job);
-    mu_free(job.made);
-    return MU_OK;
-}
-
-static mu_status load_weights(struct mu_rank *rank, struct mu_err *err)
-{
-    const struct mu_program *p = rank->program;
-    for (uint32_t i = 0; i < p->n_tensors; i++) {
-        const struct mu_tensor_use *use = &p->tensors[i];
-        struct mu_weight *w = &rank->weights[i];
-        const struct mu_tensor *t;
-        MU_TRY(find_tensor(rank, use, &t, err));
-        MU_TRY(
-            mu_device_alloc(rank->device, MU_PURPOSE_WEIGHTS, w->bytes, use->name, &w->data, err));
-        MU_TRY(use->vector ? load_vector(rank, i, t, err) : load_matrix(rank, i, t, err));
-    }
-    return MU_OK;
-}
-
 static mu_status make_groups(struct mu_rank *rank, struct mu_err *err)
 {
     uint32_t experts = rank->common->config->n_experts, *words;
@@ -404,7 +255,7 @@ mu_status mu_rank_load(struct mu_rank *rank, struct mu_err *err)
     MU_TRY(mu_device_alloc(rank->device, MU_PURPOSE_ACTIVATIONS, rank->scratch_bytes,
                            "the threads' scratch", (void **)&rank->scratch, err));
     MU_TRY(make_groups(rank, err));
-    return load_weights(rank, err);
+    return mu_rank_load_weights(rank, err);
 }
 
 void mu_rank_fini(struct mu_rank *rank)

@@ -21,6 +21,7 @@ struct mu_rank_common {
     const struct mu_kernels *kernels;
     enum mu_compute compute;
     enum mu_dtype kv_type;
+    enum mu_dtype weights; /* see mu_engine_options */
     uint32_t context;
     uint64_t rope_context;
     uint32_t n_blocks; /* of the KV cache; block 0 is never given out */
@@ -97,6 +98,14 @@ uint64_t mu_rank_block_bytes(const struct mu_rank *rank);
 
 /* On the rank's own thread: memory and weights. */
 mu_status mu_rank_load(struct mu_rank *rank, struct mu_err *err);
+
+/* load.c: a tensor of the program in the file, checked; the type in which a matrix is held, its own
+ * or the wanted one where that is narrower; and all of them loaded. */
+mu_status mu_rank_find_tensor(const struct mu_rank *rank, const struct mu_tensor_use *use,
+                              const struct mu_tensor **out, struct mu_err *err);
+enum mu_dtype mu_rank_held_type(const struct mu_rank *rank, const struct mu_tensor_use *use,
+                                const struct mu_tensor *t);
+mu_status mu_rank_load_weights(struct mu_rank *rank, struct mu_err *err);
 
 /* Executes the step in these words; called by the rank's thread, returns MU_E_PEER when another
  * rank gave up. */

@@ -191,6 +191,27 @@ def only_regular_files_are_written_and_never_the_source():
 
 
 @case
+def weights_quantised_while_loading_are_those_that_convert_writes():
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("q8_0", "q4_k", "iq4_nl"):
+            path = os.path.join(folder, kind + ".gguf")
+            muster("convert", "synth:micro@bf16", path, "--weights", kind, "--quiet")
+            words = ("--tokens", "5,6,7", "-n", "4", "--greedy")
+            want = generate(*words, model=path)
+            for more in ([], ["--devices", "cpu:3"]):
+                got = generate(*words, "--weights", kind, *more, model="synth:micro@bf16")
+                assert got["digest"] == want["digest"], kind
+            assert generate(*words, "--weights", kind, model="synth:micro@bf16")["predicted"] == \
+                want["predicted"]
+    as_it_is = generate("--tokens", "5,6", "-n", "2", "--greedy", model="synth:micro@q4_0")
+    assert generate("--tokens", "5,6", "-n", "2", "--greedy", "--weights", "q8_0",
+                    model="synth:micro@q4_0")["digest"] == as_it_is["digest"]
+    _, said = muster("generate", MODEL, "--tokens", "1,2", "-n", "2", "--weights", "q4_k", "--json")
+    assert "take q5_0" in said, said
+    refused(2, "generate", MODEL, "--tokens", "1,2", "--weights", "iq2_xs", says=["iq2_xs", "q4_k"])
+
+
+@case
 def more_than_the_models_context_is_refused():
     refused(3, "generate", MODEL, "--tokens", "1,2", "--context", "513", says="context of 512")
     refused(3, "generate", MODEL, "--tokens", "1,2", "-n", "511", says="context of 512")
