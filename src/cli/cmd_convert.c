@@ -9,6 +9,7 @@
 #include <math.h>
 
 #define ARENA_MAX_BYTES (256u << 20)
+#define NOTES_MAX_BYTES (1u << 20)
 #define BATCH_BYTES     (16u << 20) /* of fp32 values that the team works on at once */
 
 struct convert_options {
@@ -235,9 +236,43 @@ static mu_status convert_matrix(struct conversion *c, const struct item *item, s
     return status;
 }
 
+static void say_lines(const char *start, const struct mu_text *lines)
+{
+    for (const char *line = mu_text_get(lines), *end; *line; line = end + 1) {
+        end = strchr(line, '\n');
+        mu_cli_say("muster: %s%.*s\n", start, (int)(end - line), line);
+    }
+}
+
+/* A folder's tokenizer comes along as far as GGUF has words for it; the rest is said. */
+static mu_status carry_tokenizer(struct conversion *c, bool quiet, struct mu_err *err)
+{
+    struct mu_tokenizer_spec *spec = NULL;
+    struct mu_text notes;
+    struct mu_err why = {0};
+    mu_status status = mu_tokenizer_spec_read(c->file, &spec, &why);
+    mu_text_init(&notes, NOTES_MAX_BYTES);
+    if (status == MU_OK)
+        status = mu_gguf_out_tokenizer(c->out, spec, c->config->vocab, &notes, &why);
+    if (status == MU_OK && !quiet) say_lines("tokenizer: ", &notes);
+    if (status == MU_E_MISSING || status == MU_E_UNSUPPORTED) {
+        if (!quiet)
+            mu_cli_say(
+                "muster: the tokenizer is not carried over, so that the file takes and gives "
+                "token ids: %s\n",
+                why.what);
+        status = MU_OK;
+    }
+    if (status != MU_OK) *err = why;
+    mu_text_fini(&notes);
+    mu_tokenizer_spec_destroy(spec);
+    return status;
+}
+
 static mu_status write_out(struct conversion *c, const char *path, bool quiet, struct mu_err *err)
 {
     MU_TRY(mu_gguf_out_create(path, &c->out, err));
+    if (c->config->names == MU_NAMES_HF) MU_TRY(carry_tokenizer(c, quiet, err));
     mu_gguf_out_metadata_of(c->out, c->file);
     for (uint32_t i = 0; i < c->n_items; i++)
         mu_gguf_out_tensor(c->out, c->items[i].name, c->items[i].type, c->items[i].tensor->n_dims,
@@ -289,11 +324,6 @@ static mu_status convert(struct conversion *c, const struct mu_invocation *in, s
     MU_TRY(mu_team_create(threads, NULL, &c->team, err));
     mu_cli_catch_interrupts(true);
     MU_TRY(write_out(c, in->result->operands[1], o->quiet, err));
-    if (c->config->names == MU_NAMES_HF && !o->quiet)
-        mu_cli_say(
-            "%smuster: the tokenizer stays behind in %s: a GGUF made from a folder takes and "
-            "gives token ids\n",
-            mu_cli_fancy() ? "\r\033[K" : "", in->result->operands[0]);
     char a[MU_BYTES_TEXT], b[MU_BYTES_TEXT];
     if (!o->quiet)
         mu_cli_say("%s%s: %u tensors, %s from %s\n", mu_cli_fancy() ? "\r\033[K" : "",

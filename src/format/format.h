@@ -156,6 +156,11 @@ void mu_gguf_out_f32s(struct mu_gguf_out *out, const char *key, const float *val
 /* All metadata of a model that is GGUF itself, but not how it was split or quantised; else its
  * configuration and chat templates, in GGUF's words. */
 void mu_gguf_out_metadata_of(struct mu_gguf_out *out, const struct mu_model_file *source);
+/* The tokenizer of a folder as metadata; `vocab` is the model's number of rows. MU_E_UNSUPPORTED
+ * before anything is added, when GGUF has no words for it; `notes` gets lines on what is lost.
+ * Given before mu_gguf_out_metadata_of. */
+mu_status mu_gguf_out_tokenizer(struct mu_gguf_out *out, const struct mu_tokenizer_spec *spec,
+                                uint32_t vocab, struct mu_text *notes, struct mu_err *err);
 
 /* `dims` slowest first, as in struct mu_tensor. */
 void mu_gguf_out_tensor(struct mu_gguf_out *out, const char *name, enum mu_dtype type,

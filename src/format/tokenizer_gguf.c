@@ -7,8 +7,6 @@
 
 #define NAME_SHOWN 60
 
-enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER, TYPE_UNUSED, TYPE_BYTE };
-
 struct reader {
     const struct mu_gguf *gguf;
     const char *path;
@@ -94,12 +92,13 @@ static mu_status read_types(struct reader *r)
         uint64_t type;
         if (!mu_gguf_element_u64(v, i, &type))
             return fault(r, key, MU_E_INPUT, "a type is not a number");
-        spec->plain[i] = type == TYPE_NORMAL || type == TYPE_USER || type == TYPE_UNUSED;
-        bool found = type == TYPE_CONTROL || type == TYPE_USER ||
-                     (type == TYPE_UNKNOWN && i == spec->unknown);
+        spec->plain[i] = type == MU_GGUF_TOKEN_NORMAL || type == MU_GGUF_TOKEN_USER ||
+                         type == MU_GGUF_TOKEN_UNUSED;
+        bool found = type == MU_GGUF_TOKEN_CONTROL || type == MU_GGUF_TOKEN_USER ||
+                     (type == MU_GGUF_TOKEN_UNKNOWN && i == spec->unknown);
         if (found && spec->tokens[i].len > 0)
             spec->added[spec->n_added++] = (struct mu_added_token){
-                .content = spec->tokens[i], .id = i, .special = type != TYPE_USER};
+                .content = spec->tokens[i], .id = i, .special = type != MU_GGUF_TOKEN_USER};
     }
     return MU_OK;
 }
@@ -194,6 +193,9 @@ mu_status mu_tokenizer_spec_from_gguf(const struct mu_gguf *gguf, const char *pa
     MU_TRY(use_preset(&r, &add_bos));
     MU_TRY(read_tokens(&r));
     MU_TRY(read_unknown(&r));
+    /* Where merges stand beside scores, they say more. */
+    if (spec->kind == MU_TOKENIZER_SPM && mu_gguf_find(gguf, "tokenizer.ggml.merges"))
+        spec->kind = MU_TOKENIZER_BPE;
     if (spec->kind == MU_TOKENIZER_BPE)
         MU_TRY(read_merges(&r));
     else

@@ -28,6 +28,28 @@ struct mu_tokenizer_preset {
     struct mu_tokenizer_steps normalizer, pre_tokenizer, decoder;
 };
 
+/* How GGUF files tell what kind a token is. */
+enum {
+    MU_GGUF_TOKEN_NORMAL = 1,
+    MU_GGUF_TOKEN_UNKNOWN,
+    MU_GGUF_TOKEN_CONTROL,
+    MU_GGUF_TOKEN_USER,
+    MU_GGUF_TOKEN_UNUSED,
+    MU_GGUF_TOKEN_BYTE
+};
+
+/* The names under which GGUF files know the steps of a spec. */
+struct mu_tokenizer_names {
+    const char *model;
+    struct mu_str pre;
+    bool space_prefix;
+    const char *not_quite; /* what the names do not say, or NULL */
+};
+
+/* False when there are none. */
+bool mu_tokenizer_preset_match(const struct mu_tokenizer_spec *spec,
+                               struct mu_tokenizer_names *out);
+
 /* NULL when the names are not known. */
 const struct mu_tokenizer_preset *mu_tokenizer_preset_find(struct mu_str model, struct mu_str pre);
 

@@ -1,6 +1,6 @@
 /*
  * The pre-tokenizers that GGUF files call by name, spelled out as their publishers' tokenizer.json
- * does. Data only.
+ * does; and the name that a tokenizer.json would have there.
  */
 #include "format/tokenizer_int.h"
 
@@ -169,4 +169,71 @@ const struct mu_tokenizer_preset *mu_tokenizer_preset_find(struct mu_str model, 
     for (unsigned i = 0; i < MU_ARRAY_LEN(rows); i++)
         if (mu_str_is(model, rows[i].model) && lists_name(rows[i].pre, pre)) return &rows[i].preset;
     return NULL;
+}
+
+/* ---- The other way ------------------------------------------------------------------------- */
+
+static bool same_step(const struct mu_tokenizer_step *a, const struct mu_tokenizer_step *b)
+{
+    return a->kind == b->kind && mu_str_equal(a->pattern, b->pattern) &&
+           mu_str_equal(a->content, b->content) && a->is_regex == b->is_regex &&
+           a->invert == b->invert && a->behavior == b->behavior;
+}
+
+static bool same_steps(struct mu_tokenizer_steps a, struct mu_tokenizer_steps b)
+{
+    bool same = a.n == b.n;
+    for (unsigned i = 0; same && i < a.n; i++)
+        same = same_step(&a.items[i], &b.items[i]);
+    return same;
+}
+
+static bool match_pattern(const struct mu_tokenizer_spec *spec, bool ignore_merges,
+                          struct mu_tokenizer_names *out)
+{
+    for (unsigned i = 0; i < MU_ARRAY_LEN(rows); i++) {
+        const struct mu_tokenizer_preset *p = &rows[i].preset;
+        if (strcmp(rows[i].model, "gpt2") != 0 || p->ignore_merges != ignore_merges ||
+            !same_steps(p->normalizer, spec->normalizer) ||
+            !same_steps(p->pre_tokenizer, spec->pre_tokenizer))
+            continue;
+        const char *name = rows[i].pre + 1;
+        *out = (struct mu_tokenizer_names){.model = "gpt2", .pre = {name, strcspn(name, " ")}};
+        return true;
+    }
+    return false;
+}
+
+/* The ways in which SentencePiece's spaces are told. */
+static bool match_spaces(const struct mu_tokenizer_spec *spec, struct mu_tokenizer_names *out)
+{
+    const struct mu_tokenizer_steps whole = LIST(spm_normalizer), bare = {spm_normalizer + 1, 1};
+    const struct mu_tokenizer_steps *pre = &spec->pre_tokenizer;
+    const struct mu_tokenizer_step *meta = pre->n == 1 ? pre->items : NULL;
+    *out = (struct mu_tokenizer_names){.model = "llama", .pre = MU_STR("default")};
+    if (spec->normalizer.n == 0 && meta && meta->kind == MU_STEP_METASPACE && !meta->split &&
+        mu_str_is(meta->content, SPACE)) {
+        out->space_prefix = meta->prepend != MU_PREPEND_NEVER;
+        if (meta->prepend == MU_PREPEND_FIRST)
+            out->not_quite = "a text behind a special token gets a space too";
+        return true;
+    }
+    /* Spaces are gone by the time that a split looks for them. */
+    bool idle = meta && meta->kind == MU_STEP_SPLIT && !meta->is_regex && !meta->invert &&
+                mu_str_is(meta->pattern, " ");
+    out->space_prefix = same_steps(spec->normalizer, whole);
+    return (pre->n == 0 || idle) && (out->space_prefix || same_steps(spec->normalizer, bare));
+}
+
+bool mu_tokenizer_preset_match(const struct mu_tokenizer_spec *spec, struct mu_tokenizer_names *out)
+{
+    if (spec->kind == MU_TOKENIZER_UNIGRAM) return false;
+    if (spec->byte_fallback) return match_spaces(spec, out);
+    if (spec->kind != MU_TOKENIZER_BPE) return false;
+    if (match_pattern(spec, spec->ignore_merges, out)) return true;
+    out->not_quite = NULL;
+    if (!match_pattern(spec, !spec->ignore_merges, out)) return false;
+    out->not_quite = spec->ignore_merges ? "words that are tokens are merged like others"
+                                         : "words that are tokens are not merged";
+    return true;
 }
