@@ -212,6 +212,26 @@ def weights_quantised_while_loading_are_those_that_convert_writes():
 
 
 @case
+def a_converted_folder_brings_its_tokenizer():
+    texts = ["Hello, world! 123\n\n", " é 日本語 🙂", "<|endoftext|>", "", "  x"]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("llama_gqa", "llama3_tied", "qwen2"):
+            path = os.path.join(folder, name + ".gguf")
+            _, said = muster("convert", str(GOLDEN / "1_tiny" / name), path)
+            assert "tokenizer" not in said, said
+            for words in ([], ["--add-special"], ["--no-special"]):
+                want, got = (muster("tokenize", model, "--batch", *words, stdin=json.dumps(texts))[0]
+                             for model in (str(GOLDEN / "1_tiny" / name), path))
+                assert want == got, (name, words)
+    with ModelCopy() as model:
+        config = json.loads((model / "tokenizer.json").read_text())
+        config["pre_tokenizer"] = {"type": "Digits", "individual_digits": True}
+        (model / "tokenizer.json").write_text(json.dumps(config))
+        _, said = muster("convert", str(model), str(model / "out.gguf"))
+        assert "the tokenizer is not carried over" in said and "no name for" in said, said
+
+
+@case
 def more_than_the_models_context_is_refused():
     refused(3, "generate", MODEL, "--tokens", "1,2", "--context", "513", says="context of 512")
     refused(3, "generate", MODEL, "--tokens", "1,2", "-n", "511", says="context of 512")

@@ -1,0 +1,96 @@
+/*
+ * llama.cpp's tokenizer, for comparison: built by bench/text.py and tests/oracle against a
+ * llama.cpp that was built before. Not a part of muster.
+ *
+ *   tokenize MODEL ids < texts > ids      each text: u32 bytes, then the bytes; each answer: u32
+ *                                         tokens, then the tokens as i32
+ *   tokenize MODEL seconds N < text       the text, N times: seconds of each, and its tokens
+ *   tokenize MODEL load N                 the vocabulary, N times: seconds of each
+ */
+#include <llama.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static void quiet(enum ggml_log_level level, const char *text, void *data)
+{
+    (void)level, (void)text, (void)data;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static struct llama_model *load(const char *path)
+{
+    struct llama_model_params p = llama_model_default_params();
+    p.vocab_only = true;
+    struct llama_model *model = llama_model_load_from_file(path, p);
+    if (!model) {
+        fprintf(stderr, "llama.cpp cannot load %s\n", path);
+        exit(1);
+    }
+    return model;
+}
+
+static int32_t encode(const struct llama_vocab *vocab, const char *text, size_t n, int32_t *out,
+                      size_t size)
+{
+    return llama_tokenize(vocab, text, (int32_t)n, out, (int32_t)size, false, true);
+}
+
+static void answer_texts(const struct llama_vocab *vocab)
+{
+    uint32_t n;
+    while (fread(&n, sizeof n, 1, stdin) == 1) {
+        char *text = malloc(n + 1);
+        int32_t *out = malloc((n + 16) * 2 * sizeof *out);
+        if (!text || !out || fread(text, 1, n, stdin) != n) exit(1);
+        uint32_t got = (uint32_t)encode(vocab, text, n, out, (n + 16) * 2);
+        fwrite(&got, sizeof got, 1, stdout);
+        fwrite(out, sizeof *out, got, stdout);
+        free(text);
+        free(out);
+    }
+}
+
+static void time_text(const struct llama_vocab *vocab, int times)
+{
+    size_t n = 0, size = 1 << 26;
+    char *text = malloc(size);
+    int32_t *out = malloc(size * sizeof *out);
+    if (!text || !out) exit(1);
+    for (size_t got; (got = fread(text + n, 1, size - n, stdin)) > 0;)
+        n += got;
+    for (int i = 0; i < times; i++) {
+        double begin = now();
+        int32_t tokens = encode(vocab, text, n, out, size);
+        printf("%.6f %d\n", now() - begin, tokens);
+    }
+    free(text);
+    free(out);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 3) return 2;
+    int times = argc > 3 ? atoi(argv[3]) : 1;
+    llama_log_set(quiet, NULL);
+    for (int i = 0; strcmp(argv[2], "load") == 0 && i < times; i++) {
+        double begin = now();
+        llama_model_free(load(argv[1]));
+        printf("%.6f 0\n", now() - begin);
+    }
+    if (strcmp(argv[2], "load") == 0) return 0;
+    struct llama_model *model = load(argv[1]);
+    if (strcmp(argv[2], "ids") == 0)
+        answer_texts(llama_model_get_vocab(model));
+    else
+        time_text(llama_model_get_vocab(model), times);
+    llama_model_free(model);
+    return 0;
+}
