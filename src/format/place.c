@@ -57,22 +57,30 @@ static mu_status no_model_in(const char *folder, unsigned n, struct mu_err *err)
     return status;
 }
 
-/* Takes `folder` over. */
+static bool holds(const char *folder, const char *name)
+{
+    char *path = mu_path_join(folder, name);
+    bool there = path && mu_file_exists(path);
+    mu_free(path);
+    return there;
+}
+
+/* Takes `folder` over. A tokenizer alone is enough for the commands that want no more. */
 static mu_status look_into_folder(char *folder, struct mu_place *out, struct mu_err *err)
 {
     unsigned n = 0;
-    char *gguf = NULL, *config = mu_path_join(folder, "config.json");
-    mu_status status = config ? MU_OK : mu_fail_memory(err, strlen(folder));
-    if (config && mu_file_exists(config)) {
+    bool config = holds(folder, "config.json");
+    char *gguf = config ? NULL : only_gguf(folder, &n);
+    mu_status status = MU_OK;
+    if (config ||
+        (n == 0 && (holds(folder, "tokenizer.json") || holds(folder, "tokenizer.model")))) {
         *out = (struct mu_place){MU_PLACE_FOLDER, folder};
-        mu_free(config);
         return MU_OK;
     }
-    if (config) gguf = only_gguf(folder, &n);
-    if (config && !gguf)
+    if (gguf)
+        *out = (struct mu_place){MU_PLACE_GGUF, gguf};
+    else
         status = n == 1 ? mu_fail_memory(err, strlen(folder)) : no_model_in(folder, n, err);
-    if (gguf) *out = (struct mu_place){MU_PLACE_GGUF, gguf};
-    mu_free(config);
     mu_free(folder);
     return status;
 }

@@ -16,6 +16,14 @@ mu_status mu_tokenizer_read_settings(const json_t *root, const char *name,
                                      struct mu_tokenizer_spec *spec, struct mu_err *err);
 /* add_bos_token and add_eos_token of tokenizer_config.json, where tokenizer.json adds nothing. */
 void mu_tokenizer_read_config(const json_t *root, struct mu_tokenizer_spec *spec);
+/* All of tokenizer_config.json, for a tokenizer that has only tokenizer.model beside it. */
+mu_status mu_tokenizer_read_whole_config(const json_t *root, const char *name,
+                                         struct mu_tokenizer_spec *spec, struct mu_err *err);
+/* Whether a SentencePiece table of replacements is whole: a trie's size in bytes, the trie, texts.
+ */
+bool mu_charsmap_good(struct mu_str map);
+/* Into `out`, of text.len / 4 * 3 + 3 bytes; false when a character is none of base64's. */
+bool mu_base64_decode(struct mu_str text, char *out, size_t *n);
 mu_status mu_tokenizer_spec_from_gguf(const struct mu_gguf *gguf, const char *path,
                                       struct mu_tokenizer_spec *spec, struct mu_err *err);
 
@@ -49,6 +57,10 @@ struct mu_tokenizer_names {
 /* False when there are none. */
 bool mu_tokenizer_preset_match(const struct mu_tokenizer_spec *spec,
                                struct mu_tokenizer_names *out);
+
+/* Spaces and single bytes of SentencePiece back to text, less so many spaces in front. */
+enum mu_spaces { MU_SPACES_NONE, MU_SPACES_ONE, MU_SPACES_ALL };
+struct mu_tokenizer_steps mu_tokenizer_decoder_of_spaces(enum mu_spaces stripped);
 
 /* NULL when the names are not known. */
 const struct mu_tokenizer_preset *mu_tokenizer_preset_find(struct mu_str model, struct mu_str pre);

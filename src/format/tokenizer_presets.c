@@ -91,6 +91,9 @@ STEPS(spm_normalizer, {.kind = MU_STEP_PREPEND, .content = STRING(SPACE)},
 STEPS(spm_decoder, {.kind = MU_STEP_REPLACE, .pattern = STRING(SPACE), .content = STRING(" ")},
       {.kind = MU_STEP_BYTE_FALLBACK}, {.kind = MU_STEP_FUSE},
       {.kind = MU_STEP_STRIP, .content = STRING(" "), .start = 1});
+STEPS(spm_decoder_all, {.kind = MU_STEP_REPLACE, .pattern = STRING(SPACE), .content = STRING(" ")},
+      {.kind = MU_STEP_BYTE_FALLBACK}, {.kind = MU_STEP_FUSE},
+      {.kind = MU_STEP_STRIP, .content = STRING(" "), .start = UINT32_MAX});
 STEPS(gemma4_normalizer,
       {.kind = MU_STEP_REPLACE, .pattern = STRING(" "), .content = STRING(SPACE)});
 STEPS(gemma4, SPLIT("[^\\n]+|[\\n]+"));
@@ -155,6 +158,16 @@ static const struct row rows[] = {
       .decoder = {spm_decoder, MU_ARRAY_LEN(spm_decoder) - 1}}},
 };
 
+struct mu_tokenizer_steps mu_tokenizer_decoder_of_spaces(enum mu_spaces stripped)
+{
+    static const struct mu_tokenizer_steps decoders[] = {
+        [MU_SPACES_NONE] = {spm_decoder, MU_ARRAY_LEN(spm_decoder) - 1},
+        [MU_SPACES_ONE] = LIST(spm_decoder),
+        [MU_SPACES_ALL] = LIST(spm_decoder_all),
+    };
+    return decoders[stripped];
+}
+
 static bool lists_name(const char *names, struct mu_str name)
 {
     for (const char *p = strchr(names, ' '); p && p[1]; p = strchr(p + 1, ' ')) {
@@ -218,6 +231,15 @@ static bool match_spaces(const struct mu_tokenizer_spec *spec, struct mu_tokeniz
             out->not_quite = "a text behind a special token gets a space too";
         return true;
     }
+    const struct mu_tokenizer_step *first = spec->normalizer.items;
+    if (spec->normalizer.n == 1 && first->kind == MU_STEP_SENTENCEPIECE) {
+        out->space_prefix = first->prepend != MU_PREPEND_NEVER;
+        if (first->content.len > 0)
+            out->not_quite = "no characters are replaced by others";
+        else if (first->squeeze)
+            out->not_quite = "rows of spaces stay as they are";
+        return first->escape && !first->space_behind;
+    }
     /* Spaces are gone by the time that a split looks for them. */
     bool idle = meta && meta->kind == MU_STEP_SPLIT && !meta->is_regex && !meta->invert &&
                 mu_str_is(meta->pattern, " ");
@@ -228,8 +250,7 @@ static bool match_spaces(const struct mu_tokenizer_spec *spec, struct mu_tokeniz
 bool mu_tokenizer_preset_match(const struct mu_tokenizer_spec *spec, struct mu_tokenizer_names *out)
 {
     if (spec->kind == MU_TOKENIZER_UNIGRAM) return false;
-    if (spec->byte_fallback) return match_spaces(spec, out);
-    if (spec->kind != MU_TOKENIZER_BPE) return false;
+    if (spec->byte_fallback || spec->kind == MU_TOKENIZER_SPM) return match_spaces(spec, out);
     if (match_pattern(spec, spec->ignore_merges, out)) return true;
     out->not_quite = NULL;
     if (!match_pattern(spec, !spec->ignore_merges, out)) return false;

@@ -5,11 +5,13 @@
  */
 #include "format/tokenizer_int.h"
 
+#include "base/number.h"
 #include "base/utf8.h"
 
-#define STEPS_MAX   64
-#define NESTING_MAX 8
-#define ADDED_MAX   (1u << 20)
+#define STEPS_MAX        64
+#define NESTING_MAX      8
+#define ADDED_MAX        (1u << 20)
+#define CONFIG_ADDED_MAX 16384 /* each is looked for among the pieces */
 
 /* What the library that publishes these files calls numeric, a word, punctuation. */
 #define PATTERN_DIGIT       "\\p{N}"
@@ -231,6 +233,20 @@ static mu_status read_metaspace(struct reader *r, const json_t *o, enum mu_token
     return add_step(r, step);
 }
 
+static mu_status read_precompiled(struct reader *r, const json_t *o,
+                                  enum mu_tokenizer_step_kind kind)
+{
+    struct mu_tokenizer_step step = {.kind = kind};
+    const json_t *map = json_object_get(o, "precompiled_charsmap");
+    struct mu_str base64 = {json_string_value(map), json_string_length(map)};
+    char *bytes = mu_arena_alloc(r->spec->arena, base64.len / 4 * 3 + 3, 1);
+    if (!bytes) return mu_fail_memory(r->err, base64.len);
+    step.content.p = bytes;
+    if (!mu_base64_decode(base64, bytes, &step.content.len) || !mu_charsmap_good(step.content))
+        return fault(r, MU_E_INPUT, "the table of replacements is broken", NULL);
+    return add_step(r, step);
+}
+
 struct step_type {
     const char *name;
     read_step *read;
@@ -247,6 +263,7 @@ static const struct step_type normalizers[] = {
     {"Strip", read_strip, MU_STEP_STRIP},
     {"Prepend", read_prepend, MU_STEP_PREPEND},
     {"Replace", read_replace, MU_STEP_REPLACE},
+    {"Precompiled", read_precompiled, MU_STEP_PRECOMPILED},
     {NULL, NULL, 0},
 };
 
@@ -384,6 +401,21 @@ static mu_status read_post_processor(struct reader *r, const json_t *o, unsigned
 
 /* ---- Added tokens, options of the model ---------------------------------------------------- */
 
+static mu_status read_added_token(struct reader *r, const json_t *o, uint64_t id,
+                                  struct mu_added_token *t)
+{
+    MU_TRY(keep(r, json_object_get(o, "content"), &t->content));
+    if (id >= MU_TOKENS_MAX)
+        return fault(r, MU_E_INPUT, "the id of this token is out of range", t->content.p);
+    t->id = (uint32_t)id;
+    t->special = flag(o, "special", false);
+    t->single_word = flag(o, "single_word", false);
+    t->lstrip = flag(o, "lstrip", false);
+    t->rstrip = flag(o, "rstrip", false);
+    t->normalized = flag(o, "normalized", !t->special);
+    return MU_OK;
+}
+
 static mu_status read_added(struct reader *r, const json_t *list)
 {
     struct mu_tokenizer_spec *spec = r->spec;
@@ -395,19 +427,10 @@ static mu_status read_added(struct reader *r, const json_t *list)
     if (!spec->added) return mu_fail_memory(r->err, n * sizeof *spec->added);
     json_array_foreach(list, i, o)
     {
-        struct mu_added_token *t = &spec->added[spec->n_added];
         json_int_t id = json_integer_value(json_object_get(o, "id"));
-        MU_TRY(keep(r, json_object_get(o, "content"), &t->content));
-        if (id < 0 || id >= MU_TOKENS_MAX)
-            return fault(r, MU_E_INPUT, "the id of this token is out of range", t->content.p);
-        if (t->content.len == 0) continue;
-        t->id = (uint32_t)id;
-        t->special = flag(o, "special", false);
-        t->single_word = flag(o, "single_word", false);
-        t->lstrip = flag(o, "lstrip", false);
-        t->rstrip = flag(o, "rstrip", false);
-        t->normalized = flag(o, "normalized", !t->special);
-        spec->n_added++;
+        MU_TRY(read_added_token(r, o, id < 0 ? UINT64_MAX : (uint64_t)id,
+                                &spec->added[spec->n_added]));
+        spec->n_added += spec->added[spec->n_added].content.len > 0;
     }
     return MU_OK;
 }
@@ -475,4 +498,53 @@ void mu_tokenizer_read_config(const json_t *root, struct mu_tokenizer_spec *spec
         spec->prefix[spec->n_prefix++] = bos;
     if (flag(root, "add_eos_token", false) && eos != MU_TOKEN_NONE && spec->n_suffix == 0)
         spec->suffix[spec->n_suffix++] = eos;
+}
+
+static bool is_piece(const struct mu_tokenizer_spec *spec, struct mu_str text)
+{
+    for (uint32_t i = 0; i < spec->n_tokens; i++)
+        if (mu_str_equal(spec->tokens[i], text)) return true;
+    return false;
+}
+
+/* added_tokens_decoder: {"32000": {"content": ...}}; what the model file has already stays. */
+static mu_status read_added_by_id(struct reader *r, const json_t *map)
+{
+    struct mu_tokenizer_spec *spec = r->spec;
+    size_t n = json_object_size(map), size = (spec->n_added + n) * sizeof *spec->added;
+    const char *key;
+    json_t *o;
+    r->place = "added_tokens_decoder";
+    if (n == 0) return MU_OK;
+    if (n > CONFIG_ADDED_MAX) return fault(r, MU_E_INPUT, "has too many entries", NULL);
+    struct mu_added_token *all =
+        mu_arena_alloc(spec->arena, spec->n_added + n, sizeof *spec->added);
+    if (!all) return mu_fail_memory(r->err, size);
+    memcpy(all, spec->added, spec->n_added * sizeof *all);
+    spec->added = all;
+    json_object_foreach((json_t *)(uintptr_t)map, key, o)
+    {
+        uint64_t id;
+        struct mu_added_token *t = &all[spec->n_added];
+        if (!mu_parse_u64(mu_str(key), 0, MU_TOKENS_MAX, &id)) id = UINT64_MAX;
+        *t = (struct mu_added_token){0};
+        MU_TRY(read_added_token(r, o, id, t));
+        spec->n_added += t->content.len > 0 && !is_piece(spec, t->content);
+    }
+    return MU_OK;
+}
+
+mu_status mu_tokenizer_read_whole_config(const json_t *root, const char *name,
+                                         struct mu_tokenizer_spec *spec, struct mu_err *err)
+{
+    struct reader *r = mu_calloc(1, sizeof *r);
+    if (!r) return mu_fail_memory(err, sizeof *r);
+    *r = (struct reader){.spec = spec, .name = name, .err = err};
+    mu_status status = read_added_by_id(r, json_object_get(root, "added_tokens_decoder"));
+    mu_free(r);
+    if (status != MU_OK) return status;
+    if (json_is_false(json_object_get(root, "add_bos_token"))) spec->n_prefix = 0;
+    if (json_is_false(json_object_get(root, "add_eos_token"))) spec->n_suffix = 0;
+    mu_tokenizer_read_config(root, spec);
+    return MU_OK;
 }

@@ -1,6 +1,6 @@
 /*
- * Finds the tokenizer of a model: tokenizer.json of a folder or the metadata of a GGUF file, and
- * owns what was read until it is no longer needed.
+ * Finds the tokenizer of a model: tokenizer.json or tokenizer.model of a folder, or the metadata of
+ * a GGUF file, and owns what was read until it is no longer needed.
  */
 #include "format/tokenizer_int.h"
 
@@ -48,7 +48,8 @@ bool mu_merge_split(struct mu_str line, struct mu_merge *out)
 }
 
 /* tokenizer_config.json in the folder of `path`. */
-static mu_status add_config(const char *path, struct mu_tokenizer_spec *spec, struct mu_err *err)
+static mu_status add_config(const char *path, bool whole, struct mu_tokenizer_spec *spec,
+                            struct mu_err *err)
 {
     const char *slash = strrchr(path, '/');
     char *folder = slash ? mu_strndup(path, (size_t)(slash - path)) : mu_strdup(".");
@@ -57,7 +58,10 @@ static mu_status add_config(const char *path, struct mu_tokenizer_spec *spec, st
     if (config && mu_file_exists(config)) {
         json_t *root = NULL;
         status = mu_json_read(config, CONFIG_BYTES_MAX, &root, err);
-        if (status == MU_OK) mu_tokenizer_read_config(root, spec);
+        if (status == MU_OK && whole)
+            status = mu_tokenizer_read_whole_config(root, config, spec, err);
+        else if (status == MU_OK)
+            mu_tokenizer_read_config(root, spec);
         json_decref(root);
     }
     mu_free(config);
@@ -65,16 +69,19 @@ static mu_status add_config(const char *path, struct mu_tokenizer_spec *spec, st
     return status;
 }
 
-mu_status mu_tokenizer_spec_read_json(const char *path, struct mu_tokenizer_spec **out,
+mu_status mu_tokenizer_spec_read_file(const char *path, struct mu_tokenizer_spec **out,
                                       struct mu_err *err)
 {
     struct mu_tokenizer_spec *spec = NULL;
     struct mu_file_map *map = mu_calloc(1, sizeof *map);
+    const char *ending = strrchr(path, '.');
+    bool is_model = ending && strcmp(ending, ".model") == 0;
     if (!map) return mu_fail_memory(err, sizeof *map);
     mu_status status = mu_file_map(path, map, err);
     if (status == MU_OK) {
         struct mu_str bytes = {map->bytes ? (const char *)map->bytes : "", map->size};
-        status = mu_tokenizer_spec_parse(bytes, path, &spec, err);
+        status = is_model ? mu_tokenizer_spec_parse_model(bytes, path, &spec, err)
+                          : mu_tokenizer_spec_parse(bytes, path, &spec, err);
         if (status != MU_OK) mu_file_unmap(map);
     }
     if (status != MU_OK) {
@@ -82,7 +89,7 @@ mu_status mu_tokenizer_spec_read_json(const char *path, struct mu_tokenizer_spec
         return status;
     }
     spec->map = map;
-    status = add_config(path, spec, err);
+    status = add_config(path, is_model, spec, err);
     if (status == MU_OK)
         *out = spec;
     else
@@ -92,17 +99,20 @@ mu_status mu_tokenizer_spec_read_json(const char *path, struct mu_tokenizer_spec
 
 static mu_status read_folder(const char *folder, struct mu_tokenizer_spec **out, struct mu_err *err)
 {
-    char *path = mu_path_join(folder, "tokenizer.json");
-    if (!path) return mu_fail_memory(err, strlen(folder));
+    char *json = mu_path_join(folder, "tokenizer.json");
+    char *model = mu_path_join(folder, "tokenizer.model");
     mu_status status;
-    if (mu_file_exists(path)) {
-        status = mu_tokenizer_spec_read_json(path, out, err);
+    if (!json || !model) {
+        status = mu_fail_memory(err, strlen(folder));
+    } else if (mu_file_exists(json) || mu_file_exists(model)) {
+        status = mu_tokenizer_spec_read_file(mu_file_exists(json) ? json : model, out, err);
     } else {
-        status = mu_fail(err, MU_E_MISSING, "there is no tokenizer.json");
+        status = mu_fail(err, MU_E_MISSING, "there is no tokenizer.json and no tokenizer.model");
         mu_err_where(err, "%s", folder);
         mu_err_cure(err, "other kinds of tokenizer files are not read");
     }
-    mu_free(path);
+    mu_free(json);
+    mu_free(model);
     return status;
 }
 

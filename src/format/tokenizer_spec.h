@@ -1,7 +1,7 @@
 /*
  * What a tokenizer is, as data: the vocabulary, how words are merged, and the steps that text goes
- * through before and after. Read from tokenizer.json or from GGUF metadata into one spelling, and
- * checked; what the steps do is the business of text/.
+ * through before and after. Read from tokenizer.json, tokenizer.model or GGUF metadata into one
+ * spelling, and checked; what the steps do is the business of text/.
  *
  * Texts point into the model's file (tokenizer.json is kept mapped by the spec itself), so a spec
  * must not outlive the struct mu_model_file it was read from. Read-only once made; any thread.
@@ -36,6 +36,8 @@ enum mu_tokenizer_step_kind {
     MU_STEP_PREPEND, /* content, unless the text is empty */
     MU_STEP_REPLACE, /* pattern -> content; also a decoder */
     MU_STEP_STRIP,   /* normalizer: white space; decoder: content, from each end of each token */
+    MU_STEP_PRECOMPILED,   /* characters replaced by SentencePiece's table, which is the content */
+    MU_STEP_SENTENCEPIECE, /* the same and all that tokenizer.model says of spaces */
     /* pre-tokenizer */
     MU_STEP_PREFIX_SPACE, /* a space before pieces that do not begin with one */
     MU_STEP_SPLIT,
@@ -64,8 +66,11 @@ struct mu_tokenizer_step {
     bool invert;   /* split: what lies between the matches counts as match */
     bool split;    /* metaspace: pieces begin at the replacement */
     enum mu_split_behavior behavior;
-    enum mu_prepend prepend; /* metaspace */
-    uint32_t start, stop;    /* strip: at most so many, or (normalizer) whether */
+    enum mu_prepend prepend; /* metaspace, sentencepiece */
+    /* sentencepiece: one space for many and none at the ends; spaces become letters; the space that
+     * is put before a text comes behind it. */
+    bool squeeze, escape, space_behind;
+    uint32_t start, stop; /* strip: at most so many, or (normalizer) whether */
 };
 
 struct mu_tokenizer_steps {
@@ -77,7 +82,9 @@ struct mu_tokenizer_steps {
 struct mu_added_token {
     struct mu_str content;
     uint32_t id; /* what the file says; a token of the vocabulary keeps that one's id */
-    bool special, single_word, lstrip, rstrip, normalized;
+    bool special, single_word, lstrip, rstrip;
+    bool normalized; /* looked for in normalised text, */
+    bool as_spelled; /* and there as it stands here, without being normalised itself */
 };
 
 struct mu_merge {
@@ -98,6 +105,9 @@ struct mu_tokenizer_spec {
     uint8_t *plain;        /* by id: 0 for tokens that text never merges into; NULL: all do */
     struct mu_merge *merges;
     uint32_t n_merges;
+    uint32_t *verbatim; /* tokens that the sentencepiece step leaves as they are */
+    uint32_t n_verbatim;
+    bool sums_in_float; /* unigram: scores are summed as SentencePiece does */
     struct mu_added_token *added;
     uint32_t n_added;
     struct mu_tokenizer_steps normalizer, pre_tokenizer, decoder;
@@ -117,12 +127,16 @@ struct mu_tokenizer_spec {
  * MU_E_MISSING, a kind that is not spoken here MU_E_UNSUPPORTED, by name. */
 mu_status mu_tokenizer_spec_read(const struct mu_model_file *file, struct mu_tokenizer_spec **out,
                                  struct mu_err *err);
-/* One tokenizer.json, with tokenizer_config.json beside it when there is one. */
-mu_status mu_tokenizer_spec_read_json(const char *path, struct mu_tokenizer_spec **out,
+/* One tokenizer.json, or tokenizer.model where the name ends in .model; with tokenizer_config.json
+ * beside it when there is one. */
+mu_status mu_tokenizer_spec_read_file(const char *path, struct mu_tokenizer_spec **out,
                                       struct mu_err *err);
 /* The bytes of a tokenizer.json that stay where they are; `name` is for messages. */
 mu_status mu_tokenizer_spec_parse(struct mu_str bytes, const char *name,
                                   struct mu_tokenizer_spec **out, struct mu_err *err);
+/* The bytes of a tokenizer.model, likewise. */
+mu_status mu_tokenizer_spec_parse_model(struct mu_str bytes, const char *name,
+                                        struct mu_tokenizer_spec **out, struct mu_err *err);
 void mu_tokenizer_spec_destroy(struct mu_tokenizer_spec *spec);
 
 #endif

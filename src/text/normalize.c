@@ -139,6 +139,12 @@ static mu_status run_step(const struct mu_normalizer_step *n, struct mu_str text
         return MU_OK;
     case MU_STEP_REPLACE:
         return mu_replace(&n->matcher, step->content, text, out, err);
+    case MU_STEP_PRECOMPILED:
+        mu_add_precompiled(step->content, text, out);
+        return MU_OK;
+    case MU_STEP_SENTENCEPIECE:
+        mu_add_sentencepiece(n, text, out);
+        return MU_OK;
     case MU_STEP_PREFIX_SPACE:
     case MU_STEP_SPLIT:
     case MU_STEP_BYTE_MAP:

@@ -96,6 +96,21 @@ static mu_status pattern_fault(mu_status status, const struct mu_tokenizer_spec 
     return status;
 }
 
+static mu_status make_verbatim(const struct mu_tokenizer_spec *spec, struct mu_added_set **out,
+                               struct mu_err *err)
+{
+    uint32_t n = spec->n_verbatim;
+    struct mu_added_token *list = mu_calloc(n, sizeof *list);
+    struct mu_str *texts = mu_calloc(n, sizeof *texts);
+    mu_status status = list && texts ? MU_OK : mu_fail_memory(err, n * sizeof *list);
+    for (uint32_t i = 0; status == MU_OK && i < n; i++)
+        texts[i] = spec->tokens[spec->verbatim[i]];
+    if (status == MU_OK) status = mu_added_create(list, texts, n, false, out, err);
+    mu_free(list);
+    mu_free(texts);
+    return status;
+}
+
 static mu_status make_normalizer(struct mu_tokenizer *t, const struct mu_tokenizer_spec *spec,
                                  struct mu_err *err)
 {
@@ -106,6 +121,7 @@ static mu_status make_normalizer(struct mu_tokenizer *t, const struct mu_tokeniz
         struct mu_normalizer_step *to = &t->normalizer.steps[i];
         if (!keep_step(t, &spec->normalizer.items[i], &to->step)) return mu_fail_memory(err, 64);
         t->normalizer.n++;
+        if (to->step.kind == MU_STEP_SENTENCEPIECE) MU_TRY(make_verbatim(spec, &to->verbatim, err));
         if (to->step.kind == MU_STEP_REPLACE)
             MU_TRY(pattern_fault(
                 mu_matcher_init(&to->matcher, to->step.pattern, to->step.is_regex, err), spec,
@@ -205,7 +221,7 @@ static mu_status make_added(struct mu_tokenizer *t, const struct mu_tokenizer_sp
         contents[i] = list[i].content;
         list[i].id = added_id(t, list[i].content, spec->n_vocabulary, &next);
         t->special[list[i].id] = list[i].special;
-        if (!list[i].normalized) continue;
+        if (!list[i].normalized || list[i].as_spelled) continue;
         mu_text_init(&buffers[0], MU_SCRATCH_MAX);
         mu_text_init(&buffers[1], MU_SCRATCH_MAX);
         status = mu_normalize(&t->normalizer, list[i].content, buffers, &contents[i], err);
@@ -303,8 +319,10 @@ void mu_tokenizer_destroy(struct mu_tokenizer *t)
         next = e->next;
         encoder_destroy(e);
     }
-    for (unsigned i = 0; i < t->normalizer.n; i++)
+    for (unsigned i = 0; i < t->normalizer.n; i++) {
         mu_matcher_fini(&t->normalizer.steps[i].matcher);
+        mu_added_destroy(t->normalizer.steps[i].verbatim);
+    }
     for (unsigned i = 0; i < t->pre.n; i++)
         mu_matcher_fini(&t->pre.steps[i].matcher);
     mu_bpe_destroy(t->bpe);

@@ -16,11 +16,14 @@
 #define MU_ENCODE_BYTES_MAX (UINT64_C(1) << 29)
 #define MU_SCRATCH_MAX      (UINT64_C(1) << 31)
 
+struct mu_added_set;
+
 /* ---- Normalising (normalize.c) ------------------------------------------------------------- */
 
 struct mu_normalizer_step {
     struct mu_tokenizer_step step;
-    struct mu_matcher matcher; /* replace */
+    struct mu_matcher matcher;     /* replace */
+    struct mu_added_set *verbatim; /* sentencepiece: tokens that stay as they are, or NULL */
 };
 
 struct mu_normalizer {
@@ -33,6 +36,11 @@ mu_status mu_normalize(const struct mu_normalizer *n, struct mu_str text, struct
                        struct mu_str *out, struct mu_err *err);
 mu_status mu_replace(const struct mu_matcher *m, struct mu_str content, struct mu_str text,
                      struct mu_text *out, struct mu_err *err);
+
+/* sentencepiece.c: appends what the table of replacements, or all of the step, makes of a text. */
+void mu_add_precompiled(struct mu_str content, struct mu_str text, struct mu_text *out);
+void mu_add_sentencepiece(const struct mu_normalizer_step *n, struct mu_str text,
+                          struct mu_text *out);
 
 /* unicode_form.c: appends NFC or NFD (compose or not), or NFKC or NFKD (compatible). */
 mu_status mu_add_form(struct mu_str text, bool compose, bool compatible, struct mu_text *out,
@@ -99,8 +107,6 @@ uint32_t mu_vocabulary_find(const struct mu_vocabulary *v, struct mu_str s); /* 
 uint32_t mu_vocabulary_find_hashed(const struct mu_vocabulary *v, struct mu_str s, uint64_t hash);
 
 /* ---- Added tokens (added_tokens.c) --------------------------------------------------------- */
-
-struct mu_added_set;
 
 struct mu_added_match {
     uint32_t id;

@@ -14,12 +14,12 @@
 
 struct mu_unigram {
     const struct mu_vocabulary *vocabulary;
-    double *scores;
+    double *scores; /* NAN: text never becomes this token */
     uint32_t n_tokens, unknown;
     size_t longest;
     double unknown_score;
     uint32_t bytes[256];
-    bool byte_fallback;
+    bool byte_fallback, sums_in_float;
 };
 
 /* The best way to get to a place. */
@@ -36,7 +36,7 @@ static mu_status fill(struct mu_unigram *u, const struct mu_tokenizer_spec *spec
     u->scores = mu_alloc(spec->n_tokens * sizeof *u->scores);
     if (!u->scores) return mu_fail_memory(err, spec->n_tokens * sizeof *u->scores);
     for (uint32_t i = 0; i < spec->n_tokens; i++) {
-        u->scores[i] = spec->scores[i];
+        u->scores[i] = spec->plain && !spec->plain[i] ? (double)NAN : spec->scores[i];
         worst = MU_MIN(worst, spec->scores[i]);
         u->longest = MU_MAX(u->longest, spec->tokens[i].len);
     }
@@ -63,6 +63,7 @@ mu_status mu_unigram_create(const struct mu_tokenizer_spec *spec, const struct m
     u->n_tokens = spec->n_tokens;
     u->unknown = unknown;
     u->byte_fallback = spec->byte_fallback;
+    u->sums_in_float = spec->sums_in_float;
     mu_status status = fill(u, spec, err);
     if (status == MU_OK)
         *out = u;
@@ -78,9 +79,11 @@ void mu_unigram_destroy(struct mu_unigram *u)
     mu_free(u);
 }
 
-static void offer(struct place *places, uint32_t from, uint32_t to, uint32_t token, double score)
+static void offer(const struct mu_unigram *u, struct place *places, uint32_t from, uint32_t to,
+                  uint32_t token, double score)
 {
     double sum = places[from].score + score;
+    if (u->sums_in_float) sum = (double)((float)places[from].score + (float)score);
     if (places[to].from != UINT32_MAX && sum <= places[to].score) return;
     places[to] = (struct place){sum, token, from};
 }
@@ -95,14 +98,14 @@ static void extend(const struct mu_unigram *u, struct mu_str piece, uint32_t at,
     (void)mu_char_next(p + at, &first);
     for (size_t end = at + first; end - at <= u->longest; end += len) {
         uint32_t id = mu_vocabulary_find(u->vocabulary, (struct mu_str){piece.p + at, end - at});
-        if (id < u->n_tokens) {
-            offer(places, at, (uint32_t)end, id, u->scores[id]);
+        if (id < u->n_tokens && !isnan(u->scores[id])) {
+            offer(u, places, at, (uint32_t)end, id, u->scores[id]);
             single |= end == at + first;
         }
         if (end >= piece.len) break;
         (void)mu_char_next(p + end, &len);
     }
-    if (!single) offer(places, at, at + first, MU_TOKEN_NONE, u->unknown_score);
+    if (!single) offer(u, places, at, at + first, MU_TOKEN_NONE, u->unknown_score);
 }
 
 /* Turns the path around, so that it can be walked from the front: `from` becomes the next place. */
@@ -125,7 +128,8 @@ static bool emit(const struct mu_unigram *u, struct mu_str piece, const struct p
     uint32_t n = (uint32_t)piece.len;
     for (uint32_t at = 0; at < n;) {
         uint32_t to = places[at].from, token = places[to].token;
-        bool unknown = token == MU_TOKEN_NONE;
+        /* The unknown token, spelled out in the text, is one more unknown character. */
+        bool unknown = token == MU_TOKEN_NONE || (token == u->unknown && !u->byte_fallback);
         if (!mu_ids_reserve(out, 4)) return false;
         if (!unknown) {
             out->p[out->n++] = token;

@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/json.h"
+#include "base/utf8.h"
 #include "format/format.h"
 #include "text/text.h"
 #include "text/tokenizer_int.h"
@@ -171,6 +172,26 @@ static inline bool small_same_cuts(unsigned which, struct mu_str text)
     mu_search_end(&a);
     mu_search_end(&b);
     return same;
+}
+
+/* Encodes and decodes; ends the program when what comes out cannot be. */
+static inline void small_use(const struct mu_tokenizer *t)
+{
+    static const char text[] =
+        "Hello the  12345 w\xc3\xb6rld's <|end|> \xe4\xb8\xad a\xcc\x81\r\n \xff";
+    struct mu_err err = MU_ERR_INIT;
+    struct mu_ids ids = {0};
+    struct mu_text out;
+    mu_text_init(&out, 1 << 20);
+    for (unsigned flags = 0; flags < 4; flags++)
+        if (mu_tokenizer_encode(t, mu_str(text), flags, &ids, &err) != MU_OK) break;
+    for (size_t i = 0; i < ids.n; i++)
+        if (ids.p[i] >= mu_tokenizer_size(t)) abort();
+    if (mu_tokenizer_decode(t, ids.p, ids.n, 0, &out, &err) == MU_OK &&
+        !mu_utf8_valid((struct mu_str){mu_text_get(&out), out.len}))
+        abort();
+    mu_ids_fini(&ids);
+    mu_text_fini(&out);
 }
 
 #endif

@@ -1,0 +1,98 @@
+/* tokenizer.model against what the sentencepiece package answers (tests/oracle/pieces.py
+ * makes the vectors), and what is left of a model file that was cut. */
+#include "small.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+static void golden_path(char path[512], const char *name)
+{
+    const char *root = getenv("MUSTER_TESTS");
+    (void)snprintf(path, 512, "%s/golden/sentencepiece/%s", root ? root : "tests", name);
+}
+
+static struct mu_tokenizer *open_model(const char *kind)
+{
+    char name[32], path[512];
+    struct mu_err err = MU_ERR_INIT;
+    struct mu_tokenizer_spec *spec;
+    struct mu_tokenizer *t;
+    (void)snprintf(name, sizeof name, "%s.model", kind);
+    golden_path(path, name);
+    if (mu_tokenizer_spec_read_file(path, &spec, &err) != MU_OK) fail_msg("%s", err.what);
+    if (mu_tokenizer_create(spec, &t, &err) != MU_OK) fail_msg("%s", err.what);
+    mu_tokenizer_spec_destroy(spec);
+    return t;
+}
+
+/* [text, ids, decoded] */
+static void check_vector(const struct mu_tokenizer *t, const json_t *vector)
+{
+    const json_t *text = json_array_get(vector, 0), *ids = json_array_get(vector, 1);
+    const json_t *decoded = json_array_get(vector, 2);
+    struct mu_str s = {json_string_value(text), json_string_length(text)};
+    struct mu_ids got = {0};
+    struct mu_text back;
+    mu_text_init(&back, 1 << 20);
+    assert_int_equal(mu_tokenizer_encode(t, s, MU_ENCODE_PLAIN_SPECIAL, &got, NULL), MU_OK);
+    assert_int_equal(got.n, json_array_size(ids));
+    for (size_t i = 0; i < got.n; i++)
+        assert_int_equal(got.p[i], json_integer_value(json_array_get(ids, i)));
+    assert_int_equal(mu_tokenizer_decode(t, got.p, got.n, 0, &back, NULL), MU_OK);
+    assert_int_equal(back.len, json_string_length(decoded));
+    assert_memory_equal(mu_text_get(&back), json_string_value(decoded), back.len);
+    mu_ids_fini(&got);
+    mu_text_fini(&back);
+}
+
+static void answers_as_sentencepiece(void **state)
+{
+    char path[512];
+    const char *kind;
+    json_t *list;
+    (void)state;
+    golden_path(path, "vectors.json");
+    json_t *all = json_load_file(path, JSON_ALLOW_NUL, NULL);
+    assert_non_null(all);
+    json_object_foreach(all, kind, list)
+    {
+        struct mu_tokenizer *t = open_model(kind);
+        assert_true(json_array_size(list) > 100);
+        for (size_t i = 0; i < json_array_size(list); i++)
+            check_vector(t, json_array_get(list, i));
+        mu_tokenizer_destroy(t);
+    }
+    json_decref(all);
+}
+
+static void a_model_that_was_cut_is_refused_or_smaller(void **state)
+{
+    static char bytes[1 << 17];
+    char path[512];
+    (void)state;
+    golden_path(path, "unigram.model");
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    size_t n = fread(bytes, 1, sizeof bytes, f);
+    (void)fclose(f);
+    for (size_t len = 0; len < n; len += 37) {
+        struct mu_err err = MU_ERR_INIT;
+        struct mu_tokenizer_spec *spec = NULL;
+        struct mu_str cut = {bytes, len};
+        if (mu_tokenizer_spec_parse_model(cut, "cut", &spec, &err) != MU_OK)
+            assert_int_not_equal(err.code, MU_OK);
+        mu_tokenizer_spec_destroy(spec);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(answers_as_sentencepiece),
+        cmocka_unit_test(a_model_that_was_cut_is_refused_or_smaller),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
