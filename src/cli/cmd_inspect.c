@@ -1,6 +1,7 @@
 /* muster inspect MODEL: what a model file is, exactly, for people or as one JSON document. */
 #include "cli/cli.h"
 
+#include "base/alloc.h"
 #include "base/json.h"
 #include "base/number.h"
 #include "format/format.h"
@@ -28,7 +29,19 @@ static const struct mu_option options[] = {
 /* What is summed over the tensors. */
 struct totals {
     uint64_t bytes, values, n[MU_DTYPE_COUNT], bytes_of[MU_DTYPE_COUNT];
-    bool packed; /* integer words hold several weights each, so values are not parameters */
+    enum mu_dtype main; /* the type of most bytes */
+    bool packed;        /* integer words hold several weights each, so values are not parameters */
+};
+
+/* What is said about a model, gathered before any of it is written. */
+struct facts {
+    struct mu_model_file *file;
+    const struct mu_config *config;
+    struct totals totals;
+    bool has_weights, is_part;
+    unsigned part, parts;
+    struct mu_tokenizer_spec *tokenizer; /* NULL: none, or it cannot be read: why */
+    struct mu_err why;
 };
 
 static struct totals add_up(const struct mu_model_file *file)
@@ -42,6 +55,7 @@ static struct totals add_up(const struct mu_model_file *file)
         t.values += tensors[i].n_values;
         t.n[type]++;
         t.bytes_of[type] += tensors[i].n_bytes;
+        if (t.bytes_of[type] > t.bytes_of[t.main]) t.main = type;
         t.packed |= type == MU_DTYPE_U8 || type == MU_DTYPE_I32;
     }
     return t;
@@ -53,6 +67,38 @@ static uint64_t kv_bytes(const struct mu_config *c)
     uint64_t values = 2 * (uint64_t)c->n_kv_heads * c->head_dim;
     if (c->kv_lora_rank) values = (uint64_t)c->kv_lora_rank + c->qk_rope_head_dim;
     return c->n_layers * values * 2;
+}
+
+static const char *tokenizer_kind(const struct mu_tokenizer_spec *spec)
+{
+    switch (spec->kind) {
+    case MU_TOKENIZER_BPE:
+        return "bpe";
+    case MU_TOKENIZER_SPM:
+        return "sentencepiece-bpe";
+    case MU_TOKENIZER_UNIGRAM:
+        return "unigram";
+    }
+    return "";
+}
+
+/* Tokens of the vocabulary and those added to it. */
+static uint32_t tokenizer_size(const struct mu_tokenizer_spec *spec)
+{
+    uint32_t n = spec->n_tokens;
+    for (uint32_t i = 0; i < spec->n_added; i++)
+        n = MU_MAX(n, spec->added[i].id + 1);
+    return n;
+}
+
+/* How the vocabulary spells a token; empty when it does not. */
+static struct mu_str token_text(const struct facts *f, uint32_t id)
+{
+    const struct mu_tokenizer_spec *spec = f->tokenizer;
+    for (uint32_t i = 0; spec && i < spec->n_added; i++)
+        if (spec->added[i].id == id) return spec->added[i].content;
+    bool known = spec && id < spec->n_tokens && spec->tokens[id].p;
+    return known ? spec->tokens[id] : MU_STR("");
 }
 
 static const char *rope_name(const struct mu_rope_config *rope)
@@ -134,8 +180,9 @@ static void json_rope(struct mu_text *out, const struct mu_rope_config *rope)
     mu_text_char(out, '}');
 }
 
-static void json_shape(struct mu_text *out, const struct mu_config *c)
+static void json_shape(struct mu_text *out, const struct facts *f)
 {
+    const struct mu_config *c = f->config;
     json_known(out, "layers", c->n_layers);
     json_known(out, "hidden", c->hidden);
     json_known(out, "heads", c->n_heads);
@@ -145,7 +192,8 @@ static void json_shape(struct mu_text *out, const struct mu_config *c)
     json_known(out, "vocab", c->vocab);
     json_known(out, "context", c->context);
     json_f64(out, "norm_eps", c->norm_eps);
-    json_bool(out, "tied_head", c->tied_head);
+    if (f->has_weights || f->config->names == MU_NAMES_HF)
+        json_bool(out, "tied_head", c->tied_head);
     json_known(out, "experts", c->n_experts);
     json_known(out, "experts_used", c->n_experts_used);
     json_known(out, "expert_ffn", c->expert_ffn);
@@ -166,14 +214,36 @@ static void json_tokens(struct mu_text *out, const struct mu_config *c)
     mu_text_char(out, ']');
 }
 
-static void json_totals(struct mu_text *out, const struct totals *t)
+static void json_totals(struct mu_text *out, const struct facts *f)
 {
-    if (!t->packed) json_known(out, "parameters", t->values);
+    const struct totals *t = &f->totals;
+    if (f->is_part) mu_text_printf(out, ",\"part\":{\"number\":%u,\"of\":%u}", f->part, f->parts);
+    if (!t->packed && !f->is_part) json_known(out, "parameters", t->values);
     json_u64(out, "bytes", t->bytes);
+    if (f->has_weights) json_text(out, "main_type", mu_dtype(t->main)->name);
     json_key(out, "bytes_by_type");
     mu_text_char(out, '{');
     for (int i = 0; i < MU_DTYPE_COUNT; i++)
         json_known(out, mu_dtype((enum mu_dtype)i)->name, t->bytes_of[i]);
+    mu_text_char(out, '}');
+}
+
+static void json_tokenizer(struct mu_text *out, const struct facts *f)
+{
+    const struct mu_tokenizer_spec *spec = f->tokenizer;
+    if (!spec && f->why.code == MU_E_MISSING) return;
+    json_key(out, "tokenizer");
+    mu_text_char(out, '{');
+    if (spec) {
+        json_text(out, "kind", tokenizer_kind(spec));
+        json_u64(out, "tokens", tokenizer_size(spec));
+        json_u64(out, "added", spec->n_added);
+        json_bool(out, "byte_fallback", spec->byte_fallback);
+        json_bool(out, "adds_bos", spec->n_prefix > 0);
+        json_bool(out, "adds_eos", spec->n_suffix > 0);
+    } else {
+        json_text(out, "error", f->why.what);
+    }
     mu_text_char(out, '}');
 }
 
@@ -200,16 +270,15 @@ static void json_tensors(struct mu_text *out, const struct mu_model_file *file)
     mu_text_char(out, ']');
 }
 
-static void write_json(struct mu_text *out, const struct mu_model_file *file, bool tensors)
+static void write_json(struct mu_text *out, const struct facts *f, bool tensors)
 {
-    const struct mu_config *c = mu_model_file_config(file);
-    const struct totals totals = add_up(file);
+    const struct mu_config *c = f->config;
     const struct mu_tensor *first;
     const char *const *paths;
-    size_t n = mu_model_file_paths(file, &paths);
+    size_t n = mu_model_file_paths(f->file, &paths);
     mu_text_char(out, '{');
-    json_text(out, "model", mu_model_file_name(file));
-    json_text(out, "format", mu_model_file_format(file));
+    json_text(out, "model", mu_model_file_name(f->file));
+    json_text(out, "format", mu_model_file_format(f->file));
     json_key(out, "files");
     mu_text_char(out, '[');
     for (size_t i = 0; i < n; i++) {
@@ -218,32 +287,43 @@ static void write_json(struct mu_text *out, const struct mu_model_file *file, bo
     }
     mu_text_char(out, ']');
     json_text(out, "architecture", c->architecture);
-    json_u64(out, "n_tensors", mu_model_file_tensors(file, &first));
-    json_totals(out, &totals);
+    json_u64(out, "n_tensors", mu_model_file_tensors(f->file, &first));
+    json_totals(out, f);
     if (c->quant_method[0]) json_text(out, "quantisation", c->quant_method);
-    json_shape(out, c);
+    json_shape(out, f);
+    json_tokenizer(out, f);
     json_tokens(out, c);
-    json_bool(out, "chat_template", mu_model_file_chat_template(file, false) != NULL);
-    if (tensors) json_tensors(out, file);
+    json_bool(out, "chat_template", mu_model_file_chat_template(f->file, false) != NULL);
+    if (tensors) json_tensors(out, f->file);
     mu_text_str(out, "}\n");
 }
 
 /* ---- For people ---------------------------------------------------------------------------- */
 
-static void say_weights(struct mu_text *out, const struct totals *t)
+static void say_weights(struct mu_text *out, const struct facts *f)
 {
+    const struct totals *t = &f->totals;
     char text[MU_BYTES_TEXT];
-    if (!t->packed && t->values)
+    if (!f->has_weights) {
+        mu_text_str(out, "weights        none here\n");
+        return;
+    }
+    if (f->is_part)
+        mu_text_printf(out, "part           %u of %u: weights are those of this part alone\n",
+                       f->part, f->parts);
+    else if (!t->packed)
         mu_text_printf(out, "parameters     %llu\n", (unsigned long long)t->values);
-    mu_text_printf(out, "weights        %s\n", mu_format_bytes(t->bytes, text));
+    mu_text_printf(out, "weights        %s, mostly %s\n", mu_format_bytes(t->bytes, text),
+                   mu_dtype(t->main)->name);
     for (int i = 0; i < MU_DTYPE_COUNT; i++)
         if (t->n[i])
             mu_text_printf(out, "  %-12s %s in %llu tensors\n", mu_dtype((enum mu_dtype)i)->name,
                            mu_format_bytes(t->bytes_of[i], text), (unsigned long long)t->n[i]);
 }
 
-static void say_shape(struct mu_text *out, const struct mu_config *c)
+static void say_shape(struct mu_text *out, const struct facts *f)
 {
+    const struct mu_config *c = f->config;
     char text[MU_BYTES_TEXT];
     mu_text_printf(out, "layers         %u of hidden size %u\n", c->n_layers, c->hidden);
     mu_text_printf(out, "heads          %u of %u values, %u for keys and values\n", c->n_heads,
@@ -254,23 +334,48 @@ static void say_shape(struct mu_text *out, const struct mu_config *c)
     else
         mu_text_printf(out, "mlp            %u\n", c->ffn);
     mu_text_printf(out, "vocabulary     %u%s\n", c->vocab,
-                   c->tied_head ? ", output tied to input" : "");
+                   f->has_weights && c->tied_head ? ", output tied to input" : "");
     mu_text_printf(out, "context        %llu tokens\n", (unsigned long long)c->context);
     if (n_sliding(c))
         mu_text_printf(out, "window         %u tokens in %u layers\n", c->sliding_window,
                        n_sliding(c));
     mu_text_printf(out, "rope           %s, theta %g", rope_name(&c->rope), c->rope.theta);
     if (c->rope.kind != MU_ROPE_DEFAULT) mu_text_printf(out, ", factor %g", c->rope.factor);
-    mu_text_printf(out, "\nkv cache       %s a token at f16\n", mu_format_bytes(kv_bytes(c), text));
+    mu_text_char(out, '\n');
+    if (kv_bytes(c))
+        mu_text_printf(out, "kv cache       %s a token at f16\n",
+                       mu_format_bytes(kv_bytes(c), text));
 }
 
-static void say_tokens(struct mu_text *out, const struct mu_config *c)
+static void say_tokenizer(struct mu_text *out, const struct facts *f)
 {
-    mu_text_str(out, "tokens        ");
-    if (c->bos != MU_TOKEN_NONE) mu_text_printf(out, " bos %u", c->bos);
+    const struct mu_tokenizer_spec *spec = f->tokenizer;
+    if (spec)
+        mu_text_printf(out, "tokenizer      %s, %u tokens%s%s\n", tokenizer_kind(spec),
+                       tokenizer_size(spec), spec->n_prefix ? ", begins a text with bos" : "",
+                       spec->n_suffix ? ", ends it with eos" : "");
+    else
+        mu_text_printf(out, "tokenizer      %s%s\n",
+                       f->why.code == MU_E_MISSING ? "" : "cannot be used: ",
+                       f->why.code == MU_E_MISSING ? "none here" : f->why.what);
+}
+
+static void say_token(struct mu_text *out, const struct facts *f, const char *name, uint32_t id)
+{
+    struct mu_str text = token_text(f, id);
+    if (id == MU_TOKEN_NONE) return;
+    mu_text_printf(out, " %s %u", name, id);
+    if (text.len > 0) mu_text_printf(out, " '%.*s'", (int)MU_MIN(text.len, 64), text.p);
+}
+
+static void say_tokens(struct mu_text *out, const struct facts *f)
+{
+    const struct mu_config *c = f->config;
+    mu_text_str(out, "special       ");
+    say_token(out, f, "bos", c->bos);
     for (unsigned i = 0; i < c->n_eos; i++)
-        mu_text_printf(out, "%s %u", i ? "," : " eos", c->eos[i]);
-    if (c->pad != MU_TOKEN_NONE) mu_text_printf(out, " pad %u", c->pad);
+        say_token(out, f, "eos", c->eos[i]);
+    say_token(out, f, "pad", c->pad);
     mu_text_char(out, '\n');
 }
 
@@ -294,41 +399,82 @@ static void make_harmless(struct mu_text *out)
             out->p[i] = '?';
 }
 
-static void write_text(struct mu_text *out, const struct mu_model_file *file, bool tensors)
+static void write_text(struct mu_text *out, const struct facts *f, bool tensors)
 {
-    const struct mu_config *c = mu_model_file_config(file);
-    const struct totals totals = add_up(file);
+    const struct mu_config *c = f->config;
     const char *const *paths;
-    size_t n = mu_model_file_paths(file, &paths);
-    mu_text_printf(out, "model          %s\n", mu_model_file_name(file));
-    mu_text_printf(out, "format         %s, %zu file%s\n", mu_model_file_format(file), n,
+    size_t n = mu_model_file_paths(f->file, &paths);
+    mu_text_printf(out, "model          %s\n", mu_model_file_name(f->file));
+    mu_text_printf(out, "format         %s, %zu file%s\n", mu_model_file_format(f->file), n,
                    n == 1 ? "" : "s");
     mu_text_printf(out, "architecture   %s\n", c->architecture);
-    say_weights(out, &totals);
+    say_weights(out, f);
     if (c->quant_method[0])
         mu_text_printf(out, "quantisation   %s %s\n", c->quant_method, c->quant_format);
-    if (c->n_layers) say_shape(out, c);
-    say_tokens(out, c);
+    if (c->n_layers) say_shape(out, f);
+    say_tokenizer(out, f);
+    say_tokens(out, f);
     mu_text_printf(out, "chat template  %s\n",
-                   mu_model_file_chat_template(file, false) ? "yes" : "no");
-    if (tensors) say_tensors(out, file);
+                   mu_model_file_chat_template(f->file, false) ? "yes" : "no");
+    if (tensors) say_tensors(out, f->file);
     make_harmless(out);
+}
+
+/* ---- The command --------------------------------------------------------------------------- */
+
+static mu_status gather(const char *model, struct facts *f, struct mu_err *err)
+{
+    const struct mu_tensor *first;
+    MU_TRY(mu_model_file_open(model, MU_OPEN_HEADER_ONLY, &f->file, err));
+    f->config = mu_model_file_config(f->file);
+    f->totals = add_up(f->file);
+    f->has_weights = mu_model_file_tensors(f->file, &first) > 0;
+    f->is_part = mu_model_file_is_part(f->file, &f->part, &f->parts);
+    /* A tokenizer that cannot be used is a fact about the model, not a fault of the question. */
+    if (mu_tokenizer_spec_read(f->file, &f->tokenizer, &f->why) != MU_E_MEMORY) return MU_OK;
+    *err = f->why;
+    return MU_E_MEMORY;
+}
+
+static void add_known(void *arg, const char *name, const struct mu_config *c)
+{
+    mu_text_printf(arg, "synth:%-32s %-12s %4u layers of %5u, vocabulary %6u\n", name,
+                   c->architecture, c->n_layers, c->hidden, c->vocab);
+}
+
+static void add_known_json(void *arg, const char *name, const struct mu_config *c)
+{
+    struct mu_text *out = arg;
+    (void)c;
+    mu_text_str(out, out->len > 1 ? "," : "");
+    mu_json_add_string(out, mu_str(name));
+}
+
+/* "synth:" alone asks what there is. */
+static mu_status list_known(struct mu_text *out, bool json, struct mu_err *err)
+{
+    if (json) mu_text_char(out, '[');
+    MU_TRY(mu_synth_each(json ? add_known_json : add_known, out, err));
+    if (json) mu_text_str(out, "]\n");
+    return MU_OK;
 }
 
 static mu_status run(const struct mu_invocation *in, struct mu_err *err)
 {
     const struct options *o = in->options;
-    struct mu_model_file *file;
+    const char *model = in->result->operands[0];
+    struct facts facts = {0};
     struct mu_text out;
-    MU_TRY(mu_model_file_open(in->result->operands[0], MU_OPEN_HEADER_ONLY, &file, err));
+    mu_status status = MU_OK;
     mu_text_init(&out, OUT_BYTES_MAX);
-    if (o->json)
-        write_json(&out, file, o->tensors);
-    else
-        write_text(&out, file, o->tensors);
-    mu_status status = mu_cli_out_text(&out, err);
+    if (strcmp(model, "synth:") == 0)
+        status = list_known(&out, o->json, err);
+    else if ((status = gather(model, &facts, err)) == MU_OK)
+        (o->json ? write_json : write_text)(&out, &facts, o->tensors);
+    if (status == MU_OK) status = mu_cli_out_text(&out, err);
     mu_text_fini(&out);
-    mu_model_file_close(file);
+    mu_tokenizer_spec_destroy(facts.tokenizer);
+    mu_model_file_close(facts.file);
     return status;
 }
 
@@ -337,7 +483,7 @@ const struct mu_command mu_command_inspect = {
              .operands = "MODEL",
              .summary = "what a model file is, exactly",
              .details = "MODEL is a folder, a .gguf file (or the first of a split), a hub id in "
-                        "the local cache, or synth:NAME[@TYPE].",
+                        "the local cache, or synth:NAME[@TYPE]; synth: alone lists the NAMEs.",
              .options = options,
              .min_operands = 1,
              .max_operands = 1},

@@ -118,6 +118,8 @@ void mu_model_file_close(struct mu_model_file *file);
 
 const char *mu_model_file_name(const struct mu_model_file *file);   /* as the user gave it */
 const char *mu_model_file_format(const struct mu_model_file *file); /* "gguf 3", "safetensors" */
+/* True for one shard of several, named by itself: it holds a part of the tensors. */
+bool mu_model_file_is_part(const struct mu_model_file *file, unsigned *number, unsigned *of);
 const struct mu_config *mu_model_file_config(const struct mu_model_file *file);
 size_t mu_model_file_paths(const struct mu_model_file *file, const char *const **out);
 size_t mu_model_file_tensors(const struct mu_model_file *file, const struct mu_tensor **out);
@@ -132,6 +134,10 @@ const char *mu_model_file_chat_template(const struct mu_model_file *file, bool w
 const uint8_t *mu_tensor_rows(const struct mu_tensor *tensor, uint64_t first, uint64_t n,
                               uint8_t *scratch);
 uint64_t mu_tensor_row_bytes(const struct mu_tensor *tensor);
+
+/* Every model that synth: knows, by name. */
+mu_status mu_synth_each(void (*each)(void *arg, const char *name, const struct mu_config *config),
+                        void *arg, struct mu_err *err);
 
 /*
  * Writing a GGUF file: metadata and tensors are declared, `begin` writes the header, then the bytes

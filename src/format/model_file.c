@@ -5,6 +5,7 @@
 #include "format/format_int.h"
 
 #include "base/file.h"
+#include "base/number.h"
 
 #include <stdio.h>
 
@@ -189,6 +190,22 @@ const char *mu_model_file_name(const struct mu_model_file *file)
 const char *mu_model_file_format(const struct mu_model_file *file)
 {
     return file->format;
+}
+
+bool mu_model_file_is_part(const struct mu_model_file *file, unsigned *number, unsigned *of)
+{
+    /* NAME-00002-of-00005.safetensors, and the only file that was opened. */
+    const char *name = file->n_files == 1 && file->folder ? file->paths[0] : "";
+    size_t len = strlen(name), tail = sizeof "-00002-of-00005.safetensors" - 1;
+    const char *at = len > tail ? name + len - tail : name;
+    uint64_t n, all;
+    if (len <= tail || at[0] != '-' || strncmp(at + 6, "-of-", 4) != 0 ||
+        !mu_parse_u64((struct mu_str){at + 1, 5}, 1, 99999, &n) ||
+        !mu_parse_u64((struct mu_str){at + 10, 5}, 2, 99999, &all))
+        return false;
+    *number = (unsigned)n;
+    *of = (unsigned)all;
+    return true;
 }
 
 const struct mu_config *mu_model_file_config(const struct mu_model_file *file)

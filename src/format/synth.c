@@ -109,7 +109,31 @@ static void suggest(struct mu_str table, struct mu_str name, struct mu_err *err)
         best_distance = distance;
         memcpy(best, lower, sizeof best);
     }
-    if (best[0]) mu_err_cure(err, "the nearest is synth:%s; share/models.tsv lists them all", best);
+    if (best[0])
+        mu_err_cure(err, "the nearest is synth:%s; muster inspect synth: lists them all", best);
+}
+
+mu_status mu_synth_each(void (*each)(void *arg, const char *name, const struct mu_config *config),
+                        void *arg, struct mu_err *err)
+{
+    struct mu_text table;
+    mu_status status = mu_share_models(&table, err);
+    struct mu_str rest = {mu_text_get(&table), table.len};
+    struct mu_config *config = mu_calloc(1, sizeof *config);
+    if (status == MU_OK && !config) status = mu_fail_memory(err, sizeof *config);
+    while (status == MU_OK && rest.len > 0) {
+        struct mu_str columns[COLUMNS], line = take_until(&rest, '\n');
+        if (line.len == 0 || line.p[0] == '#') continue;
+        for (int i = 0; i < COLUMNS; i++)
+            columns[i] = take_until(&line, '\t');
+        char *name = mu_strndup(columns[COLUMN_NAME].p, columns[COLUMN_NAME].len);
+        status = name ? config_of_row(columns, config, err) : mu_fail_memory(err, 64);
+        if (status == MU_OK) each(arg, name, config);
+        mu_free(name);
+    }
+    mu_free(config);
+    mu_text_fini(&table);
+    return status;
 }
 
 static mu_status find_config(struct mu_str name, struct mu_config *config, struct mu_err *err)

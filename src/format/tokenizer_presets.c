@@ -235,7 +235,7 @@ static bool match_spaces(const struct mu_tokenizer_spec *spec, struct mu_tokeniz
     if (spec->normalizer.n == 1 && first->kind == MU_STEP_SENTENCEPIECE) {
         out->space_prefix = first->prepend != MU_PREPEND_NEVER;
         if (first->content.len > 0)
-            out->not_quite = "no characters are replaced by others";
+            out->not_quite = "characters and spaces are taken as they come";
         else if (first->squeeze)
             out->not_quite = "rows of spaces stay as they are";
         return first->escape && !first->space_behind;

@@ -232,6 +232,30 @@ def a_converted_folder_brings_its_tokenizer():
 
 
 @case
+def inspect_tells_what_is_there_and_what_is_not():
+    def inspect(model):
+        return json.loads(muster("inspect", str(model), "--json")[0])
+
+    whole, gguf = inspect(MODEL), inspect(GGUF)
+    assert whole["tokenizer"]["kind"] == "bpe" and whole["tokenizer"]["tokens"] == 512, whole
+    assert whole["parameters"] > 0 and "part" not in whole and gguf["main_type"], gguf
+    shard = inspect(GOLDEN / "1_tiny/llama_bias_sharded/model-00002-of-00003.safetensors")
+    assert shard["part"] == {"number": 2, "of": 3} and "parameters" not in shard, shard
+    said, _ = muster("inspect", str(GOLDEN / "1_tiny/llama_bias_sharded/model-00002-of-00003.safetensors"))
+    assert "part           2 of 3" in said and "parameters" not in said, said
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(os.path.join(MODEL, "config.json"), folder)
+        bare = inspect(folder)
+        assert bare["n_tensors"] == 0 and "tokenizer" not in bare and bare["layers"] > 0, bare
+        assert "none here" in muster("inspect", folder)[0]
+        broken = os.path.join(folder, "broken.gguf")
+        pathlib.Path(broken).write_bytes(pathlib.Path(GGUF).read_bytes()[:3000])
+        refused(3, "inspect", broken, says="broken.gguf")
+    names = json.loads(muster("inspect", "synth:", "--json")[0])
+    assert "llama-3.2-1b" in names and len(names) > 20, names
+
+
+@case
 def more_than_the_models_context_is_refused():
     refused(3, "generate", MODEL, "--tokens", "1,2", "--context", "513", says="context of 512")
     refused(3, "generate", MODEL, "--tokens", "1,2", "-n", "511", says="context of 512")
