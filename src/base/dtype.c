@@ -85,3 +85,33 @@ uint16_t mu_f32_to_f16(float f)
     rest += 0xfff + (rest >> 13 & 1);
     return (uint16_t)(sign | ((rest >> 13) - (112u << 10)));
 }
+
+const float mu_nf4_values[16] = {-0x1p0f,         -0x1.647362p-1f, -0x1.0cd66p-1f,  -0x1.94654p-2f,
+                                 -0x1.23449ap-2f, -0x1.7a6a7ep-3f, -0x1.74f0e2p-4f, 0,
+                                 0x1.45f5fep-4f,  0x1.4995c6p-3f,  0x1.f809bap-3f,  0x1.5a0674p-2f,
+                                 0x1.c3497p-2f,   0x1.200f56p-1f,  0x1.722766p-1f,  0x1p0f};
+
+const float mu_fp4_values[16] = {0,
+                                 0x1.555556p-8f,
+                                 0x1.555556p-1f,
+                                 0x1p0f,
+                                 0x1.555556p-2f,
+                                 0x1p-1f,
+                                 0x1.555556p-3f,
+                                 0x1p-2f,
+                                 0,
+                                 -0x1.555556p-8f,
+                                 -0x1.555556p-1f,
+                                 -0x1p0f,
+                                 -0x1.555556p-2f,
+                                 -0x1p-1f,
+                                 -0x1.555556p-3f,
+                                 -0x1p-2f};
+
+float mu_e4m3_to_f32(uint8_t code)
+{
+    uint32_t sign = (uint32_t)(code & 0x80) << 24, rest = code & 0x7f;
+    if (rest == 0x7f) return mu_f32_from_bits(sign | 0x7fc00000);
+    if (rest >= 8) return mu_f32_from_bits(sign | ((rest << 20) + (120u << 23)));
+    return mu_f32_from_bits(sign | mu_f32_bits((float)rest * 0x1p-9f)); /* subnormal */
+}

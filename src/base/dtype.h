@@ -10,6 +10,13 @@
 /*
  * X(name, text, values in a block, bytes of a block, GGUF number or -1, safetensors name or NULL)
  * `text` is the name people type (lower case). A row of n values is n / block values blocks.
+ *
+ * Types between Q4Z and E4M3_128 are no file's: format/ repacks the quantised checkpoints of
+ * transformers into them (docs/internals/quantised.md). Each block begins with an fp32 scale:
+ *   Q4Z   (code - zero) * scale: scale, zero (u8), codes as in Q4_0, 16 bytes for each 32 values
+ *   Q8Z   the same: scale, zero (i16, as 256 happens), a byte a code
+ *   NF4   scale, codes as in Q4_0: value[code] * scale; FP4 has other values
+ *   E4M3  scale, a byte a value
  */
 #define MU_DTYPE_TABLE(X)                                                                          \
     X(F32, "f32", 1, 4, 0, "F32")                                                                  \
@@ -37,6 +44,14 @@
     X(TQ1_0, "tq1_0", 256, 54, 34, NULL)                                                           \
     X(TQ2_0, "tq2_0", 256, 66, 35, NULL)                                                           \
     X(MXFP4, "mxfp4", 32, 17, 39, NULL)                                                            \
+    X(Q4Z, "q4z", 32, 21, -1, NULL)                                                                \
+    X(Q4Z_128, "q4z_128", 128, 69, -1, NULL)                                                       \
+    X(Q8Z, "q8z", 32, 38, -1, NULL)                                                                \
+    X(Q8Z_128, "q8z_128", 128, 134, -1, NULL)                                                      \
+    X(NF4, "nf4", 64, 36, -1, NULL)                                                                \
+    X(FP4, "fp4", 64, 36, -1, NULL)                                                                \
+    X(E4M3, "e4m3", 32, 36, -1, NULL)                                                              \
+    X(E4M3_128, "e4m3_128", 128, 132, -1, NULL)                                                    \
     X(F64, "f64", 1, 8, 28, "F64")                                                                 \
     X(BOOL, "bool", 1, 1, -1, "BOOL")                                                              \
     X(U8, "u8", 1, 1, -1, "U8")                                                                    \
@@ -80,6 +95,11 @@ bool mu_dtype_wider(enum mu_dtype a, enum mu_dtype b);
 /* Half and bfloat16, exactly; towards them rounding to nearest even. */
 float mu_f16_to_f32(uint16_t h);
 uint16_t mu_f32_to_f16(float f);
+
+/* What the codes of NF4 and FP4 stand for, as bitsandbytes stores them. */
+extern const float mu_nf4_values[16], mu_fp4_values[16];
+/* 8 bits with 4 of exponent and 3 of fraction; no infinities, 0x7f and 0xff are NaN. */
+float mu_e4m3_to_f32(uint8_t code);
 
 static inline float mu_f32_from_bits(uint32_t bits)
 {

@@ -125,12 +125,27 @@ static void every_bfloat_rounds_to_even(void **state)
     assert_true(isnan(mu_bf16_to_f32(mu_f32_to_bf16(mu_f32_from_bits(0x7f800001)))));
 }
 
+/* The definition: 1 sign, 4 bits of exponent less 7, 3 of fraction; all ones is no number. */
+static void every_e4m3_widens(void **state)
+{
+    (void)state;
+    for (int code = 0; code < 256; code++) {
+        int exponent = code >> 3 & 15, fraction = code & 7;
+        float got = mu_e4m3_to_f32((uint8_t)code);
+        float want = ldexpf((float)(exponent ? 8 + fraction : fraction), MU_MAX(exponent, 1) - 10);
+        if ((code & 127) == 127)
+            assert_true(isnan(got));
+        else
+            assert_int_equal(mu_f32_bits(got), mu_f32_bits(code & 128 ? -want : want));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_and_numbers_lead_back), cmocka_unit_test(rows_cost_whole_blocks),
         cmocka_unit_test(every_half_widens),           cmocka_unit_test(every_rounding_to_half),
-        cmocka_unit_test(every_bfloat_rounds_to_even),
+        cmocka_unit_test(every_bfloat_rounds_to_even), cmocka_unit_test(every_e4m3_widens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
