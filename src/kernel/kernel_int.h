@@ -21,11 +21,28 @@ struct mu_parts {
     int8_t code[MU_PARTS_MAX];
 };
 
-/* Takes one block of a quantised type apart; false for the types that have no codes. */
-bool mu_parts_known(enum mu_dtype type);
+/*
+ * What a type's values are made of: the numbers themselves; codes that are integers, so that sums
+ * of products can be; or codes that stand for numbers (value i is d * number(code[i])), which only
+ * fp32 can add.
+ */
+enum mu_coding { MU_CODING_PLAIN, MU_CODING_INTEGERS, MU_CODING_NUMBERS };
+
+enum mu_coding mu_coding(enum mu_dtype type);
+/* Takes one block apart, of any type that is not plain. */
 void mu_parts_split(enum mu_dtype type, const uint8_t *block, struct mu_parts *parts);
 /* The first n values, whole groups of 16. */
-void mu_parts_values(const struct mu_parts *p, unsigned n, float *out);
+void mu_parts_values(enum mu_dtype type, const struct mu_parts *p, unsigned n, float *out);
+
+void mu_split_q4z(const uint8_t *b, struct mu_parts *p);
+void mu_split_q4z_128(const uint8_t *b, struct mu_parts *p);
+void mu_split_q8z(const uint8_t *b, struct mu_parts *p);
+void mu_split_q8z_128(const uint8_t *b, struct mu_parts *p);
+void mu_split_fp4(const uint8_t *b, struct mu_parts *p);
+void mu_split_e4m3(const uint8_t *b, struct mu_parts *p);
+void mu_split_e4m3_128(const uint8_t *b, struct mu_parts *p);
+float mu_number_nf4(uint8_t code);
+float mu_number_fp4(uint8_t code);
 
 /* How many partial results of attention wait at once, for positions below `context`. */
 static inline uint32_t mu_attend_levels(uint32_t context)

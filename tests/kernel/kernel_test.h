@@ -55,6 +55,20 @@ static inline const int *scale_offsets(enum mu_dtype type)
     return at[type];
 }
 
+/* The fp32 scale and the zero of the types that have them; a byte that is no number of e4m3 goes.
+ */
+static inline void random_head(enum mu_dtype type, uint8_t *block)
+{
+    const struct mu_dtype_info *info = mu_dtype(type);
+    float scale = random_value() * 0.01f;
+    int16_t zero = (int16_t)random_below(257);
+    memcpy(block, &scale, 4);
+    if (type == MU_DTYPE_Q4Z || type == MU_DTYPE_Q4Z_128) block[4] = (uint8_t)random_below(17);
+    if (type == MU_DTYPE_Q8Z || type == MU_DTYPE_Q8Z_128) memcpy(block + 4, &zero, 2);
+    for (unsigned i = 4; type >= MU_DTYPE_E4M3 && i < info->block_bytes; i++)
+        if ((block[i] & 0x7f) == 0x7f) block[i] ^= 1;
+}
+
 static inline void random_block(enum mu_dtype type, uint8_t *block)
 {
     const struct mu_dtype_info *info = mu_dtype(type);
@@ -70,6 +84,7 @@ static inline void random_block(enum mu_dtype type, uint8_t *block)
         uint16_t half = mu_f32_to_f16(random_value() * 0.01f);
         memcpy(block + at[i], &half, 2);
     }
+    if (type >= MU_DTYPE_Q4Z && type <= MU_DTYPE_E4M3_128) random_head(type, block);
     if (type == MU_DTYPE_MXFP4) block[0] = (uint8_t)(118 + random_below(8));
     if (type == MU_DTYPE_IQ1_M) { /* the exponent's bits: 2^-9 or so */
         block[55] = (uint8_t)((block[55] & 15) | 0x10);

@@ -20,9 +20,12 @@
 
 /* Scales that every output has per super-block. */
 enum mu_head {
-    MU_HEAD_F16,     /* d */
-    MU_HEAD_F16_MIN, /* d, and dmin after it */
-    MU_HEAD_E8M0     /* an exponent in a byte */
+    MU_HEAD_F16,       /* d */
+    MU_HEAD_F16_MIN,   /* d, and dmin after it */
+    MU_HEAD_E8M0,      /* an exponent in a byte */
+    MU_HEAD_F32,       /* d */
+    MU_HEAD_F32_ZERO8, /* d, and after it the code of zero in 8 or in 16 bits */
+    MU_HEAD_F32_ZERO16
 };
 
 /* Scales that every output has per cell, in bytes that multiply those of the head. */
@@ -58,7 +61,19 @@ struct mu_lanes {
     X(IQ4_NL, 4, 0, 128, 1, MU_HEAD_F16, MU_SCALES_NONE, mu_codes_iq4)                             \
     X(IQ4_XS, 4, 0, 128, 8, MU_HEAD_F16, MU_SCALES_32, mu_codes_iq4)                               \
     X(MXFP4, 4, 0, 128, 1, MU_HEAD_E8M0, MU_SCALES_NONE, mu_codes_fp4)                             \
-    X(TQ2_0, 2, 0, 1, 8, MU_HEAD_F16, MU_SCALES_NONE, NULL)
+    X(TQ2_0, 2, 0, 1, 8, MU_HEAD_F16, MU_SCALES_NONE, NULL)                                        \
+    X(Q4Z, 4, 0, 0, 1, MU_HEAD_F32_ZERO8, MU_SCALES_NONE, NULL)                                    \
+    X(Q4Z_128, 4, 0, 0, 4, MU_HEAD_F32_ZERO8, MU_SCALES_NONE, NULL)                                \
+    X(Q8Z, 8, 0, 128, 1, MU_HEAD_F32_ZERO16, MU_SCALES_NONE, NULL)                                 \
+    X(Q8Z_128, 8, 0, 128, 4, MU_HEAD_F32_ZERO16, MU_SCALES_NONE, NULL)
+
+/* The types whose codes stand for numbers, and with a table for codes of 4 bits; with one scale.
+ * X(type, bits, cells, numbers) */
+#define MU_NUMBERS_TABLE(X)                                                                        \
+    X(NF4, 4, 2, mu_nf4_values)                                                                    \
+    X(FP4, 4, 2, mu_fp4_values)                                                                    \
+    X(E4M3, 8, 1, NULL)                                                                            \
+    X(E4M3_128, 8, 4, NULL)
 
 #define MU_LANES_OF(low, high, offset, cells, head, scales, table)                                 \
     ((const struct mu_lanes){low, high, offset, cells, head, scales, table})
@@ -70,7 +85,20 @@ static inline uint32_t mu_lanes_code_bytes(const struct mu_lanes *l)
 
 static inline uint32_t mu_lanes_head_bytes(const struct mu_lanes *l)
 {
-    return MU_LANES * (l->head == MU_HEAD_F16_MIN ? 4u : l->head == MU_HEAD_F16 ? 2u : 1u);
+    switch (l->head) {
+    case MU_HEAD_F16:
+        return MU_LANES * 2;
+    case MU_HEAD_E8M0:
+        return MU_LANES * 1;
+    case MU_HEAD_F16_MIN:
+    case MU_HEAD_F32:
+        return MU_LANES * 4;
+    case MU_HEAD_F32_ZERO8:
+        return MU_LANES * 5;
+    case MU_HEAD_F32_ZERO16:
+        return MU_LANES * 6;
+    }
+    return 0;
 }
 
 static inline uint32_t mu_lanes_scale_bytes(const struct mu_lanes *l)
@@ -87,8 +115,33 @@ static inline uint32_t mu_lanes_super_bytes(const struct mu_lanes *l)
 enum mu_cell_kind {
     MU_CELL_NARROW, /* unsigned codes below 64 with an offset */
     MU_CELL_WIDE,   /* unsigned codes of 8 bits with the offset 128 */
-    MU_CELL_MIN     /* unsigned codes below 64 without offset, and a minimum */
+    MU_CELL_MIN,    /* unsigned codes below 64 without offset, and a minimum */
+    MU_CELL_WIDE_MIN,
+    MU_CELL_KINDS
 };
+
+static inline bool mu_cell_wide(enum mu_cell_kind kind)
+{
+    return kind == MU_CELL_WIDE || kind == MU_CELL_WIDE_MIN;
+}
+
+static inline bool mu_cell_min(enum mu_cell_kind kind)
+{
+    return kind == MU_CELL_MIN || kind == MU_CELL_WIDE_MIN;
+}
+
+static inline enum mu_cell_kind mu_lanes_kind(const struct mu_lanes *l)
+{
+    bool min =
+        l->head == MU_HEAD_F16_MIN || l->head == MU_HEAD_F32_ZERO8 || l->head == MU_HEAD_F32_ZERO16;
+    if (l->offset == 128) return min ? MU_CELL_WIDE_MIN : MU_CELL_WIDE;
+    return min ? MU_CELL_MIN : MU_CELL_NARROW;
+}
+
+static inline bool mu_lanes_halves(const struct mu_lanes *l)
+{
+    return l->scales == MU_SCALES_16 || l->scales == MU_SCALES_16_NIBBLES;
+}
 
 /* A cell widened: the form that all types share when several activation rows use it. */
 struct mu_cell {

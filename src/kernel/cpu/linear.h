@@ -103,7 +103,7 @@ static void cell_to_floats(const struct mu_cell *cell, struct mu_cell_form form,
         unsigned half = form.halves ? i / 16 : 0;
         vi code = vi_and(vi_srl(vi_load(cell->code[i / 4]), 8 * (i % 4)), vi_set1(255));
         vf w = vf_mul(vf_sub(vf_from_int(code), offset), vf_load(cell->scale[half]));
-        if (form.kind == MU_CELL_MIN) w = vf_sub(w, vf_load(cell->min[half]));
+        if (mu_cell_min(form.kind)) w = vf_sub(w, vf_load(cell->min[half]));
         vf_store(out + MU_LANES * i, w);
     }
 }
@@ -115,11 +115,17 @@ static void segment_widened(const struct work *k, uint32_t first, uint32_t end, 
     float wide[2][CELLS * MU_CELL * MU_LANES];
     struct mu_cell cells[CELLS];
     uint32_t skip = k->packed.skip;
+    const bool numbers = mu_coding(k->w->type) == MU_CODING_NUMBERS;
     for (uint32_t c = first, m; c < end; c += m) {
         uint32_t cell = (skip + c) / MU_CELL, inside = (skip + c) % MU_CELL;
         m = MU_MIN(CELLS * MU_CELL - inside, end - c);
         uint32_t n = MU_CEIL_DIV(inside + m, MU_CELL);
         for (unsigned g = 0; g < 2; g++) {
+            if (numbers) {
+                group_numbers(k->w->type, group_at(k, g), group_at(k, g) + k->packed.scale_offset,
+                              cell, n, wide[g]);
+                continue;
+            }
             panel_cells(k, g, cell, n, cells);
             for (uint32_t i = 0; i < n; i++)
                 cell_to_floats(&cells[i], k->form, wide[g] + i * MU_CELL * MU_LANES);
@@ -167,7 +173,7 @@ static void tile_compute(const struct work *k, const struct mu_cut *cut, struct 
         memset(own, 0, k->n_rows * sizeof *own);
         if (k->w->form == MU_FORM_Q8)
             segment_int(k, cut->border[i], cut->border[i + 1], own);
-        else if (mu_parts_known(k->w->type))
+        else if (mu_coding(k->w->type) != MU_CODING_PLAIN)
             segment_widened(k, cut->border[i], cut->border[i + 1], own);
         else
             segment_plain(k, cut->border[i], cut->border[i + 1], own);

@@ -10,11 +10,15 @@ bool mu_cpu_lanes(enum mu_dtype type, struct mu_lanes *lanes)
     case MU_DTYPE_##name:                                                                          \
         *lanes = MU_LANES_OF(__VA_ARGS__);                                                         \
         return true;
+#define NUMBERS_(name, bits, cells, numbers)                                                       \
+    CASE_(name, bits, 0, 0, cells, MU_HEAD_F32, MU_SCALES_NONE, NULL)
     switch ((int)type) {
         MU_LANES_TABLE(CASE_)
+        MU_NUMBERS_TABLE(NUMBERS_)
     default:
         return false;
     }
+#undef NUMBERS_
 #undef CASE_
 }
 
@@ -23,16 +27,13 @@ struct mu_cell_form mu_cpu_cell_form(enum mu_dtype type)
     struct mu_lanes l;
     if (!mu_cpu_lanes(type, &l))
         return (struct mu_cell_form){.kind = MU_CELL_WIDE, .halves = true, .offset = 128};
-    bool halves = l.scales == MU_SCALES_16 || l.scales == MU_SCALES_16_NIBBLES;
-    enum mu_cell_kind kind = l.head == MU_HEAD_F16_MIN ? MU_CELL_MIN
-                             : l.offset == 128         ? MU_CELL_WIDE
-                                                       : MU_CELL_NARROW;
-    return (struct mu_cell_form){.kind = kind, .halves = halves, .offset = l.offset};
+    return (struct mu_cell_form){
+        .kind = mu_lanes_kind(&l), .halves = mu_lanes_halves(&l), .offset = l.offset};
 }
 
 static bool is_plain(enum mu_dtype type)
 {
-    return !mu_parts_known(type);
+    return mu_coding(type) == MU_CODING_PLAIN;
 }
 
 struct mu_packed mu_cpu_packed(enum mu_dtype type, uint32_t col_first, uint32_t cols)
@@ -104,11 +105,28 @@ static void scales_pack(const struct mu_lanes *l, uint8_t *super, unsigned lane,
                         const uint8_t *block, const struct mu_parts *p)
 {
     uint16_t d = mu_f32_to_f16(p->d), dmin = mu_f32_to_f16(p->dmin);
-    if (l->head == MU_HEAD_E8M0) {
+    switch (l->head) {
+    case MU_HEAD_E8M0:
         super[lane] = block[0];
-    } else {
+        break;
+    case MU_HEAD_F16_MIN:
+        memcpy(super + 2 * MU_LANES + 2 * lane, &dmin, 2);
         memcpy(super + 2 * lane, &d, 2);
-        if (l->head == MU_HEAD_F16_MIN) memcpy(super + 2 * MU_LANES + 2 * lane, &dmin, 2);
+        break;
+    case MU_HEAD_F16:
+        memcpy(super + 2 * lane, &d, 2);
+        break;
+    case MU_HEAD_F32_ZERO16:
+        memcpy(super + 4 * MU_LANES + 2 * lane, block + 4, 2);
+        memcpy(super + 4 * lane, block, 4);
+        break;
+    case MU_HEAD_F32_ZERO8:
+        super[4 * MU_LANES + lane] = block[4];
+        memcpy(super + 4 * lane, block, 4);
+        break;
+    case MU_HEAD_F32:
+        memcpy(super + 4 * lane, block, 4);
+        break;
     }
     uint8_t *at = super + mu_lanes_head_bytes(l) + lane;
     for (unsigned c = 0; c < l->cells; c++, at += mu_lanes_scale_bytes(l)) {
@@ -244,15 +262,38 @@ static void cell_unpack(const struct mu_lanes *l, const uint8_t *codes, unsigned
     }
 }
 
+static void head_unpack(const struct mu_lanes *l, const uint8_t *super, unsigned lane,
+                        struct mu_parts *p)
+{
+    const uint8_t *after = super + 4 * MU_LANES; /* what follows an fp32 scale */
+    uint32_t e = super[lane];                    /* 2^(e - 128): these types' codes are doubled */
+    p->dmin = 0;
+    switch (l->head) {
+    case MU_HEAD_E8M0:
+        p->d = mu_f32_from_bits(e < 2 ? 0x00200000u << e : (e - 1) << 23);
+        return;
+    case MU_HEAD_F16_MIN:
+        p->dmin = mu_get_f16(super + 2 * MU_LANES + 2 * lane);
+        p->d = mu_get_f16(super + 2 * lane);
+        return;
+    case MU_HEAD_F16:
+        p->d = mu_get_f16(super + 2 * lane);
+        return;
+    case MU_HEAD_F32_ZERO16:
+    case MU_HEAD_F32_ZERO8:
+    case MU_HEAD_F32:
+        break;
+    }
+    int zero = l->head == MU_HEAD_F32_ZERO16 ? (int16_t)mu_get16(after + 2 * lane) : after[lane];
+    p->d = mu_f32_from_bits(mu_get32(super + 4 * lane));
+    if (l->head != MU_HEAD_F32) p->dmin = p->d * (float)(zero - l->offset);
+}
+
 /* The scales of one lane and super-block, as mu_parts has them. */
 static void scales_unpack(const struct mu_lanes *l, const uint8_t *super, unsigned lane,
                           struct mu_parts *p)
 {
-    uint32_t e = super[lane]; /* 2^(e - 128): codes of these types are doubled */
-    p->d = l->head != MU_HEAD_E8M0 ? mu_get_f16(super + 2 * lane)
-           : e < 2                 ? mu_f32_from_bits(0x00200000u << e)
-                                   : mu_f32_from_bits((e - 1) << 23);
-    p->dmin = l->head == MU_HEAD_F16_MIN ? mu_get_f16(super + 2 * MU_LANES + 2 * lane) : 0;
+    head_unpack(l, super, lane, p);
     const uint8_t *at = super + mu_lanes_head_bytes(l) + lane;
     for (unsigned c = 0; c < l->cells; c++, at += mu_lanes_scale_bytes(l))
         for (unsigned half = 0; half < 2; half++) {
@@ -281,8 +322,9 @@ static void scales_unpack(const struct mu_lanes *l, const uint8_t *super, unsign
         }
 }
 
-static void row_unpack_lanes(const struct mu_packed *packed, const struct mu_lanes *l,
-                             const uint8_t *group, unsigned lane, float *out)
+static void row_unpack_lanes(enum mu_dtype type, const struct mu_packed *packed,
+                             const struct mu_lanes *l, const uint8_t *group, unsigned lane,
+                             float *out)
 {
     const uint8_t *super = group + packed->scale_offset;
     for (uint32_t c = 0; c < packed->cells; c += l->cells, super += mu_lanes_super_bytes(l)) {
@@ -291,7 +333,7 @@ static void row_unpack_lanes(const struct mu_packed *packed, const struct mu_lan
         for (uint32_t i = 0; i < l->cells; i++)
             cell_unpack(l, group + (size_t)(c + i) * mu_lanes_code_bytes(l), lane,
                         p.code + MU_CELL * i);
-        mu_parts_values(&p, l->cells * MU_CELL, out + MU_CELL * c);
+        mu_parts_values(type, &p, l->cells * MU_CELL, out + MU_CELL * c);
     }
 }
 
@@ -303,7 +345,7 @@ void mu_cpu_weight_row(const struct mu_weight *w, uint32_t row, float *out)
     unsigned lane = row % MU_LANES;
     struct mu_lanes l;
     if (mu_cpu_lanes(w->type, &l)) {
-        row_unpack_lanes(&packed, &l, group, lane, out);
+        row_unpack_lanes(w->type, &packed, &l, group, lane, out);
     } else if (is_plain(w->type)) {
         size_t size = info->block_bytes, pair = w->type == MU_DTYPE_BF16 ? 2 : 1;
         for (uint32_t k = 0; k < w->cols; k++)

@@ -157,6 +157,11 @@ SIMD vi vi_load_u8(const void *p)
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(p));
 }
 
+SIMD vi vi_load_s16(const void *p)
+{
+    return _mm512_cvtepi16_epi32(_mm256_loadu_si256(p));
+}
+
 SIMD void vi_store_s8(void *p, vi v)
 {
     _mm_storeu_si128(p, _mm512_cvtepi32_epi8(v));
@@ -191,6 +196,18 @@ SIMD vf vi_as_float(vi v)
 SIMD vi vf_as_int(vf v)
 {
     return _mm512_castps_si512(v);
+}
+
+/* Entries of a table of sixteen floats. */
+SIMD vf vf_lookup(const float *table, vi index)
+{
+    return _mm512_permutexvar_ps(index, vf_load(table));
+}
+
+/* b where a < limit in a lane, else c; for numbers that are not negative. */
+SIMD vi vi_below(vi a, int limit, vi b, vi c)
+{
+    return _mm512_mask_blend_epi32(_mm512_cmplt_epi32_mask(a, _mm512_set1_epi32(limit)), c, b);
 }
 
 /* Adds the products of four unsigned bytes of w and four signed bytes of x in every lane. */
@@ -388,6 +405,11 @@ SIMD vi vi_load_u8(const void *p)
     return (vi){_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_srli_si128(x, 8))};
 }
 
+SIMD vi vi_load_s16(const void *p)
+{
+    return (vi){_mm256_cvtepi16_epi32(half_of(p, 0)), _mm256_cvtepi16_epi32(half_of(p, 1))};
+}
+
 SIMD void vi_store_16(void *p, vi v)
 {
     __m256i low = _mm256_set1_epi32(0xffff); /* values below 2^16 */
@@ -426,6 +448,30 @@ SIMD vf vi_as_float(vi v)
 SIMD vi vf_as_int(vf v)
 {
     return (vi){_mm256_castps_si256(v.a), _mm256_castps_si256(v.b)};
+}
+
+SIMD __m256 lookup_half(const float *table, __m256i index)
+{
+    __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), index);
+    __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), index);
+    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
+}
+
+/* Entries of a table of sixteen floats. */
+SIMD vf vf_lookup(const float *table, vi index)
+{
+    return (vf){lookup_half(table, index.a), lookup_half(table, index.b)};
+}
+
+SIMD __m256i below_half(__m256i a, int limit, __m256i b, __m256i c)
+{
+    return _mm256_blendv_epi8(c, b, _mm256_cmpgt_epi32(_mm256_set1_epi32(limit), a));
+}
+
+/* b where a < limit in a lane, else c; for numbers that are not negative. */
+SIMD vi vi_below(vi a, int limit, vi b, vi c)
+{
+    return (vi){below_half(a.a, limit, b.a, c.a), below_half(a.b, limit, b.b, c.b)};
 }
 
 SIMD __m256i dot_half(__m256i sum, __m256i w, __m256i x, bool wide)
@@ -519,6 +565,16 @@ SIMD vi vf_to_bf16(vf v)
 {
     vi bits = vf_as_int(v), odd = vi_and(vi_srl(bits, 16), vi_set1(1));
     return vi_srl(vi_add(bits, vi_add(odd, vi_set1(0x7fff))), 16);
+}
+
+/* The numbers that bytes of e4m3 are, as mu_e4m3_to_f32 has it. */
+SIMD vf vf_from_e4m3(vi code)
+{
+    vi sign = vi_sll(vi_and(code, vi_set1(0x80)), 24), rest = vi_and(code, vi_set1(0x7f));
+    vi normal = vi_add(vi_sll(rest, 20), vi_set1(120 << 23));
+    vi tiny = vf_as_int(vf_mul(vf_from_int(rest), vf_set1(0x1p-9f)));
+    vi finite = vi_below(rest, 8, tiny, normal);
+    return vi_as_float(vi_or(sign, vi_below(rest, 127, finite, vi_set1(0x7fc00000))));
 }
 
 /* e^x as mu_expf has it, with fused steps; x below -87 gives 0 to 2^-126, which is all softmax and

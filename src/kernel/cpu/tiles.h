@@ -80,6 +80,11 @@ SIMD void cell_scales(const struct mu_lanes *l, const uint8_t *super, uint32_t i
         vi e = vi_load_u8(super), low = vi_add(e, vi_set1(-1));
         vi tiny = vi_srlv(vi_set1(0x00400000), vi_sub(vi_set1(1), e)); /* 0 from e = 2 on */
         d = vi_as_float(vi_or(vi_sll(vi_max(low, vi_set1(0)), 23), tiny));
+    } else if (l->head == MU_HEAD_F32_ZERO8 || l->head == MU_HEAD_F32_ZERO16) {
+        const uint8_t *after = super + 4 * MU_LANES;
+        vi zero = l->head == MU_HEAD_F32_ZERO8 ? vi_load_u8(after) : vi_load_s16(after);
+        d = vf_load((const float *)(const void *)super);
+        dmin = vf_mul(d, vf_from_int(vi_sub(zero, vi_set1(l->offset))));
     } else {
         d = vf_load_f16(super);
     }
@@ -128,7 +133,7 @@ SIMD vi broadcast_4(const int8_t *x)
 SIMD vi sum_start(enum mu_cell_kind kind, int offset, int minus_sum)
 {
     if (kind == MU_CELL_MIN) return vi_set1(0);
-    return vi_set1(minus_sum * (kind == MU_CELL_WIDE ? START_WIDE(offset) : offset));
+    return vi_set1(minus_sum * (mu_cell_wide(kind) ? START_WIDE(offset) : offset));
 }
 
 /* Adds a cell's (or half a cell's) share to the sum of an output: the only place where rounding
@@ -137,7 +142,7 @@ SIMD vf cell_add(enum mu_cell_kind kind, vi products, vf scale, vf min, int minu
                  float x_scale, vf sum)
 {
     vf t = vf_mul(vf_from_int(products), scale);
-    if (kind == MU_CELL_MIN) t = vf_fma(min, vf_from_int(vi_set1(minus_sum)), t);
+    if (mu_cell_min(kind)) t = vf_fma(min, vf_from_int(vi_set1(minus_sum)), t);
     return vf_fma(t, vf_set1(x_scale), sum);
 }
 
@@ -161,8 +166,8 @@ SIMD vf group_one_row(const struct mu_lanes *l, enum mu_cell_kind kind, bool hal
         vi a = sum_start(kind, l->offset, low), z = sum_start(kind, l->offset, high);
         UNROLL for (unsigned s = 0; s < 4; s++)
         {
-            a = vi_dot(a, code[s], broadcast_4(codes + 4 * s), kind == MU_CELL_WIDE);
-            z = vi_dot(z, code[s + 4], broadcast_4(codes + 4 * s + 16), kind == MU_CELL_WIDE);
+            a = vi_dot(a, code[s], broadcast_4(codes + 4 * s), mu_cell_wide(kind));
+            z = vi_dot(z, code[s + 4], broadcast_4(codes + 4 * s + 16), mu_cell_wide(kind));
         }
         if (halves) {
             sum = cell_add(kind, a, scale[0], min[0], low, x->scale[b], sum);
@@ -203,10 +208,8 @@ static void group_read(enum mu_dtype type, const uint8_t *group, const uint8_t *
 #define CASE_(name, low, high, offset, n_cells, head, kind, table)                                 \
     case MU_DTYPE_##name: {                                                                        \
         const struct mu_lanes l = MU_LANES_OF(low, high, offset, n_cells, head, kind, table);      \
-        const bool halves = (kind) == MU_SCALES_16 || (kind) == MU_SCALES_16_NIBBLES;              \
-        const enum mu_cell_kind cell = (head) == MU_HEAD_F16_MIN ? MU_CELL_MIN                     \
-                                       : (offset) == 128         ? MU_CELL_WIDE                    \
-                                                                 : MU_CELL_NARROW;                         \
+        const bool halves = mu_lanes_halves(&l);                                                   \
+        const enum mu_cell_kind cell = mu_lanes_kind(&l);                                          \
         if (sums)                                                                                  \
             vf_store(sums, group_one_row(&l, cell, halves, group, scales, first, n, x, x_first));  \
         else                                                                                       \
@@ -215,6 +218,43 @@ static void group_read(enum mu_dtype type, const uint8_t *group, const uint8_t *
     }
     switch ((int)type) {
         MU_LANES_TABLE(CASE_)
+    }
+#undef CASE_
+}
+
+/* Cells of a type whose codes stand for numbers: 32 times 16 of them for each. */
+SIMD void cells_to_numbers(const struct mu_lanes *l, const float *numbers, const uint8_t *group,
+                           const uint8_t *scales, uint32_t first, uint32_t n, float *out)
+{
+    for (uint32_t c = first; c < first + n; c++) {
+        const uint8_t *p = group + (size_t)c * mu_lanes_code_bytes(l);
+        const uint8_t *super = scales + (size_t)(c / l->cells) * mu_lanes_super_bytes(l);
+        vi code[8];
+        cell_prefetch(l, p, super, c);
+        cell_codes(l, p, code);
+        vf d = vf_load((const float *)(const void *)super);
+        UNROLL for (unsigned s = 0; s < 8; s++) UNROLL for (unsigned i = 0; i < 4; i++)
+        {
+            vi one = vi_and(vi_srl(code[s], 8 * i), vi_set1(255));
+            vf number = numbers ? vf_lookup(numbers, one) : vf_from_e4m3(one);
+            vf_store(out, vf_mul(d, number));
+            out += MU_LANES;
+        }
+    }
+}
+
+static void group_numbers(enum mu_dtype type, const uint8_t *group, const uint8_t *scales,
+                          uint32_t first, uint32_t n, float *out)
+{
+#define CASE_(name, bits, n_cells, numbers)                                                        \
+    case MU_DTYPE_##name: {                                                                        \
+        const struct mu_lanes l =                                                                  \
+            MU_LANES_OF(bits, 0, 0, n_cells, MU_HEAD_F32, MU_SCALES_NONE, NULL);                   \
+        cells_to_numbers(&l, numbers, group, scales, first, n, out);                               \
+        break;                                                                                     \
+    }
+    switch ((int)type) {
+        MU_NUMBERS_TABLE(CASE_)
     }
 #undef CASE_
 }
@@ -256,7 +296,7 @@ SIMD void int_tile(const unsigned R, enum mu_cell_kind kind, const bool halves, 
                     vi b = broadcast_4((const int8_t *)x + r * x_stride +
                                        (size_t)(x_first + c) * MU_CELL + 4 * s);
                     UNROLL for (unsigned g = 0; g < GROUPS; g++) dot[r][g] =
-                        vi_dot(dot[r][g], w[g], b, kind == MU_CELL_WIDE);
+                        vi_dot(dot[r][g], w[g], b, mu_cell_wide(kind));
                 }
             }
             UNROLL for (unsigned g = 0; g < GROUPS; g++)
@@ -291,13 +331,16 @@ typedef void int_tile_fn(int offset, const struct mu_cell *panel, size_t group_s
 #define INT_TILES_(R)                                                                              \
     INT_TILE_(R, NARROW, 0)                                                                        \
     INT_TILE_(R, NARROW, 1)                                                                        \
-    INT_TILE_(R, WIDE, 0) INT_TILE_(R, WIDE, 1) INT_TILE_(R, MIN, 0) INT_TILE_(R, MIN, 1)
+    INT_TILE_(R, WIDE, 0)                                                                          \
+    INT_TILE_(R, WIDE, 1)                                                                          \
+    INT_TILE_(R, MIN, 0) INT_TILE_(R, MIN, 1) INT_TILE_(R, WIDE_MIN, 0)
 #define INT_ROW_(R)                                                                                \
     {                                                                                              \
         {int_tile_##R##_NARROW_0, int_tile_##R##_NARROW_1},                                        \
             {int_tile_##R##_WIDE_0, int_tile_##R##_WIDE_1},                                        \
+            {int_tile_##R##_MIN_0, int_tile_##R##_MIN_1},                                          \
         {                                                                                          \
-            int_tile_##R##_MIN_0, int_tile_##R##_MIN_1                                             \
+            int_tile_##R##_WIDE_MIN_0, NULL                                                        \
         }                                                                                          \
     }
 
@@ -310,7 +353,7 @@ INT_TILES_(5)
 INT_TILES_(6)
 #endif
 
-static int_tile_fn *const int_tiles[INT_ROWS][3][2] = {
+static int_tile_fn *const int_tiles[INT_ROWS][MU_CELL_KINDS][2] = {
     INT_ROW_(1), INT_ROW_(2), INT_ROW_(3),
 #if INT_ROWS > 3
     INT_ROW_(4), INT_ROW_(5), INT_ROW_(6),

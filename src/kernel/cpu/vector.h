@@ -5,7 +5,8 @@
 
 static enum mu_form form(enum mu_dtype type, enum mu_compute compute)
 {
-    if (mu_parts_known(type)) return compute == MU_COMPUTE_F32 ? MU_FORM_F32 : MU_FORM_Q8;
+    if (mu_coding(type) == MU_CODING_INTEGERS)
+        return compute == MU_COMPUTE_F32 ? MU_FORM_F32 : MU_FORM_Q8;
 #ifdef __AVX512BF16__
     if (type == MU_DTYPE_BF16 && compute != MU_COMPUTE_F32) return MU_FORM_BF16;
 #endif

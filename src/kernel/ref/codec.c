@@ -335,11 +335,24 @@ static void (*const splits[MU_DTYPE_COUNT])(const uint8_t *block, struct mu_part
     [MU_DTYPE_IQ1_M] = split_iq1_m,     [MU_DTYPE_IQ4_NL] = split_iq4_nl,
     [MU_DTYPE_IQ4_XS] = split_iq4_xs,   [MU_DTYPE_MXFP4] = split_mxfp4,
     [MU_DTYPE_TQ1_0] = split_tq1_0,     [MU_DTYPE_TQ2_0] = split_tq2_0,
+    [MU_DTYPE_Q4Z] = mu_split_q4z,      [MU_DTYPE_Q4Z_128] = mu_split_q4z_128,
+    [MU_DTYPE_Q8Z] = mu_split_q8z,      [MU_DTYPE_Q8Z_128] = mu_split_q8z_128,
+    [MU_DTYPE_NF4] = mu_split_fp4,      [MU_DTYPE_FP4] = mu_split_fp4,
+    [MU_DTYPE_E4M3] = mu_split_e4m3,    [MU_DTYPE_E4M3_128] = mu_split_e4m3_128,
 };
 
-bool mu_parts_known(enum mu_dtype type)
+/* What the codes of a type stand for that are not integers. */
+static float (*const numbers[MU_DTYPE_COUNT])(uint8_t code) = {
+    [MU_DTYPE_NF4] = mu_number_nf4,
+    [MU_DTYPE_FP4] = mu_number_fp4,
+    [MU_DTYPE_E4M3] = mu_e4m3_to_f32,
+    [MU_DTYPE_E4M3_128] = mu_e4m3_to_f32,
+};
+
+enum mu_coding mu_coding(enum mu_dtype type)
 {
-    return splits[type];
+    if (!splits[type]) return MU_CODING_PLAIN;
+    return numbers[type] ? MU_CODING_NUMBERS : MU_CODING_INTEGERS;
 }
 
 void mu_parts_split(enum mu_dtype type, const uint8_t *block, struct mu_parts *parts)
@@ -357,8 +370,13 @@ bool mu_codec_can_decode(enum mu_dtype type)
     return is_plain(type) || splits[type];
 }
 
-void mu_parts_values(const struct mu_parts *p, unsigned n, float *out)
+void mu_parts_values(enum mu_dtype type, const struct mu_parts *p, unsigned n, float *out)
 {
+    if (numbers[type]) {
+        for (unsigned i = 0; i < n; i++)
+            out[i] = p->d * numbers[type]((uint8_t)p->code[i]);
+        return;
+    }
     for (unsigned g = 0; g < n / 16; g++) {
         float scale = p->d * (float)p->sc[g], min = p->dmin * (float)p->m[g];
         for (unsigned i = 16 * g; i < 16 * g + 16; i++)
@@ -372,7 +390,7 @@ static void decode_blocks(enum mu_dtype type, const uint8_t *b, float *out, uint
     for (uint64_t i = 0; i < n; i += info->block_values, b += info->block_bytes) {
         struct mu_parts p;
         splits[type](b, &p);
-        mu_parts_values(&p, info->block_values, out + i);
+        mu_parts_values(type, &p, info->block_values, out + i);
     }
 }
 

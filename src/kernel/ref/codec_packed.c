@@ -1,0 +1,87 @@
+/*
+ * The blocks into which format/ repacks the quantised checkpoints of transformers, taken apart:
+ * base/dtype.h has their layout. Pure; any thread.
+ */
+#include "kernel/kernel_int.h"
+
+/* The scale that begins every block, and no minimum. */
+static void scale_f32(struct mu_parts *p, const uint8_t *b)
+{
+    uint32_t bits = mu_get32(b);
+    p->d = mu_f32_from_bits(bits);
+    p->dmin = 0;
+    memset(p->sc, 1, sizeof p->sc);
+    memset(p->m, 1, sizeof p->m);
+}
+
+/* n codes of 4 bits: of each 32, the first half in low nibbles. */
+static void codes_4bit(int8_t *code, const uint8_t *q, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        code[i] = (int8_t)(q[i / 32 * 16 + i % 16] >> (i / 16 % 2 * 4) & 15);
+}
+
+/* (code - zero) * scale, as a difference of two products: of scales that came from 16 bits both
+ * are exact, and so is the difference. */
+static void split_4z(const uint8_t *b, struct mu_parts *p, unsigned n)
+{
+    scale_f32(p, b);
+    p->dmin = p->d * (float)b[4];
+    codes_4bit(p->code, b + 5, n);
+}
+
+static void split_8z(const uint8_t *b, struct mu_parts *p, unsigned n)
+{
+    scale_f32(p, b);
+    p->dmin = p->d * (float)((int16_t)mu_get16(b + 4) - 128);
+    for (unsigned i = 0; i < n; i++)
+        p->code[i] = (int8_t)(b[6 + i] - 128);
+}
+
+void mu_split_q4z(const uint8_t *b, struct mu_parts *p)
+{
+    split_4z(b, p, 32);
+}
+
+void mu_split_q4z_128(const uint8_t *b, struct mu_parts *p)
+{
+    split_4z(b, p, 128);
+}
+
+void mu_split_q8z(const uint8_t *b, struct mu_parts *p)
+{
+    split_8z(b, p, 32);
+}
+
+void mu_split_q8z_128(const uint8_t *b, struct mu_parts *p)
+{
+    split_8z(b, p, 128);
+}
+
+void mu_split_fp4(const uint8_t *b, struct mu_parts *p)
+{
+    scale_f32(p, b);
+    codes_4bit(p->code, b + 4, 64);
+}
+
+void mu_split_e4m3(const uint8_t *b, struct mu_parts *p)
+{
+    scale_f32(p, b);
+    memcpy(p->code, b + 4, 32);
+}
+
+void mu_split_e4m3_128(const uint8_t *b, struct mu_parts *p)
+{
+    scale_f32(p, b);
+    memcpy(p->code, b + 4, 128);
+}
+
+float mu_number_nf4(uint8_t code)
+{
+    return mu_nf4_values[code];
+}
+
+float mu_number_fp4(uint8_t code)
+{
+    return mu_fp4_values[code];
+}
