@@ -336,6 +336,9 @@ static mu_status read_quant(struct reader *r)
                                           "version", "fmt"};
     for (size_t i = 0; i < MU_ARRAY_LEN(formats) && !format; i++)
         format = get(q, formats[i]);
+    const json_t *sparse = get(get(q, "sparsity_config"), "format");
+    if (sparse && strcmp(json_string_value(sparse) ? json_string_value(sparse) : "", "dense") != 0)
+        format = sparse;
     if (json_is_string(format))
         MU_TRY(copy_text(r, "quantization format", format, c->quant_format));
     double bits = 0, group = 0;
@@ -355,6 +358,9 @@ static mu_status read_quant(struct reader *r)
             return fault(r, MU_E_INPUT, "weight_block_size", "is not two numbers above 0");
         c->quant_block[i] = (uint32_t)size;
     }
+    if (strcmp(c->quant_method, "bitsandbytes") == 0 && c->quant_bits == 8)
+        memcpy(c->quant_format, "int8", sizeof "int8"); /* the file names its 4 bit type anyway */
+    c->quant_known = mu_quantised_known(c->quant_method, c->quant_format);
     return MU_OK;
 }
 

@@ -223,5 +223,6 @@ mu_status mu_model_open_folder(struct mu_model_file *file, const char *folder, c
         MU_TRY(find_weights(file, flags, err));
     }
     MU_TRY(enter_language_model(file, err));
+    MU_TRY(mu_quantised_present(file, err));
     return mu_templates_from_folder(file, err);
 }

@@ -21,10 +21,12 @@ struct mu_tensor {
     unsigned n_dims;
     uint64_t dims[MU_DIMS_MAX]; /* slowest first: a weight matrix is [out, in] */
     uint64_t n_values, n_bytes;
-    const uint8_t *data;  /* mapped; NULL for synth: models, whose rows are made on demand */
+    const uint8_t *data;  /* mapped; NULL where rows are made on demand: from a synth: model's seed,
+                           * or from the several stored tensors of a quantised matrix */
     uint64_t file_offset; /* for messages and inspect */
     unsigned file;        /* which of mu_model_file_paths */
     uint64_t seed;        /* of a synth: tensor */
+    const struct mu_quantised *quantised;
 };
 
 enum mu_names { MU_NAMES_HF, MU_NAMES_GGUF };
@@ -98,6 +100,7 @@ struct mu_config {
     char quant_format[32];                 /* "gemm", "gptq_v2", "nf4", "pack-quantized", ... */
     uint32_t quant_bits, quant_group_size; /* group 0: the whole row, or not said */
     uint32_t quant_block[2];               /* fp8: rows and columns that share a scale */
+    bool quant_known;                      /* its matrices are presented as blocks */
     /* Tokens, and how the publisher wants text to be drawn; NAN / MU_TOKEN_NONE: absent. */
     uint32_t bos, pad;
     uint32_t eos[MU_EOS_MAX];
@@ -129,11 +132,13 @@ const struct mu_tensor *mu_model_file_find(const struct mu_model_file *file, con
 const char *mu_model_file_chat_template(const struct mu_model_file *file, bool with_tools);
 
 /* Bytes of rows [first, first + n) of the matrix (all dims but the last make rows): a pointer into
- * the mapping, or made into `scratch` (n stored rows, aligned to 4) for synth: models. Mapped
- * bytes of a safetensors file have no alignment. */
+ * the mapping, or made into `scratch` (n stored rows, aligned to 4) where `data` is NULL; many rows
+ * at once are then made faster. Mapped bytes of a safetensors file have no alignment. */
 const uint8_t *mu_tensor_rows(const struct mu_tensor *tensor, uint64_t first, uint64_t n,
                               uint8_t *scratch);
 uint64_t mu_tensor_row_bytes(const struct mu_tensor *tensor);
+/* What it takes in the file: not n_bytes where several stored tensors are presented as one. */
+uint64_t mu_tensor_stored_bytes(const struct mu_tensor *tensor);
 
 /* Every model that synth: knows, by name. */
 mu_status mu_synth_each(void (*each)(void *arg, const char *name, const struct mu_config *config),

@@ -51,6 +51,13 @@ struct mu_file_bytes {
 mu_status mu_safetensors_parse(const struct mu_file_bytes *file, struct mu_arena *arena,
                                struct mu_tensor_list *tensors, struct mu_err *err);
 
+/* ---- Quantised checkpoints ----------------------------------------------------------------- */
+
+/* Whether files of this quantization_config are read. */
+bool mu_quantised_known(const char *method, const char *format);
+/* Puts one tensor of blocks in the place of the several that store a quantised matrix. */
+mu_status mu_quantised_present(struct mu_model_file *file, struct mu_err *err);
+
 /* ---- GGUF ---------------------------------------------------------------------------------- */
 
 /* GGUF metadata, checked: every string and array lies inside the mapping. */

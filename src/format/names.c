@@ -2,7 +2,7 @@
  * An open-addressing table from names to items, and the growing list of tensors it serves.
  * Called by the readers while a model opens (one thread) and by mu_model_file_find (any thread).
  */
-#include "format/format_int.h"
+#include "format/quantised.h"
 
 #include "base/checked.h"
 
@@ -84,6 +84,9 @@ const uint8_t *mu_tensor_rows(const struct mu_tensor *tensor, uint64_t first, ui
     MU_ASSERT(mu_range_ok(first * mu_tensor_row_bytes(tensor), n * mu_tensor_row_bytes(tensor),
                           tensor->n_bytes));
     if (tensor->data) return tensor->data + first * mu_tensor_row_bytes(tensor);
-    mu_synth_rows(tensor, first, n, scratch);
+    if (tensor->quantised)
+        mu_quantised_rows(tensor, first, n, scratch);
+    else
+        mu_synth_rows(tensor, first, n, scratch);
     return scratch;
 }

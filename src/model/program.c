@@ -385,10 +385,12 @@ static mu_status check_shard(const struct mu_config *c, const struct mu_arch *ar
     if (strcmp(c->activation, "silu") != 0 && strcmp(c->activation, "gelu_pytorch_tanh") != 0 &&
         strcmp(c->activation, "gelu") != 0)
         return mu_fail(err, MU_E_UNSUPPORTED, "activation '%s' is not supported", c->activation);
-    if (c->quant_method[0] && c->names == MU_NAMES_HF) {
+    if (c->quant_method[0] && !c->quant_known && c->names == MU_NAMES_HF) {
         mu_status status = mu_fail(err, MU_E_UNSUPPORTED,
-                                   "weights quantised by '%s' are not supported", c->quant_method);
-        mu_err_cure(err, "use the unquantised model, or a GGUF of it");
+                                   "weights quantised by '%s' in the form '%s' are not read",
+                                   c->quant_method, c->quant_format);
+        mu_err_cure(err, "awq (gemm), gptq, bitsandbytes, fp8, mxfp4 and compressed-tensors "
+                         "(pack-, int- and float-quantized) are; or use a GGUF of the model");
         return status;
     }
     if (c->kv_lora_rank && (c->attention_bias || c->qk_rope_head_dim % 2 != 0))
