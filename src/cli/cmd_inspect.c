@@ -51,10 +51,10 @@ static struct totals add_up(const struct mu_model_file *file)
     size_t n = mu_model_file_tensors(file, &tensors);
     for (size_t i = 0; i < n; i++) {
         enum mu_dtype type = tensors[i].type;
-        t.bytes += tensors[i].n_bytes;
+        t.bytes += mu_tensor_stored_bytes(&tensors[i]);
         t.values += tensors[i].n_values;
         t.n[type]++;
-        t.bytes_of[type] += tensors[i].n_bytes;
+        t.bytes_of[type] += mu_tensor_stored_bytes(&tensors[i]);
         if (t.bytes_of[type] > t.bytes_of[t.main]) t.main = type;
         t.packed |= type == MU_DTYPE_U8 || type == MU_DTYPE_I32;
     }
@@ -262,7 +262,7 @@ static void json_tensors(struct mu_text *out, const struct mu_model_file *file)
         for (unsigned d = 0; d < t->n_dims; d++)
             mu_text_printf(out, "%s%llu", d ? "," : "", (unsigned long long)t->dims[d]);
         mu_text_char(out, ']');
-        json_u64(out, "bytes", t->n_bytes);
+        json_u64(out, "bytes", mu_tensor_stored_bytes(t));
         if (t->data) json_u64(out, "file", t->file);
         if (t->data) json_u64(out, "offset", t->file_offset);
         mu_text_char(out, '}');
@@ -290,6 +290,8 @@ static void write_json(struct mu_text *out, const struct facts *f, bool tensors)
     json_u64(out, "n_tensors", mu_model_file_tensors(f->file, &first));
     json_totals(out, f);
     if (c->quant_method[0]) json_text(out, "quantisation", c->quant_method);
+    if (c->quant_format[0]) json_text(out, "quantisation_form", c->quant_format);
+    json_known(out, "quantisation_group", c->quant_group_size);
     json_shape(out, f);
     json_tokenizer(out, f);
     json_tokens(out, c);
@@ -410,7 +412,9 @@ static void write_text(struct mu_text *out, const struct facts *f, bool tensors)
     mu_text_printf(out, "architecture   %s\n", c->architecture);
     say_weights(out, f);
     if (c->quant_method[0])
-        mu_text_printf(out, "quantisation   %s %s\n", c->quant_method, c->quant_format);
+        mu_text_printf(out, "quantisation   %s%s%s%s\n", c->quant_method,
+                       c->quant_format[0] ? " " : "", c->quant_format,
+                       c->quant_known ? "" : ", which is not read");
     if (c->n_layers) say_shape(out, f);
     say_tokenizer(out, f);
     say_tokens(out, f);

@@ -16,9 +16,12 @@ struct finder {
     const struct mu_config *config;
     struct mu_err *err;
     struct mu_str base; /* of the names of the matrix in hand, with its last dot */
-    uint8_t *gone;      /* of every tensor: whether it is part of a matrix */
+    uint32_t *fate;     /* of every tensor as the files have it: one of the below, or the place in
+                         * the list of the matrix that stands in its stead */
     struct mu_quantised *q;
 };
+
+enum { STAYS, IS_PART };
 
 static struct mu_str tensor_name(const void *items, uint64_t i)
 {
@@ -51,8 +54,8 @@ static const struct mu_tensor *take(struct finder *f, const char *part)
     memcpy(name + f->base.len, part, len + 1);
     uint64_t i = mu_name_index_find(&f->file->index, list->items, tensor_name, mu_str(name));
     if (i == UINT64_MAX) return NULL;
-    if (!f->gone[i]) f->q->stored_bytes += list->items[i].n_bytes;
-    f->gone[i] = 1;
+    if (f->fate[i] == STAYS) f->q->stored_bytes += list->items[i].n_bytes;
+    f->fate[i] = IS_PART;
     return &list->items[i];
 }
 
@@ -501,13 +504,14 @@ static mu_status find_scheme(struct finder *f, const struct scheme *s, uint64_t 
 {
     struct mu_tensor_list *list = &f->file->tensors;
     for (uint64_t i = 0; i < n; i++) {
-        if (f->gone[i] || !has_part(mu_str(list->items[i].name), s, &f->base)) continue;
+        if (f->fate[i] != STAYS || !has_part(mu_str(list->items[i].name), s, &f->base)) continue;
         struct mu_tensor made = {.file = list->items[i].file,
                                  .file_offset = list->items[i].file_offset};
         f->q = mu_arena_alloc(f->file->arena, 1, sizeof *f->q);
         if (!f->q) return mu_fail_memory(f->err, sizeof *f->q);
         MU_TRY(s->make(f, &made));
         MU_TRY(mu_tensor_list_reserve(list, 1, f->err));
+        f->fate[i] = (uint32_t)list->n;
         list->items[list->n++] = made;
     }
     return MU_OK;
@@ -521,8 +525,8 @@ static mu_status find_all(struct finder *f)
     for (size_t i = 0; i < MU_ARRAY_LEN(schemes); i++)
         if (strcmp(schemes[i].method, f->config->quant_method) == 0)
             MU_TRY(find_scheme(f, &schemes[i], n));
-    for (uint64_t i = 0; i < list->n; i++)
-        if (i >= n || !f->gone[i]) list->items[kept++] = list->items[i];
+    for (uint64_t i = 0; i < n; i++)
+        if (f->fate[i] != IS_PART) list->items[kept++] = list->items[f->fate[i] ? f->fate[i] : i];
     list->n = kept;
     return MU_OK;
 }
@@ -530,13 +534,13 @@ static mu_status find_all(struct finder *f)
 mu_status mu_quantised_present(struct mu_model_file *file, struct mu_err *err)
 {
     struct finder f = {.file = file, .config = &file->config, .err = err};
-    if (!file->config.quant_known || file->tensors.n == 0) return MU_OK;
+    if (!file->config.quant_known || file->tensors.n < 2) return MU_OK;
     MU_TRY(mu_name_index_build(&file->index, file->arena, file->tensors.items, file->tensors.n,
                                tensor_name, err));
-    f.gone = mu_calloc(file->tensors.n, 1);
-    if (!f.gone) return mu_fail_memory(err, file->tensors.n);
+    f.fate = mu_calloc(file->tensors.n, sizeof *f.fate);
+    if (!f.fate) return mu_fail_memory(err, file->tensors.n * sizeof *f.fate);
     mu_status status = find_all(&f);
-    mu_free(f.gone);
+    mu_free(f.fate);
     return status;
 }
 
