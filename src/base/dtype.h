@@ -15,6 +15,7 @@
  * transformers into them (docs/internals/quantised.md). Each block begins with an fp32 scale:
  *   Q4Z   (code - zero) * scale: scale, zero (u8), codes as in Q4_0, 16 bytes for each 32 values
  *   Q8Z   the same: scale, zero (i16, as 256 happens), a byte a code
+ *   Q4G   codes as in Q4Z without a head, and Q8G as in Q8Z: see struct mu_columns
  *   NF4   scale, codes as in Q4_0: value[code] * scale; FP4 has other values
  *   E4M3  scale, a byte a value
  */
@@ -48,6 +49,8 @@
     X(Q4Z_128, "q4z_128", 128, 69, -1, NULL)                                                       \
     X(Q8Z, "q8z", 32, 38, -1, NULL)                                                                \
     X(Q8Z_128, "q8z_128", 128, 134, -1, NULL)                                                      \
+    X(Q4G, "q4g", 32, 16, -1, NULL)                                                                \
+    X(Q8G, "q8g", 32, 32, -1, NULL)                                                                \
     X(NF4, "nf4", 64, 36, -1, NULL)                                                                \
     X(FP4, "fp4", 64, 36, -1, NULL)                                                                \
     X(E4M3, "e4m3", 32, 36, -1, NULL)                                                              \
@@ -91,6 +94,16 @@ bool mu_dtype_bytes(enum mu_dtype type, uint64_t n, uint64_t *out);
 
 /* Whether a value takes more bits in `a` than in `b`. */
 bool mu_dtype_wider(enum mu_dtype a, enum mu_dtype b);
+
+/*
+ * How the columns of a matrix of Q4G or Q8G share scales when groups do not lie side by side. A row
+ * is its blocks, then two floats for every group: value k is code * [group_of[k]][0] -
+ * [group_of[k]][1].
+ */
+struct mu_columns {
+    uint32_t n, n_groups;
+    const uint32_t *group_of; /* [n] */
+};
 
 /* Half and bfloat16, exactly; towards them rounding to nearest even. */
 float mu_f16_to_f32(uint16_t h);

@@ -44,13 +44,19 @@ struct facts {
     struct mu_err why;
 };
 
+/* As it is kept in memory. */
+static enum mu_dtype type_of(const struct mu_tensor *t)
+{
+    return t->columns ? t->packed_type : t->type;
+}
+
 static struct totals add_up(const struct mu_model_file *file)
 {
     struct totals t = {0};
     const struct mu_tensor *tensors;
     size_t n = mu_model_file_tensors(file, &tensors);
     for (size_t i = 0; i < n; i++) {
-        enum mu_dtype type = tensors[i].type;
+        enum mu_dtype type = type_of(&tensors[i]);
         t.bytes += mu_tensor_stored_bytes(&tensors[i]);
         t.values += tensors[i].n_values;
         t.n[type]++;
@@ -256,7 +262,7 @@ static void json_tensors(struct mu_text *out, const struct mu_model_file *file)
     for (size_t i = 0; i < n; i++, t++) {
         mu_text_str(out, i ? ",{" : "{");
         json_text(out, "name", t->name);
-        json_text(out, "type", mu_dtype(t->type)->name);
+        json_text(out, "type", mu_dtype(type_of(t))->name);
         json_key(out, "shape");
         mu_text_char(out, '[');
         for (unsigned d = 0; d < t->n_dims; d++)
@@ -386,7 +392,7 @@ static void say_tensors(struct mu_text *out, const struct mu_model_file *file)
     const struct mu_tensor *t;
     size_t n = mu_model_file_tensors(file, &t);
     for (size_t i = 0; i < n; i++, t++) {
-        mu_text_printf(out, "%-48s %-8s [", t->name, mu_dtype(t->type)->name);
+        mu_text_printf(out, "%-48s %-8s [", t->name, mu_dtype(type_of(t))->name);
         for (unsigned d = 0; d < t->n_dims; d++)
             mu_text_printf(out, "%s%llu", d ? ", " : "", (unsigned long long)t->dims[d]);
         mu_text_str(out, "]\n");

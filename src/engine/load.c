@@ -62,8 +62,8 @@ static mu_status load_vector(struct mu_rank *rank, uint32_t i, const struct mu_t
 
 /* ---- Matrices ---- */
 
-/* The type in which rows come to be packed, before any requantising. Turned round, blocks of a
- * quantised type fall apart. */
+/* The type in which rows come whose values are wanted. Turned round, blocks of a quantised type
+ * fall apart. */
 static enum mu_dtype row_type(const struct mu_tensor_use *use, const struct mu_tensor *t)
 {
     return use->transposed && mu_dtype(t->type)->block_values > 1 ? MU_DTYPE_F32 : t->type;
@@ -77,7 +77,7 @@ static uint64_t row_values(const struct mu_tensor_use *use)
 enum mu_dtype mu_rank_held_type(const struct mu_rank *rank, const struct mu_tensor_use *use,
                                 const struct mu_tensor *t)
 {
-    enum mu_dtype own = row_type(use, t);
+    enum mu_dtype own = t->columns && !use->transposed ? t->packed_type : row_type(use, t);
     enum mu_dtype wanted = mu_codec_fit(rank->common->weights, row_values(use));
     return mu_dtype_wider(own, wanted) ? wanted : own;
 }
@@ -128,17 +128,20 @@ static void get_rows(const struct pack_job *job, uint32_t first, uint32_t n, uin
                      const uint8_t **rows)
 {
     const struct mu_tensor_use *use = job->use;
-    bool adjacent = use->swap_heads == 0 && use->step <= 1;
     const uint8_t *all = room;
+    bool adjacent = use->swap_heads == 0 && use->step <= 1;
     if (use->transposed)
         turn_rows(job, first, n, room);
+    else if (job->weight->columns)
+        mu_tensor_packed_rows(job->tensor, mu_tensor_use_row(use, first), n, room);
     else if (adjacent)
         all = mu_tensor_rows(job->tensor, mu_tensor_use_row(use, first), n, room);
     for (uint32_t i = 0; i < n; i++)
-        rows[i] = use->transposed || adjacent
-                      ? all + i * job->row_bytes
-                      : mu_tensor_rows(job->tensor, mu_tensor_use_row(use, first + i), 1,
-                                       job->made ? room + i * job->row_bytes : NULL);
+        if (adjacent || use->transposed)
+            rows[i] = all + i * job->row_bytes;
+        else
+            rows[i] = mu_tensor_rows(job->tensor, mu_tensor_use_row(use, first + i), 1,
+                                     job->made ? room + i * job->row_bytes : NULL);
 }
 
 static void requantise(const struct pack_job *job, uint32_t n, uint8_t *room, const uint8_t **rows)
@@ -178,8 +181,10 @@ static mu_status load_matrix(struct mu_rank *rank, uint32_t i, const struct mu_t
                            .use = use,
                            .weight = &rank->weights[i],
                            .row_type = row_type(use, t)};
+    if (job.weight->columns) job.row_type = job.weight->type;
     bool requantised = job.weight->type != job.row_type;
     (void)mu_dtype_bytes(job.row_type, row_values(use), &job.row_bytes);
+    if (job.weight->columns) job.row_bytes = mu_tensor_packed_row_bytes(t);
     (void)mu_dtype_bytes(job.weight->type, row_values(use), &job.held_bytes);
     if (!t->data || use->transposed) job.made = room_part(PACK_ROWS * job.row_bytes);
     if (requantised) job.held = room_part(PACK_ROWS * job.held_bytes);

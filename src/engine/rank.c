@@ -40,6 +40,7 @@ static mu_status size_weight(struct mu_rank *rank, uint32_t i, struct mu_err *er
         return MU_OK;
     }
     w->type = mu_rank_held_type(rank, use, t);
+    if (t->columns && w->type == t->packed_type) w->columns = t->columns;
     w->form = k->form(w->type, rank->common->compute);
     if (w->form != MU_FORM_F32 && !blocks_allowed(rank->program, use)) w->form = MU_FORM_F32;
     return MU_OK;
@@ -76,7 +77,8 @@ static void agree_on_forms(struct mu_rank *rank)
         if (!p->tensors[i].vector) {
             struct mu_weight *w = &rank->weights[i];
             w->bytes = rank->common->kernels->weight_bytes(w->type, w->form, w->rows, w->col_first,
-                                                           w->cols);
+                                                           w->cols) +
+                       mu_weight_table_bytes(w->columns, w->rows);
         }
 }
 

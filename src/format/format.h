@@ -27,6 +27,9 @@ struct mu_tensor {
     unsigned file;        /* which of mu_model_file_paths */
     uint64_t seed;        /* of a synth: tensor */
     const struct mu_quantised *quantised;
+    /* A matrix of type F32 that has rows of another type too: see mu_tensor_packed_rows. */
+    const struct mu_columns *columns;
+    enum mu_dtype packed_type;
 };
 
 enum mu_names { MU_NAMES_HF, MU_NAMES_GGUF };
@@ -137,6 +140,14 @@ const char *mu_model_file_chat_template(const struct mu_model_file *file, bool w
 const uint8_t *mu_tensor_rows(const struct mu_tensor *tensor, uint64_t first, uint64_t n,
                               uint8_t *scratch);
 uint64_t mu_tensor_row_bytes(const struct mu_tensor *tensor);
+/*
+ * A matrix whose columns share scales in no order (GPTQ's desc_act) has no blocks that could stand
+ * alone: its rows are F32 to those who ask for rows, and codes and a table of scales (see struct
+ * mu_columns) to those who can multiply them. `out` has room for n packed rows.
+ */
+void mu_tensor_packed_rows(const struct mu_tensor *tensor, uint64_t first, uint64_t n,
+                           uint8_t *out);
+uint64_t mu_tensor_packed_row_bytes(const struct mu_tensor *tensor);
 /* What it takes in the file: not n_bytes where several stored tensors are presented as one. */
 uint64_t mu_tensor_stored_bytes(const struct mu_tensor *tensor);
 

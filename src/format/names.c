@@ -85,7 +85,8 @@ const uint8_t *mu_tensor_rows(const struct mu_tensor *tensor, uint64_t first, ui
                           tensor->n_bytes));
     if (tensor->data) return tensor->data + first * mu_tensor_row_bytes(tensor);
     if (tensor->quantised)
-        mu_quantised_rows(tensor, first, n, scratch);
+        mu_quantised_rows(tensor->quantised, tensor->type, mu_tensor_row_bytes(tensor), first, n,
+                          scratch);
     else
         mu_synth_rows(tensor, first, n, scratch);
     return scratch;

@@ -176,6 +176,20 @@ static enum mu_dtype block_type(const struct mu_quantised *q)
     return MU_DTYPE_F32;
 }
 
+/* Columns in no order: rows that need the table of the groups beside them. */
+static mu_status present_columns(struct finder *f, struct mu_tensor *t)
+{
+    const struct mu_quantised *q = f->q;
+    if (q->cols % 32 != 0) return MU_OK;
+    struct mu_columns *c = mu_arena_alloc(f->file->arena, 1, sizeof *c);
+    if (!c) return mu_fail_memory(f->err, sizeof *c);
+    *c = (struct mu_columns){(uint32_t)q->cols, (uint32_t)MU_CEIL_DIV(q->cols, q->group),
+                             q->group_of};
+    t->columns = c;
+    t->packed_type = q->bits == 8 ? MU_DTYPE_Q8G : MU_DTYPE_Q4G;
+    return MU_OK;
+}
+
 static mu_status present(struct finder *f, struct mu_tensor *t)
 {
     struct mu_quantised *q = f->q;
@@ -186,6 +200,7 @@ static mu_status present(struct finder *f, struct mu_tensor *t)
     t->dims[0] = q->rows;
     t->dims[1] = q->cols;
     t->quantised = q;
+    if (q->group_of) MU_TRY(present_columns(f, t));
     return mu_tensor_measure(t) ? MU_OK : misfit(f, "weight");
 }
 

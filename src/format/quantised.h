@@ -62,7 +62,8 @@ struct mu_quantised {
     int zero;             /* the constant, or what is added */
 };
 
-/* Repacks rows [first, first + n) into blocks of the tensor's type. */
-void mu_quantised_rows(const struct mu_tensor *tensor, uint64_t first, uint64_t n, uint8_t *out);
+/* Repacks rows [first, first + n) into blocks of a type, each row `row_bytes` after the last. */
+void mu_quantised_rows(const struct mu_quantised *q, enum mu_dtype type, uint64_t row_bytes,
+                       uint64_t first, uint64_t n, uint8_t *out);
 
 #endif

@@ -139,16 +139,21 @@ static uint64_t group_at(const struct mu_quantised *q, uint64_t k)
     return q->group_of ? q->group_of[k] : k / q->group;
 }
 
-static uint64_t scale_index(const struct mu_quantised *q, uint64_t o, uint64_t k)
+static uint64_t scale_index(const struct mu_quantised *q, uint64_t o, uint64_t g)
 {
     const struct mu_scale_grid *s = &q->scale;
-    return o / s->rows * s->row_step + group_at(q, k) * s->group_step;
+    return o / s->rows * s->row_step + g * s->group_step;
+}
+
+static float grid_scale(const struct mu_quantised *q, uint64_t o, uint64_t g)
+{
+    return float_at(q->scale.data, q->scale.type, scale_index(q, o, g)) / q->scale.divisor;
 }
 
 static float scale_at(const struct mu_quantised *q, uint64_t o, uint64_t k)
 {
     if (q->flat) return flat_scale(q, o * q->cols + k);
-    return float_at(q->scale.data, q->scale.type, scale_index(q, o, k)) / q->scale.divisor;
+    return grid_scale(q, o, group_at(q, k));
 }
 
 /* ---- Blocks -------------------------------------------------------------------------------- */
@@ -167,8 +172,16 @@ static void put_block(const struct mu_quantised *q, enum mu_dtype type, uint64_t
 {
     const unsigned n = mu_dtype(type)->block_values;
     if (type == MU_DTYPE_MXFP4) {
-        out[0] = q->scale.data[scale_index(q, o, k)];
+        out[0] = q->scale.data[scale_index(q, o, group_at(q, k))];
         put_nibbles(out + 1, codes, n);
+        return;
+    }
+    if (type == MU_DTYPE_Q4G) {
+        put_nibbles(out, codes, n);
+        return;
+    }
+    if (type == MU_DTYPE_Q8G) {
+        memcpy(out, codes, n);
         return;
     }
     float scale = scale_at(q, o, k), number;
@@ -204,11 +217,10 @@ static void put_block(const struct mu_quantised *q, enum mu_dtype type, uint64_t
     }
 }
 
-void mu_quantised_rows(const struct mu_tensor *tensor, uint64_t first, uint64_t n, uint8_t *out)
+void mu_quantised_rows(const struct mu_quantised *q, enum mu_dtype type, uint64_t row_bytes,
+                       uint64_t first, uint64_t n, uint8_t *out)
 {
-    const struct mu_quantised *q = tensor->quantised;
-    const struct mu_dtype_info *info = mu_dtype(tensor->type);
-    const uint64_t row_bytes = mu_tensor_row_bytes(tensor);
+    const struct mu_dtype_info *info = mu_dtype(type);
     for (uint64_t row = first; row < first + n; row += TILE_ROWS) {
         unsigned rows = (unsigned)MU_MIN(first + n - row, (uint64_t)TILE_ROWS);
         for (uint64_t col = 0; col < q->cols; col += TILE_COLS) {
@@ -219,8 +231,34 @@ void mu_quantised_rows(const struct mu_tensor *tensor, uint64_t first, uint64_t 
                 uint8_t *at = out + (row - first + i) * row_bytes +
                               col / info->block_values * info->block_bytes;
                 for (unsigned k = 0; k < cols; k += info->block_values, at += info->block_bytes)
-                    put_block(q, tensor->type, row + i, col + k, codes[i] + k, at);
+                    put_block(q, type, row + i, col + k, codes[i] + k, at);
             }
+        }
+    }
+}
+
+/* ---- Rows with a table of scales ----------------------------------------------------------- */
+
+uint64_t mu_tensor_packed_row_bytes(const struct mu_tensor *tensor)
+{
+    const struct mu_columns *c = tensor->columns;
+    uint64_t codes = 0;
+    (void)mu_dtype_bytes(tensor->packed_type, c->n, &codes); /* whole blocks: this was checked */
+    return codes + c->n_groups * 2 * sizeof(float);
+}
+
+void mu_tensor_packed_rows(const struct mu_tensor *tensor, uint64_t first, uint64_t n, uint8_t *out)
+{
+    const struct mu_quantised *q = tensor->quantised;
+    const uint64_t row_bytes = mu_tensor_packed_row_bytes(tensor);
+    const uint64_t table_bytes = tensor->columns->n_groups * 2 * sizeof(float);
+    mu_quantised_rows(q, tensor->packed_type, row_bytes, first, n, out);
+    for (uint64_t row = first; row < first + n; row++, out += row_bytes) {
+        uint8_t *table = out + row_bytes - table_bytes;
+        for (uint64_t g = 0; g < tensor->columns->n_groups; g++, table += 2 * sizeof(float)) {
+            float pair[2] = {grid_scale(q, row, g)};
+            pair[1] = pair[0] * (float)(zero_at(q, row, g) - (q->bits == 8 ? 128 : 0));
+            memcpy(table, pair, sizeof pair);
         }
     }
 }

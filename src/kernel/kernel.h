@@ -44,10 +44,19 @@ struct mu_weight {
     enum mu_dtype type; /* as stored */
     enum mu_form form;  /* of the activations it is multiplied with */
     uint32_t rows, cols;
-    uint32_t col_first; /* where the slice begins in the stored row */
-    uint64_t bytes;     /* of `data` */
-    void *data;         /* 64-byte aligned */
+    uint32_t col_first;               /* where the slice begins in the stored row */
+    uint64_t bytes;                   /* of `data` */
+    void *data;                       /* 64-byte aligned */
+    const struct mu_columns *columns; /* of Q4G and Q8G, else NULL */
 };
+
+/* What a weight with columns needs behind the bytes that weight_bytes says: the tables of its rows.
+ */
+static inline uint64_t mu_weight_table_bytes(const struct mu_columns *columns, uint32_t rows)
+{
+    const uint64_t outputs = MU_ROUND_UP((uint64_t)rows, 64);
+    return columns ? outputs * columns->n_groups * 2 * sizeof(float) : 0;
+}
 
 /*
  * How a row-parallel linear cuts its sum over `cols`: the segments this rank owns are

@@ -24,9 +24,9 @@ struct mu_parts {
 /*
  * What a type's values are made of: the numbers themselves; codes that are integers, so that sums
  * of products can be; or codes that stand for numbers (value i is d * number(code[i])), which only
- * fp32 can add.
+ * fp32 can add; or integers whose scales lie apart (struct mu_columns), for which this is true too.
  */
-enum mu_coding { MU_CODING_PLAIN, MU_CODING_INTEGERS, MU_CODING_NUMBERS };
+enum mu_coding { MU_CODING_PLAIN, MU_CODING_INTEGERS, MU_CODING_NUMBERS, MU_CODING_COLUMNS };
 
 enum mu_coding mu_coding(enum mu_dtype type);
 /* Takes one block apart, of any type that is not plain. */
@@ -34,6 +34,12 @@ void mu_parts_split(enum mu_dtype type, const uint8_t *block, struct mu_parts *p
 /* The first n values, whole groups of 16. */
 void mu_parts_values(enum mu_dtype type, const struct mu_parts *p, unsigned n, float *out);
 
+/* Values [first, first + n) of a row with columns, of which `codes` are those of value first. */
+void mu_columns_values(enum mu_dtype type, const struct mu_columns *columns, uint32_t first,
+                       const uint8_t *codes, const uint8_t *table, uint32_t n, float *out);
+
+void mu_split_q4g(const uint8_t *b, struct mu_parts *p);
+void mu_split_q8g(const uint8_t *b, struct mu_parts *p);
 void mu_split_q4z(const uint8_t *b, struct mu_parts *p);
 void mu_split_q4z_128(const uint8_t *b, struct mu_parts *p);
 void mu_split_q8z(const uint8_t *b, struct mu_parts *p);

@@ -154,6 +154,8 @@ SCHEMES = {
     "gptq 3": (lambda r, o, i: gptq(r, o, i, 3, 32), gptq_config(3, 32)),
     "gptq 4, shuffled": (lambda r, o, i: gptq(r, o, i, 4, 32, shuffled=True),
                          gptq_config(4, 32, desc_act=True)),
+    "gptq 8, shuffled": (lambda r, o, i: gptq(r, o, i, 8, 64, shuffled=True),
+                         gptq_config(8, 64, desc_act=True)),
     "gptq 8, version 2": (lambda r, o, i: gptq(r, o, i, 8, 64, less=0),
                           gptq_config(8, 64, checkpoint_format="gptq_v2")),
     "nf4": (lambda r, o, i: nf4(r, o, i, 64),

@@ -95,6 +95,10 @@ static void read_rows(const struct mu_tensor *t)
         uint8_t *scratch = exact(n * row_bytes);
         (void)mu_tensor_rows(t, row, n, scratch);
         free(scratch);
+        if (!t->columns) continue;
+        scratch = exact(n * mu_tensor_packed_row_bytes(t));
+        mu_tensor_packed_rows(t, row, n, scratch);
+        free(scratch);
     }
 }
 

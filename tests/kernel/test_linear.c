@@ -321,6 +321,115 @@ static void widened(void **state)
     }
 }
 
+/* A matrix whose columns share scales in no order, as stored rows and widened. */
+struct shuffled {
+    struct mu_columns columns;
+    uint32_t group_of[512];
+    uint8_t *stored;
+    float *values;
+    size_t row_bytes;
+};
+
+static void shuffled_create(struct shuffled *m, enum mu_dtype type, uint32_t rows,
+                            uint32_t n_groups)
+{
+    enum { COLS = MU_ARRAY_LEN(m->group_of) };
+    uint64_t codes;
+    m->columns = (struct mu_columns){COLS, n_groups, m->group_of};
+    for (uint32_t k = 0; k < COLS; k++)
+        m->group_of[k] = random_below(n_groups);
+    assert_true(mu_dtype_bytes(type, COLS, &codes));
+    m->row_bytes = codes + 8 * (size_t)n_groups;
+    m->stored = mu_alloc(rows * m->row_bytes);
+    m->values = mu_alloc(rows * COLS * sizeof *m->values);
+    assert_true(m->stored && m->values);
+    for (uint32_t r = 0; r < rows; r++) {
+        uint8_t *row = m->stored + r * m->row_bytes;
+        float table[64][2];
+        for (uint64_t i = 0; i < codes; i++)
+            row[i] = (uint8_t)random_u32();
+        for (uint32_t g = 0; g < n_groups; g++) {
+            table[g][0] = mu_f16_to_f32(mu_f32_to_f16(random_value() * 0.01f));
+            table[g][1] = table[g][0] * (float)random_below(17);
+        }
+        memcpy(row + codes, table, 8 * (size_t)n_groups);
+        for (uint32_t k = 0; k < COLS; k++) {
+            int code = type == MU_DTYPE_Q8G ? row[k] - 128
+                                            : row[k / 32 * 16 + k % 16] >> (k / 16 % 2 * 4) & 15;
+            uint32_t g = m->group_of[k];
+            m->values[r * COLS + k] = (float)code * table[g][0] - table[g][1];
+        }
+    }
+}
+
+/* Columns [first, first + cols) packed; of the widened matrix where `columns` is NULL. */
+static struct mu_weight shuffled_pack(const struct mu_kernels *k, enum mu_dtype type,
+                                      const struct mu_columns *columns, const void *stored,
+                                      size_t row_bytes, uint32_t rows, uint32_t first,
+                                      uint32_t cols)
+{
+    struct mu_weight w = {.type = type,
+                          .form = k->form(type, MU_COMPUTE_DEFAULT),
+                          .rows = rows,
+                          .cols = cols,
+                          .col_first = first,
+                          .columns = columns};
+    const uint8_t *at[128];
+    assert_int_equal(w.form, MU_FORM_F32);
+    w.bytes =
+        k->weight_bytes(type, w.form, rows, first, cols) + mu_weight_table_bytes(columns, rows);
+    w.data = mu_alloc_aligned(64, w.bytes);
+    assert_non_null(w.data);
+    for (uint32_t r = 0; r < rows; r++)
+        at[r] = (const uint8_t *)stored + r * row_bytes;
+    for (uint32_t r = 0; r < rows; r += k->row_tile)
+        k->weight_pack(&w, r, MU_MIN(k->row_tile, rows - r), at + r);
+    return w;
+}
+
+/* Their products have the bits of the widened matrix's, in any slice; and their rows come back. */
+static void columns_in_no_order(void **state)
+{
+    const struct mu_kernels *k;
+    (void)state;
+    for (unsigned i = 0; (k = mu_kernels_usable(i)); i++)
+        for (int round = 0; round < 24; round++) {
+            enum { COLS = 512 };
+            enum mu_dtype type = round % 2 ? MU_DTYPE_Q8G : MU_DTYPE_Q4G;
+            struct shuffled m;
+            float x[9 * COLS], y[9 * 128], z[9 * 128], row[COLS];
+            uint32_t rows = 1 + random_below(70), n_rows = 1 + random_below(9);
+            uint32_t first = round < 4 ? 0 : 32 * random_below(15);
+            uint32_t cols = round < 4 ? COLS : 32 * (1 + random_below((COLS - first) / 32));
+            shuffled_create(&m, type, rows, 1 + random_below(64));
+            for (size_t j = 0; j < MU_ARRAY_LEN(x); j++)
+                x[j] = random_value();
+            struct mu_weight w =
+                shuffled_pack(k, type, &m.columns, m.stored, m.row_bytes, rows, first, cols);
+            struct mu_weight f =
+                shuffled_pack(k, MU_DTYPE_F32, NULL, m.values, 4 * COLS, rows, first, cols);
+            struct mu_linear_args a = {.weight = &w,
+                                       .x = x,
+                                       .x_stride = sizeof *x * COLS,
+                                       .y = y,
+                                       .y_stride = rows,
+                                       .n_rows = n_rows};
+            k->linear(&a, 0, rows);
+            a.weight = &f;
+            a.y = z;
+            k->linear(&a, 0, rows);
+            assert_memory_equal(y, z, n_rows * rows * sizeof *y);
+            for (uint32_t r = 0; first == 0 && cols == COLS && r < rows; r++) {
+                k->weight_row(&w, r, row);
+                assert_memory_equal(row, m.values + (size_t)r * COLS, sizeof row);
+            }
+            mu_free(w.data);
+            mu_free(f.data);
+            mu_free(m.stored);
+            mu_free(m.values);
+        }
+}
+
 static void bias(void **state)
 {
     const struct mu_kernels *k;
@@ -376,9 +485,10 @@ static void rows_come_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(shapes),         cmocka_unit_test(long_rows), cmocka_unit_test(slices),
-        cmocka_unit_test(cuts),           cmocka_unit_test(widened),   cmocka_unit_test(bias),
-        cmocka_unit_test(rows_come_back),
+        cmocka_unit_test(shapes),         cmocka_unit_test(long_rows),
+        cmocka_unit_test(slices),         cmocka_unit_test(cuts),
+        cmocka_unit_test(widened),        cmocka_unit_test(bias),
+        cmocka_unit_test(rows_come_back), cmocka_unit_test(columns_in_no_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

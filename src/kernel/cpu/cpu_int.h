@@ -23,6 +23,7 @@ enum mu_head {
     MU_HEAD_F16,       /* d */
     MU_HEAD_F16_MIN,   /* d, and dmin after it */
     MU_HEAD_E8M0,      /* an exponent in a byte */
+    MU_HEAD_NONE,      /* scales lie apart: see struct mu_columns */
     MU_HEAD_F32,       /* d */
     MU_HEAD_F32_ZERO8, /* d, and after it the code of zero in 8 or in 16 bits */
     MU_HEAD_F32_ZERO16
@@ -75,6 +76,11 @@ struct mu_lanes {
     X(E4M3, 8, 1, NULL)                                                                            \
     X(E4M3_128, 8, 4, NULL)
 
+/* X(type, bits, offset) */
+#define MU_COLUMNS_TABLE(X)                                                                        \
+    X(Q4G, 4, 0)                                                                                   \
+    X(Q8G, 8, 128)
+
 #define MU_LANES_OF(low, high, offset, cells, head, scales, table)                                 \
     ((const struct mu_lanes){low, high, offset, cells, head, scales, table})
 
@@ -90,6 +96,8 @@ static inline uint32_t mu_lanes_head_bytes(const struct mu_lanes *l)
         return MU_LANES * 2;
     case MU_HEAD_E8M0:
         return MU_LANES * 1;
+    case MU_HEAD_NONE:
+        return 0;
     case MU_HEAD_F16_MIN:
     case MU_HEAD_F32:
         return MU_LANES * 4;
@@ -173,6 +181,10 @@ uint64_t mu_cpu_weight_bytes(enum mu_dtype type, enum mu_form form, uint32_t row
 void mu_cpu_weight_pack(struct mu_weight *w, uint32_t first, uint32_t n,
                         const uint8_t *const *stored);
 void mu_cpu_weight_row(const struct mu_weight *w, uint32_t row, float *out);
+/* Scales of a group of a weight with columns, and after every sixteen their minima: [group of
+ * columns][2][16]. */
+const float *mu_cpu_table(const struct mu_weight *w, const struct mu_packed *packed,
+                          uint32_t group);
 /* Cells [first, first + n) of a group whose rows are kept as stored. */
 void mu_cpu_cells_from_stored(const struct mu_weight *w, const struct mu_packed *packed,
                               uint32_t group, uint32_t first, uint32_t n, struct mu_cell *out);

@@ -108,28 +108,41 @@ static void cell_to_floats(const struct mu_cell *cell, struct mu_cell_form form,
     }
 }
 
+enum { CELLS = PANEL_CELLS / 2 };
+
+static void panel_floats(const struct work *k, unsigned g, uint32_t first, uint32_t n, float *out)
+{
+    const struct mu_weight *w = k->w;
+    struct mu_cell cells[CELLS];
+    switch (mu_coding(w->type)) {
+    case MU_CODING_NUMBERS:
+        group_numbers(w->type, group_at(k, g), group_at(k, g) + k->packed.scale_offset, first, n,
+                      out);
+        break;
+    case MU_CODING_COLUMNS:
+        group_columns(w->type, group_at(k, g), mu_cpu_table(w, &k->packed, k->group + g),
+                      w->columns->group_of + w->col_first / MU_CELL * MU_CELL, first, n, out);
+        break;
+    case MU_CODING_INTEGERS:
+    case MU_CODING_PLAIN:
+        panel_cells(k, g, first, n, cells);
+        for (uint32_t i = 0; i < n; i++)
+            cell_to_floats(&cells[i], k->form, out + i * MU_CELL * MU_LANES);
+        break;
+    }
+}
+
 /* Quantised weights, fp32 activations: a few cells at a time become plain numbers. */
 static void segment_widened(const struct work *k, uint32_t first, uint32_t end, struct part *parts)
 {
-    enum { CELLS = PANEL_CELLS / 2 };
     float wide[2][CELLS * MU_CELL * MU_LANES];
-    struct mu_cell cells[CELLS];
     uint32_t skip = k->packed.skip;
-    const bool numbers = mu_coding(k->w->type) == MU_CODING_NUMBERS;
     for (uint32_t c = first, m; c < end; c += m) {
         uint32_t cell = (skip + c) / MU_CELL, inside = (skip + c) % MU_CELL;
         m = MU_MIN(CELLS * MU_CELL - inside, end - c);
         uint32_t n = MU_CEIL_DIV(inside + m, MU_CELL);
-        for (unsigned g = 0; g < 2; g++) {
-            if (numbers) {
-                group_numbers(k->w->type, group_at(k, g), group_at(k, g) + k->packed.scale_offset,
-                              cell, n, wide[g]);
-                continue;
-            }
-            panel_cells(k, g, cell, n, cells);
-            for (uint32_t i = 0; i < n; i++)
-                cell_to_floats(&cells[i], k->form, wide[g] + i * MU_CELL * MU_LANES);
-        }
+        for (unsigned g = 0; g < 2; g++)
+            panel_floats(k, g, cell, n, wide[g]);
         const uint8_t *panel[2] = {(const uint8_t *)(wide[0] + inside * MU_LANES),
                                    (const uint8_t *)(wide[1] + inside * MU_LANES)};
         panel_run(k, PANEL_F32, panel, m, c * sizeof(float), parts);

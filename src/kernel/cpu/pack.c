@@ -12,12 +12,16 @@ bool mu_cpu_lanes(enum mu_dtype type, struct mu_lanes *lanes)
         return true;
 #define NUMBERS_(name, bits, cells, numbers)                                                       \
     CASE_(name, bits, 0, 0, cells, MU_HEAD_F32, MU_SCALES_NONE, NULL)
+#define COLUMNS_(name, bits, offset)                                                               \
+    CASE_(name, bits, 0, offset, 1, MU_HEAD_NONE, MU_SCALES_NONE, NULL)
     switch ((int)type) {
         MU_LANES_TABLE(CASE_)
         MU_NUMBERS_TABLE(NUMBERS_)
+        MU_COLUMNS_TABLE(COLUMNS_)
     default:
         return false;
     }
+#undef COLUMNS_
 #undef NUMBERS_
 #undef CASE_
 }
@@ -127,6 +131,8 @@ static void scales_pack(const struct mu_lanes *l, uint8_t *super, unsigned lane,
     case MU_HEAD_F32:
         memcpy(super + 4 * lane, block, 4);
         break;
+    case MU_HEAD_NONE:
+        break;
     }
     uint8_t *at = super + mu_lanes_head_bytes(l) + lane;
     for (unsigned c = 0; c < l->cells; c++, at += mu_lanes_scale_bytes(l)) {
@@ -229,6 +235,26 @@ static void group_pack(const struct mu_weight *w, const struct mu_packed *packed
     }
 }
 
+const float *mu_cpu_table(const struct mu_weight *w, const struct mu_packed *packed, uint32_t group)
+{
+    uint64_t groups = MU_CEIL_DIV(w->rows, MU_ROW_TILE) * (MU_ROW_TILE / MU_LANES);
+    const char *tables = (const char *)w->data + groups * packed->group_bytes;
+    return (const float *)(const void *)tables +
+           (uint64_t)group * w->columns->n_groups * (2 * MU_LANES);
+}
+
+static void table_pack(const struct mu_weight *w, const struct mu_packed *packed, uint32_t group,
+                       unsigned n, const uint8_t *const *stored)
+{
+    const uint32_t n_groups = w->columns->n_groups;
+    float *table = (float *)(uintptr_t)mu_cpu_table(w, packed, group);
+    uint64_t codes = 0;
+    memset(table, 0, (size_t)n_groups * 2 * MU_LANES * sizeof *table);
+    for (unsigned i = 0; i < n && mu_dtype_bytes(w->type, w->columns->n, &codes); i++)
+        for (size_t g = 0; g < 2 * (size_t)n_groups; g++)
+            memcpy(&table[g * MU_LANES + i], stored[i] + codes + 4 * g, 4);
+}
+
 void mu_cpu_weight_pack(struct mu_weight *w, uint32_t first, uint32_t n,
                         const uint8_t *const *stored)
 {
@@ -237,8 +263,10 @@ void mu_cpu_weight_pack(struct mu_weight *w, uint32_t first, uint32_t n,
     for (uint32_t row = first; row < end; row += MU_LANES) {
         uint8_t *group = (uint8_t *)w->data + row / MU_LANES * packed.group_bytes;
         uint32_t left = row < first + n ? first + n - row : 0;
-        group_pack(w, &packed, group, MU_MIN(left, (uint32_t)MU_LANES),
-                   left ? stored + (row - first) : stored);
+        unsigned n_rows = MU_MIN(left, (uint32_t)MU_LANES);
+        const uint8_t *const *from = left ? stored + (row - first) : stored;
+        group_pack(w, &packed, group, n_rows, from);
+        if (w->columns) table_pack(w, &packed, row / MU_LANES, n_rows, from);
     }
 }
 
@@ -278,6 +306,9 @@ static void head_unpack(const struct mu_lanes *l, const uint8_t *super, unsigned
         return;
     case MU_HEAD_F16:
         p->d = mu_get_f16(super + 2 * lane);
+        return;
+    case MU_HEAD_NONE:
+        p->d = 1;
         return;
     case MU_HEAD_F32_ZERO16:
     case MU_HEAD_F32_ZERO8:
@@ -337,6 +368,16 @@ static void row_unpack_lanes(enum mu_dtype type, const struct mu_packed *packed,
     }
 }
 
+static void row_unpack_columns(const struct mu_weight *w, const struct mu_packed *packed,
+                               uint32_t row, float *out)
+{
+    const float *table = mu_cpu_table(w, packed, row / MU_LANES) + row % MU_LANES;
+    for (uint32_t k = 0; k < w->cols; k++) {
+        const float *at = table + (size_t)w->columns->group_of[k] * (2 * MU_LANES);
+        out[k] = out[k] * at[0] - at[MU_LANES];
+    }
+}
+
 void mu_cpu_weight_row(const struct mu_weight *w, uint32_t row, float *out)
 {
     const struct mu_dtype_info *info = mu_dtype(w->type);
@@ -346,6 +387,7 @@ void mu_cpu_weight_row(const struct mu_weight *w, uint32_t row, float *out)
     struct mu_lanes l;
     if (mu_cpu_lanes(w->type, &l)) {
         row_unpack_lanes(w->type, &packed, &l, group, lane, out);
+        if (w->columns) row_unpack_columns(w, &packed, row, out);
     } else if (is_plain(w->type)) {
         size_t size = info->block_bytes, pair = w->type == MU_DTYPE_BF16 ? 2 : 1;
         for (uint32_t k = 0; k < w->cols; k++)

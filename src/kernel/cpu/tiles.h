@@ -259,6 +259,43 @@ static void group_numbers(enum mu_dtype type, const uint8_t *group, const uint8_
 #undef CASE_
 }
 
+/* Cells of a type whose scales belong to columns: `group_of` begins at cell 0. */
+SIMD void cells_to_columns(const struct mu_lanes *l, const uint8_t *group, const float *table,
+                           const uint32_t *group_of, uint32_t first, uint32_t n, float *out)
+{
+    for (uint32_t c = first; c < first + n; c++) {
+        const uint8_t *p = group + (size_t)c * mu_lanes_code_bytes(l);
+        const uint32_t *column = group_of + (size_t)c * MU_CELL;
+        vi code[8];
+        cell_prefetch(l, p, p, c);
+        cell_codes(l, p, code);
+        UNROLL for (unsigned s = 0; s < 8; s++) UNROLL for (unsigned i = 0; i < 4; i++)
+        {
+            const float *at = table + (size_t)column[4 * s + i] * (2 * MU_LANES);
+            vi one = vi_and(vi_srl(code[s], 8 * i), vi_set1(255));
+            vf w = vf_from_int(vi_sub(one, vi_set1(l->offset)));
+            vf_store(out, vf_sub(vf_mul(w, vf_load(at)), vf_load(at + MU_LANES)));
+            out += MU_LANES;
+        }
+    }
+}
+
+static void group_columns(enum mu_dtype type, const uint8_t *group, const float *table,
+                          const uint32_t *group_of, uint32_t first, uint32_t n, float *out)
+{
+#define CASE_(name, bits, offset)                                                                  \
+    case MU_DTYPE_##name: {                                                                        \
+        const struct mu_lanes l =                                                                  \
+            MU_LANES_OF(bits, 0, offset, 1, MU_HEAD_NONE, MU_SCALES_NONE, NULL);                   \
+        cells_to_columns(&l, group, table, group_of, first, n, out);                               \
+        break;                                                                                     \
+    }
+    switch ((int)type) {
+        MU_COLUMNS_TABLE(CASE_)
+    }
+#undef CASE_
+}
+
 /* R rows, GROUPS groups, n cells of a panel: adds to `parts`. */
 SIMD void int_tile(const unsigned R, enum mu_cell_kind kind, const bool halves, int offset,
                    const struct mu_cell *panel, size_t group_stride, uint32_t n, const char *x,

@@ -337,6 +337,7 @@ static void (*const splits[MU_DTYPE_COUNT])(const uint8_t *block, struct mu_part
     [MU_DTYPE_TQ1_0] = split_tq1_0,     [MU_DTYPE_TQ2_0] = split_tq2_0,
     [MU_DTYPE_Q4Z] = mu_split_q4z,      [MU_DTYPE_Q4Z_128] = mu_split_q4z_128,
     [MU_DTYPE_Q8Z] = mu_split_q8z,      [MU_DTYPE_Q8Z_128] = mu_split_q8z_128,
+    [MU_DTYPE_Q4G] = mu_split_q4g,      [MU_DTYPE_Q8G] = mu_split_q8g,
     [MU_DTYPE_NF4] = mu_split_fp4,      [MU_DTYPE_FP4] = mu_split_fp4,
     [MU_DTYPE_E4M3] = mu_split_e4m3,    [MU_DTYPE_E4M3_128] = mu_split_e4m3_128,
 };
@@ -352,6 +353,7 @@ static float (*const numbers[MU_DTYPE_COUNT])(uint8_t code) = {
 enum mu_coding mu_coding(enum mu_dtype type)
 {
     if (!splits[type]) return MU_CODING_PLAIN;
+    if (type == MU_DTYPE_Q4G || type == MU_DTYPE_Q8G) return MU_CODING_COLUMNS;
     return numbers[type] ? MU_CODING_NUMBERS : MU_CODING_INTEGERS;
 }
 
@@ -367,7 +369,7 @@ static bool is_plain(enum mu_dtype type)
 
 bool mu_codec_can_decode(enum mu_dtype type)
 {
-    return is_plain(type) || splits[type];
+    return is_plain(type) || (splits[type] && mu_coding(type) != MU_CODING_COLUMNS);
 }
 
 void mu_parts_values(enum mu_dtype type, const struct mu_parts *p, unsigned n, float *out)

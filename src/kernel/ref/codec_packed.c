@@ -58,6 +58,34 @@ void mu_split_q8z_128(const uint8_t *b, struct mu_parts *p)
     split_8z(b, p, 128);
 }
 
+/* Codes only: what they are worth depends on the column. */
+void mu_split_q4g(const uint8_t *b, struct mu_parts *p)
+{
+    *p = (struct mu_parts){.d = 1};
+    codes_4bit(p->code, b, 32);
+}
+
+void mu_split_q8g(const uint8_t *b, struct mu_parts *p)
+{
+    *p = (struct mu_parts){.d = 1};
+    for (unsigned i = 0; i < 32; i++)
+        p->code[i] = (int8_t)(b[i] - 128);
+}
+
+void mu_columns_values(enum mu_dtype type, const struct mu_columns *columns, uint32_t first,
+                       const uint8_t *codes, const uint8_t *table, uint32_t n, float *out)
+{
+    for (uint32_t i = 0; i < n; i += 32, codes += mu_dtype(type)->block_bytes) {
+        struct mu_parts p;
+        mu_parts_split(type, codes, &p);
+        for (uint32_t j = i; j < MU_MIN(i + 32, n); j++) {
+            const uint8_t *at = table + 8 * (size_t)columns->group_of[first + j];
+            float scale = mu_f32_from_bits(mu_get32(at)), min = mu_f32_from_bits(mu_get32(at + 4));
+            out[j] = (float)p.code[j - i] * scale - min;
+        }
+    }
+}
+
 void mu_split_fp4(const uint8_t *b, struct mu_parts *p)
 {
     scale_f32(p, b);

@@ -81,6 +81,12 @@ static uint64_t weight_bytes(enum mu_dtype type, enum mu_form f, uint32_t rows, 
     return rows * row_bytes(type, col_first, cols);
 }
 
+static uint8_t *table_of(const struct mu_weight *w, uint32_t row)
+{
+    return (uint8_t *)w->data + w->rows * row_bytes(w->type, w->col_first, w->cols) +
+           row * 8 * (size_t)w->columns->n_groups;
+}
+
 static void weight_pack(struct mu_weight *w, uint32_t first, uint32_t n,
                         const uint8_t *const *stored)
 {
@@ -88,12 +94,29 @@ static void weight_pack(struct mu_weight *w, uint32_t first, uint32_t n,
     size_t block_bytes = mu_dtype(w->type)->block_bytes, bytes = n_blocks * block_bytes;
     for (uint32_t i = 0; i < n; i++)
         memcpy((uint8_t *)w->data + (first + i) * bytes, stored[i] + skip * block_bytes, bytes);
+    uint64_t codes = 0;
+    for (uint32_t i = 0; w->columns && i < n && mu_dtype_bytes(w->type, w->columns->n, &codes); i++)
+        memcpy(table_of(w, first + i), stored[i] + codes, 8 * (size_t)w->columns->n_groups);
+}
+
+/* n values of a row from the block-th kept block on. */
+static void row_decode(const struct mu_weight *w, uint32_t row, uint32_t block, uint32_t n,
+                       float *out)
+{
+    const struct mu_dtype_info *info = mu_dtype(w->type);
+    uint32_t kept, skip = slice_blocks(w->type, w->col_first, w->cols, &kept);
+    const uint8_t *at = (const uint8_t *)w->data + row * row_bytes(w->type, w->col_first, w->cols) +
+                        (size_t)block * info->block_bytes;
+    if (w->columns)
+        mu_columns_values(w->type, w->columns, (skip + block) * info->block_values, at,
+                          table_of(w, row), n, out);
+    else
+        mu_codec_decode(w->type, at, out, n);
 }
 
 static void weight_row(const struct mu_weight *w, uint32_t row, float *out)
 {
-    const uint8_t *data = w->data;
-    mu_codec_decode(w->type, data + row * row_bytes(w->type, w->col_first, w->cols), out, w->cols);
+    row_decode(w, row, 0, w->cols, out);
 }
 
 static size_t form_bytes(enum mu_form f, uint32_t cols)
@@ -116,14 +139,12 @@ static void segment_dot(const struct mu_linear_args *a, uint32_t o, uint32_t fir
 {
     const struct mu_weight *w = a->weight;
     uint32_t values = mu_dtype(w->type)->block_values, skip = w->col_first % values;
-    const uint8_t *row = (const uint8_t *)w->data + o * row_bytes(w->type, w->col_first, w->cols);
     float lanes[ROW_BATCH][LANES] = {{0}}, tile[TILE];
     for (uint32_t k = first; k < end;) {
         uint32_t at = k + skip, start = at - at % values; /* of the first block of the tile */
         uint32_t stop = MU_MIN(start + TILE, end + skip);
         uint32_t whole = MU_ROUND_UP(stop - start, values);
-        mu_codec_decode(w->type, row + (size_t)(start / values) * mu_dtype(w->type)->block_bytes,
-                        tile, whole);
+        row_decode(w, o, start / values, whole, tile);
         for (uint32_t r = 0; r < n; r++)
             lanes_dot(lanes[r], tile + (at - start), x[r] + k, stop - at, k - first);
         k += stop - at;
