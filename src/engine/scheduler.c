@@ -240,6 +240,8 @@ static uint64_t digest_row(const struct mu_config *config, const float *logits, 
     return sum;
 }
 
+#define BLAME_ROWS UINT64_C(64) /* made at once, where they are not mapped */
+
 /* Names the first tensor with a value that is not finite: the likeliest reason for such logits. */
 static void blame_tensor(const struct mu_engine *e, struct mu_err *err)
 {
@@ -249,10 +251,15 @@ static void blame_tensor(const struct mu_engine *e, struct mu_err *err)
     for (size_t i = 0; i < n && found.code == MU_OK; i++) {
         const struct mu_tensor *t = &tensors[i];
         uint64_t cols = t->n_dims ? t->dims[t->n_dims - 1] : 0;
-        if (cols == 0 || !t->data || !mu_codec_can_decode(t->type)) continue;
-        float *row = mu_alloc(cols * sizeof *row);
+        if (cols == 0 || !mu_codec_can_decode(t->type)) continue;
+        const uint64_t row_bytes = mu_tensor_row_bytes(t);
+        const uint8_t *rows = NULL;
+        uint8_t *made = t->data ? NULL : mu_alloc(BLAME_ROWS * row_bytes);
+        float *row = t->data || made ? mu_alloc(cols * sizeof *row) : NULL;
         for (uint64_t r = 0; row && found.code == MU_OK && r < t->n_values / cols; r++) {
-            mu_codec_decode(t->type, mu_tensor_rows(t, r, 1, NULL), row, cols);
+            if (r % BLAME_ROWS == 0)
+                rows = mu_tensor_rows(t, r, MU_MIN(t->n_values / cols - r, BLAME_ROWS), made);
+            mu_codec_decode(t->type, rows + r % BLAME_ROWS * row_bytes, row, cols);
             for (uint64_t j = 0; j < cols && found.code == MU_OK; j++)
                 if (!isfinite(row[j])) {
                     (void)mu_fail(&found, MU_E_INPUT,
@@ -263,6 +270,7 @@ static void blame_tensor(const struct mu_engine *e, struct mu_err *err)
                 }
         }
         mu_free(row);
+        mu_free(made);
     }
     if (found.code != MU_OK) *err = found;
 }
