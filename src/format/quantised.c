@@ -424,7 +424,8 @@ static mu_status make_fp4(struct finder *f, struct mu_tensor *t)
     return make_bnb_4bit(f, t, "weight.quant_state.bitsandbytes__fp4");
 }
 
-/* X_blocks and X_scales of stacked experts: [expert][row][block], with 16 bytes a block. */
+/* X_blocks and X_scales of stacked experts: [expert][row][block], with 16 bytes a block. They become
+ * X, which is what the same tensor is called in 16 bits (where it is stored on its side). */
 static mu_status make_mxfp4(struct finder *f, struct mu_tensor *t)
 {
     struct mu_quantised *q = f->q;
@@ -445,7 +446,7 @@ static mu_status make_mxfp4(struct finder *f, struct mu_tensor *t)
     q->group = 32;
     q->scale = (struct mu_scale_grid){scales->data, scales->type, 1, blocks, 1, 1};
     int len = (int)f->base.len - (f->base.len > 0); /* without the _ */
-    t->name = mu_arena_printf(f->file->arena, "%.*s%sweight", len, f->base.p, len > 0 ? "." : "");
+    t->name = mu_arena_printf(f->file->arena, "%.*s", len, f->base.p);
     if (!t->name) return mu_fail_memory(f->err, f->base.len);
     t->type = MU_DTYPE_MXFP4;
     t->n_dims = n - 1;
