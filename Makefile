@@ -61,10 +61,8 @@ $(BUILD)/%.o: %.c Makefile VERSION
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS_OF) -MMD -MP -c $< -o $@
 
-# The assembler includes this table, and tells make nothing of it.
+# The assembler includes these tables, which the compiler's dependency files do not see.
 $(BUILD)/src/format/share.o: share/models.tsv
-
-# The assembler includes the catalogue, which the compiler's dependency file does not see.
 $(BUILD)/src/health/share.o: share/logs.tsv
 
 $(LIB): $(OBJECTS)

@@ -19,6 +19,7 @@
 #include "base/option.h"
 #include "base/rng.h"
 #include "base/segment.h"
+#include "base/share.h"
 #include "base/status.h"
 #include "base/team.h"
 #include "base/text.h"

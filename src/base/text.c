@@ -9,6 +9,16 @@
 #define TEXT_FIRST_BYTES 64
 #define DISTANCE_MAX_LEN 63
 
+struct mu_str mu_str_take(struct mu_str *rest, char end)
+{
+    const char *stop = rest->len ? memchr(rest->p, end, rest->len) : NULL;
+    size_t len = stop ? (size_t)(stop - rest->p) : rest->len;
+    struct mu_str taken = {rest->p, len};
+    size_t used = stop ? len + 1 : len;
+    *rest = (struct mu_str){rest->p + used, rest->len - used};
+    return taken;
+}
+
 void mu_text_init(struct mu_text *text, size_t max_len)
 {
     *text = (struct mu_text){.max = max_len};

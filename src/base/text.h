@@ -35,6 +35,9 @@ static inline bool mu_str_is(struct mu_str a, const char *s)
     return mu_str_equal(a, mu_str(s));
 }
 
+/* The piece of `rest` before the next `end`, or all of it; `rest` goes on behind that. */
+struct mu_str mu_str_take(struct mu_str *rest, char end);
+
 struct mu_text {
     char *p;    /* always terminated once something was appended; NULL before */
     size_t len; /* without the terminator */

@@ -35,16 +35,6 @@ static const char *const column_keys[COLUMNS] = {
     NULL,
 };
 
-static struct mu_str take_until(struct mu_str *rest, char end)
-{
-    const char *stop = rest->len ? memchr(rest->p, end, rest->len) : NULL;
-    size_t len = stop ? (size_t)(stop - rest->p) : rest->len;
-    struct mu_str taken = {rest->p, len};
-    size_t used = stop ? len + 1 : len;
-    *rest = (struct mu_str){rest->p + used, rest->len - used};
-    return taken;
-}
-
 static bool same_name(struct mu_str a, struct mu_str b)
 {
     return a.len == b.len && strncasecmp(a.p, b.p, a.len) == 0;
@@ -54,10 +44,10 @@ static bool same_name(struct mu_str a, struct mu_str b)
 static bool find_row(struct mu_str table, struct mu_str name, struct mu_str columns[COLUMNS])
 {
     while (table.len) {
-        struct mu_str line = take_until(&table, '\n');
+        struct mu_str line = mu_str_take(&table, '\n');
         if (line.len == 0 || line.p[0] == '#') continue;
         for (int i = 0; i < COLUMNS; i++)
-            columns[i] = take_until(&line, '\t');
+            columns[i] = mu_str_take(&line, '\t');
         if (same_name(columns[COLUMN_NAME], name)) return true;
     }
     return false;
@@ -99,8 +89,8 @@ static void suggest(struct mu_str table, struct mu_str name, struct mu_err *err)
     for (size_t i = 0; i <= name.len; i++)
         wanted[i] = i < name.len ? (char)tolower((unsigned char)name.p[i]) : '\0';
     while (table.len) {
-        struct mu_str line = take_until(&table, '\n');
-        struct mu_str other = take_until(&line, '\t');
+        struct mu_str line = mu_str_take(&table, '\n');
+        struct mu_str other = mu_str_take(&line, '\t');
         if (other.len == 0 || other.p[0] == '#' || other.len >= sizeof lower) continue;
         memcpy(lower, other.p, other.len);
         lower[other.len] = '\0';
@@ -410,7 +400,7 @@ mu_status mu_model_open_synth(struct mu_model_file *file, const char *name, stru
     enum mu_dtype type;
     const char *slash = strrchr(name, '/'); /* "synth:meta-llama/Llama-3.2-1B" means the same */
     if (slash) rest = mu_str(slash + 1);
-    model = take_until(&rest, '@');
+    model = mu_str_take(&rest, '@');
     type_name = rest;
     file->format = "synth";
     MU_TRY(find_config(model, &file->config, err));
