@@ -64,6 +64,7 @@ $(BUILD)/%.o: %.c Makefile VERSION
 # The assembler includes these tables, which the compiler's dependency files do not see.
 $(BUILD)/src/format/share.o: share/models.tsv
 $(BUILD)/src/health/share.o: share/logs.tsv
+$(BUILD)/src/probe/catalog.o: share/devices.tsv share/links.tsv share/engines.tsv
 
 $(LIB): $(OBJECTS)
 	$(call say,AR,$@)

@@ -5,9 +5,7 @@
 #ifndef MU_PROBE_PROBE_H
 #define MU_PROBE_PROBE_H
 
-#include "base/status.h"
-
-#include <stdint.h>
+#include "probe/catalog.h"
 
 struct mu_probe_cpu {
     char name[96];            /* as the processor gives it */
