@@ -115,9 +115,10 @@ struct mu_config {
 struct mu_model_file;
 
 /* Opens and checks everything but the tokenizer. A folder with only config.json opens with
- * MU_OPEN_HEADER_ONLY and then has no tensors. MU_OPEN_TEXT_ONLY is for its tokenizer and chat
- * template: the configuration is not read, so that the model may be of a kind that is not known. */
-enum { MU_OPEN_HEADER_ONLY = 1, MU_OPEN_TEXT_ONLY = 2 };
+ * MU_OPEN_HEADER_ONLY and then has no tensors; MU_OPEN_SHAPE_ONLY does without a synth: model's,
+ * so that any row of the table opens. MU_OPEN_TEXT_ONLY is for its tokenizer and chat template: the
+ * configuration is not read, so that the model may be of a kind that is not known. */
+enum { MU_OPEN_HEADER_ONLY = 1, MU_OPEN_TEXT_ONLY = 2, MU_OPEN_SHAPE_ONLY = 4 };
 mu_status mu_model_file_open(const char *model, unsigned flags, struct mu_model_file **out,
                              struct mu_err *err);
 void mu_model_file_close(struct mu_model_file *file);

@@ -177,7 +177,8 @@ mu_status mu_model_open_gguf(struct mu_model_file *file, const char *path, unsig
 /* `weights` is one .safetensors file, or NULL for what the folder holds. */
 mu_status mu_model_open_folder(struct mu_model_file *file, const char *folder, const char *weights,
                                unsigned flags, struct mu_err *err);
-mu_status mu_model_open_synth(struct mu_model_file *file, const char *name, struct mu_err *err);
+mu_status mu_model_open_synth(struct mu_model_file *file, const char *name, unsigned flags,
+                              struct mu_err *err);
 
 /* Chat templates of a folder, or of GGUF metadata, into template_plain and template_tools. */
 mu_status mu_templates_from_folder(struct mu_model_file *file, struct mu_err *err);

@@ -128,7 +128,7 @@ static mu_status open_place(struct mu_model_file *file, const struct mu_place *p
 {
     switch (place->kind) {
     case MU_PLACE_SYNTH:
-        return mu_model_open_synth(file, file->name + sizeof "synth:" - 1, err);
+        return mu_model_open_synth(file, file->name + sizeof "synth:" - 1, flags, err);
     case MU_PLACE_GGUF:
         return mu_model_open_gguf(file, place->path, flags, err);
     case MU_PLACE_SAFETENSORS:

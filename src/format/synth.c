@@ -394,7 +394,8 @@ static unsigned family_of(const struct mu_config *config)
     return 0;
 }
 
-mu_status mu_model_open_synth(struct mu_model_file *file, const char *name, struct mu_err *err)
+mu_status mu_model_open_synth(struct mu_model_file *file, const char *name, unsigned flags,
+                              struct mu_err *err)
 {
     struct mu_str rest = mu_str(name), type_name, model;
     enum mu_dtype type;
@@ -404,6 +405,7 @@ mu_status mu_model_open_synth(struct mu_model_file *file, const char *name, stru
     type_name = rest;
     file->format = "synth";
     MU_TRY(find_config(model, &file->config, err));
+    if (flags & MU_OPEN_SHAPE_ONLY) return MU_OK; /* of any architecture, and any type */
     MU_TRY(parse_type(type_name, &file->config, &type, err));
     unsigned family = family_of(&file->config);
     if (!family)
