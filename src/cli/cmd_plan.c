@@ -1,41 +1,64 @@
 /* muster plan: where a model goes and how fast it would be, before anything is loaded. */
-#include "cli/cli.h"
-
 #include "base/alloc.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "plan/plan.h"
+#include "cli/plan_question.h"
 
 #define CONFIG_MAX_BYTES (16u << 20)
 #define MAP_MAX_BYTES    (4u << 20)
 #define OUT_MAX_BYTES    (64u << 20)
 
-struct options {
-    const char *device_map, *max_memory, *free_memory, *dtype, *rules, *no_split;
-    bool fallback_allocation, offload_buffers, json;
-};
-
 static const struct mu_option options[] = {
-    {"device-map", 0, MU_OPTION_TEXT, offsetof(struct options, device_map), "MODE|FILE|JSON",
+    {"on", 0, MU_OPTION_TEXT, offsetof(struct plan_options, on), "HW",
+     .help = "machines: 8xh200_sxm, 2x8xh100 (two hosts), 4xA100-80G+2xL40S, rtx_4090:20GiB; "
+             "default: this one"},
+    {"engine", 0, MU_OPTION_TEXT, offsetof(struct plan_options, engine), "NAME",
+     .help = "what runs it", .default_value = "muster",
+     .choices = "muster|vllm|sglang|trtllm|llama.cpp|transformers"},
+    {"batch", 'b', MU_OPTION_U64, offsetof(struct plan_options, batch), "N",
+     .help = "streams at work together", .min = 1, .max = 65536, .default_value = "1"},
+    {"input", 0, MU_OPTION_U64, offsetof(struct plan_options, input), "N",
+     .help = "tokens of each prompt", .min = 1, .max = 10000000, .default_value = "1024"},
+    {"output", 0, MU_OPTION_U64, offsetof(struct plan_options, output), "N",
+     .help = "tokens of each answer", .min = 1, .max = 10000000, .default_value = "512"},
+    {"goal", 0, MU_OPTION_TEXT, offsetof(struct plan_options, goal), "GOAL",
+     .help = "what is best; default: latency for one stream, throughput for more",
+     .choices = "latency|throughput|cost|fit"},
+    {"weights", 0, MU_OPTION_TEXT, offsetof(struct plan_options, weights), "LIST",
+     .help = "types of weights to compare: bf16,fp8,awq,q4_k or all; default: the model's own"},
+    {"kv-type", 0, MU_OPTION_TEXT, offsetof(struct plan_options, kv_type), "TYPE",
+     .help = "of keys and values", .default_value = "auto", .choices = "auto|bf16|fp8"},
+    {"tp", 0, MU_OPTION_U64, offsetof(struct plan_options, tp), "N",
+     .help = "tensor parallel degree; default: any", .max = 8},
+    {"pp", 0, MU_OPTION_U64, offsetof(struct plan_options, pp), "N",
+     .help = "pipeline stages; default: any", .max = 8},
+    {"dp", 0, MU_OPTION_U64, offsetof(struct plan_options, dp), "N",
+     .help = "replicas; default: any", .max = 128},
+    {"network", 0, MU_OPTION_TEXT, offsetof(struct plan_options, network), "LINK",
+     .help = "what joins hosts, of share/links.tsv", .default_value = "ib_ndr"},
+    {"svg", 0, MU_OPTION_TEXT, offsetof(struct plan_options, svg), "FILE",
+     .help = "draw the best placement there too"},
+    {"device-map", 0, MU_OPTION_TEXT, offsetof(struct plan_options, device_map), "MODE|FILE|JSON",
      .help =
          "auto, balanced, balanced_low_0, sequential, a device, or a map of modules to devices"},
-    {"max-memory", 0, MU_OPTION_TEXT, offsetof(struct options, max_memory), "JSON|LIST",
+    {"max-memory", 0, MU_OPTION_TEXT, offsetof(struct plan_options, max_memory), "JSON|LIST",
      .help = "what may be used of each device: '{\"0\":\"20GiB\",\"cpu\":\"64GiB\"}' or "
              "0=20GiB,cpu=64GiB"},
-    {"free-memory", 0, MU_OPTION_TEXT, offsetof(struct options, free_memory), "JSON|LIST",
+    {"free-memory", 0, MU_OPTION_TEXT, offsetof(struct plan_options, free_memory), "JSON|LIST",
      .help = "what the devices have free, as the hardware would report it"},
-    {"dtype", 0, MU_OPTION_TEXT, offsetof(struct options, dtype), "TYPE",
+    {"dtype", 0, MU_OPTION_TEXT, offsetof(struct plan_options, dtype), "TYPE",
      .help = "data type the model is loaded in: bfloat16, float16, float32; default: the model's"},
-    {"rules", 0, MU_OPTION_TEXT, offsetof(struct options, rules), "LIBRARY",
+    {"rules", 0, MU_OPTION_TEXT, offsetof(struct plan_options, rules), "LIBRARY",
      .help = "whose rules make the device map", .default_value = "transformers",
      .choices = "transformers|accelerate"},
-    {"no-split", 0, MU_OPTION_TEXT, offsetof(struct options, no_split), "CLASSES",
+    {"no-split", 0, MU_OPTION_TEXT, offsetof(struct plan_options, no_split), "CLASSES",
      .help = "modules that stay whole, comma between; default: the model's decoder layer"},
-    {"fallback-allocation", 0, MU_OPTION_FLAG, offsetof(struct options, fallback_allocation), NULL,
-     .help = "accelerate: a device for which the next module is too big takes a later one"},
-    {"offload-buffers", 0, MU_OPTION_FLAG, offsetof(struct options, offload_buffers), NULL,
+    {"fallback-allocation", 0, MU_OPTION_FLAG, offsetof(struct plan_options, fallback_allocation),
+     NULL, .help = "accelerate: a device for which the next module is too big takes a later one"},
+    {"offload-buffers", 0, MU_OPTION_FLAG, offsetof(struct plan_options, offload_buffers), NULL,
      .help = "offloaded modules take their buffers along"},
-    {"json", 0, MU_OPTION_FLAG, offsetof(struct options, json), NULL, .help = "the answer as JSON"},
+    {"json", 0, MU_OPTION_FLAG, offsetof(struct plan_options, json), NULL,
+     .help = "the answer as JSON"},
     {.name = NULL},
 };
 
@@ -125,7 +148,7 @@ static mu_status map_print(const struct mu_plan_map *map, bool json, struct mu_e
     return status;
 }
 
-static mu_status run_device_map(const struct options *o, const char *model, struct mu_err *err)
+static mu_status run_device_map(const struct plan_options *o, const char *model, struct mu_err *err)
 {
     json_t *config = NULL;
     struct mu_plan_map *map = NULL;
@@ -155,20 +178,23 @@ static mu_status run_device_map(const struct options *o, const char *model, stru
 
 static mu_status run(const struct mu_invocation *in, struct mu_err *err)
 {
-    const struct options *o = in->options;
-    if (!o->device_map) return mu_fail(err, MU_E_USAGE, "--device-map is needed");
-    return run_device_map(o, in->result->operands[0], err);
+    const struct plan_options *o = in->options;
+    const char *model = in->result->operands[0];
+    return o->device_map ? run_device_map(o, model, err) : mu_plan_answer(o, model, err);
 }
 
 const struct mu_command mu_command_plan = {
     .spec = {.command = "plan",
              .operands = "MODEL",
-             .summary = "where a model goes, before anything is loaded",
-             .details = "MODEL is a folder with a config.json, or such a file. Weights are never "
-                        "touched.",
+             .summary = "where a model goes and how fast it will be, before anything is loaded",
+             .details =
+                 "MODEL is a folder (config.json alone is enough), a .gguf file, or a name of "
+                 "share/models.tsv with a type: llama-3.1-70b@fp8. Weights are never "
+                 "touched. With --device-map: the map that transformers or accelerate "
+                 "makes.",
              .options = options,
              .min_operands = 1,
              .max_operands = 1},
-    .options_size = sizeof(struct options),
+    .options_size = sizeof(struct plan_options),
     .run = run,
 };

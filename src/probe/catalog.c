@@ -173,6 +173,7 @@ static const struct property {
     PROPERTY(chunk, 1),
     PROPERTY(kv8, 1),
     PROPERTY(even_heads, 1),
+    PROPERTY(trees, 1),
 #undef PROPERTY
 };
 

@@ -49,7 +49,7 @@ struct mu_probe_engine {
     double experts, experts_widened, experts_math, experts_math_widened, routing;
     double op_s, step_s, sequence_s, latency, exchange;
     double mixing, first_s, burst, queue;
-    double memory_share, overhead_bytes, pair_bytes, group_bytes, chunk, kv8, even_heads;
+    double memory_share, overhead_bytes, pair_bytes, group_bytes, chunk, kv8, even_heads, trees;
 };
 
 struct mu_probe_catalog {

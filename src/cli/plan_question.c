@@ -1,0 +1,326 @@
+/* muster plan MODEL --on HW: finds the model's shape, asks the planner and prints its answer. */
+#include "cli/plan_question.h"
+
+#include "base/alloc.h"
+#include "base/file.h"
+#include "base/number.h"
+#include "engine/engine.h"
+#include "format/format.h"
+#include "measure/measure.h"
+
+#include <stdio.h>
+#include <strings.h>
+
+#define OUT_MAX_BYTES (64u << 20)
+#define TABLE_ROWS    12
+#define NAME_MAX_LEN  120
+
+struct question {
+    const struct plan_options *options;
+    struct mu_model_file *file;
+    struct mu_probe_catalog *catalog;
+    struct mu_probe_device here;
+    char here_name[96];
+    struct mu_plan_rack rack;
+    struct mu_plan_request request;
+};
+
+/* ---- The model ----------------------------------------------------------------------------- */
+
+/* How publishers end a name: what stands before it has a row, and the end may tell the type. */
+static const struct {
+    const char *end, *format;
+} endings[] = {
+    {"-awq", "awq"},   {"-gptq", "awq"},       {"-gptq-int4", "awq"}, {"-int4", "awq"},
+    {"-int8", "int8"}, {"-gptq-int8", "int8"}, {"-fp8", "fp8"},       {"-nvfp4", "nvfp4"},
+    {"-fp4", "nvfp4"}, {"-bf16", "bf16"},      {"-instruct", NULL},   {"-it", NULL},
+    {"-chat", NULL},   {"-base", NULL},        {"-hf", NULL},         {"-v0.1", NULL},
+    {"-v0.2", NULL},   {"-v0.3", NULL},        {"-v1.0", NULL},       {"-gguf", NULL},
+};
+
+static bool strip_ending(char *name, const char **format)
+{
+    size_t len = strlen(name);
+    for (size_t i = 0; i < MU_ARRAY_LEN(endings); i++) {
+        size_t n = strlen(endings[i].end);
+        if (len <= n || strcasecmp(name + len - n, endings[i].end) != 0) continue;
+        name[len - n] = '\0';
+        if (endings[i].format && !*format) *format = endings[i].format;
+        return true;
+    }
+    return false;
+}
+
+/* NAME[@TYPE] of the catalogue of shapes. */
+static mu_status open_shape(const char *model, struct question *q, const char **format, char *type,
+                            size_t type_size, struct mu_err *err)
+{
+    const char *slash = strrchr(model, '/'), *bare = slash ? slash + 1 : model;
+    if (strncmp(bare, "synth:", 6) == 0) bare += 6;
+    struct mu_str rest = mu_str(bare), name = mu_str_take(&rest, '@');
+    char synth[NAME_MAX_LEN + 8];
+    if (name.len > NAME_MAX_LEN) return mu_fail(err, MU_E_MISSING, "no model has so long a name");
+    (void)snprintf(type, type_size, "%.*s", (int)rest.len, rest.p);
+    (void)snprintf(synth, sizeof synth, "synth:%.*s", (int)name.len, name.p);
+    if (type[0]) *format = type;
+    for (;;) {
+        struct mu_err local = MU_ERR_INIT;
+        mu_status status = mu_model_file_open(synth, MU_OPEN_SHAPE_ONLY, &q->file, &local);
+        if (status == MU_OK || status != MU_E_MISSING) return status;
+        if (strip_ending(synth, format)) continue;
+        if (err) *err = local;
+        return status;
+    }
+}
+
+/* A folder, a file, a hub id on this disk, or else a name of the catalogue. */
+static mu_status open_model(const char *model, struct question *q, const char **format, char *type,
+                            size_t type_size, struct mu_err *err)
+{
+    struct mu_err local = MU_ERR_INIT;
+    size_t len = strlen(model);
+    if (len >= 11 && strcmp(model + len - 11, "config.json") == 0 && mu_file_exists(model)) {
+        char *folder = len > 12 ? mu_strndup(model, len - 12) : mu_strdup(".");
+        if (!folder) return mu_fail_memory(err, len);
+        mu_status status =
+            mu_model_file_open(folder[0] ? folder : "/", MU_OPEN_HEADER_ONLY, &q->file, err);
+        mu_free(folder);
+        return status;
+    }
+    if (strncmp(model, "synth:", 6) != 0) {
+        mu_status status = mu_model_file_open(model, MU_OPEN_HEADER_ONLY, &q->file, &local);
+        if (status != MU_E_MISSING || mu_file_exists(model)) {
+            if (err) *err = local;
+            return status;
+        }
+    }
+    return open_shape(model, q, format, type, type_size, err);
+}
+
+/* The block type that most of a file's bytes have. */
+static const struct mu_plan_format *format_of_file(const struct question *q)
+{
+    uint64_t bytes[MU_DTYPE_COUNT] = {0};
+    const struct mu_tensor *tensors;
+    size_t n = mu_model_file_tensors(q->file, &tensors), most = MU_DTYPE_BF16;
+    const struct mu_config *config = mu_model_file_config(q->file);
+    if (config->names != MU_NAMES_GGUF) return mu_plan_format_of(config);
+    for (size_t i = 0; i < n; i++)
+        bytes[tensors[i].type] += tensors[i].n_bytes;
+    for (size_t i = 0; i < MU_DTYPE_COUNT; i++)
+        if (bytes[i] > bytes[most]) most = i;
+    const struct mu_plan_format *format =
+        mu_plan_format(mu_str(mu_dtype((enum mu_dtype)most)->name), NULL);
+    return format ? format : mu_plan_format_of(config);
+}
+
+/* The model's own format first, unless --weights names others. */
+static mu_status read_formats(struct question *q, const char *own, struct mu_err *err)
+{
+    static const char every[] = "bf16,fp8,int8,awq,q8_0,q6_k,q4_k";
+    struct mu_plan_request *r = &q->request;
+    const struct mu_plan_format *format =
+        own ? mu_plan_format(mu_str(own), err) : format_of_file(q);
+    if (!format) return MU_E_USAGE;
+    if (!own) r->n_tensors = mu_model_file_tensors(q->file, &r->tensors);
+    r->formats[r->n_formats++] = format;
+    if (!q->options->weights) return MU_OK;
+    bool all = strcmp(q->options->weights, "all") == 0;
+    if (!all) r->n_formats = 0;
+    struct mu_str rest = mu_str(all ? every : q->options->weights);
+    while (rest.len && r->n_formats < MU_PLAN_FORMATS_MAX) {
+        const struct mu_plan_format *f = mu_plan_format(mu_str_take(&rest, ','), err);
+        if (!f) return MU_E_USAGE;
+        bool there = false;
+        for (uint32_t i = 0; i < r->n_formats; i++)
+            there |= r->formats[i] == f;
+        if (!there) r->formats[r->n_formats++] = f;
+    }
+    if (r->formats[0] != format) r->n_tensors = 0;
+    return MU_OK;
+}
+
+/* ---- The machine --------------------------------------------------------------------------- */
+
+/* This machine's processor: its memory and measured bandwidth. What it multiplies is not measured
+ * yet: a thread of any processor of this decade does about this much. */
+#define THREAD_F32 40e9
+#define THREAD_I8  160e9
+
+static mu_status find_here(struct question *q, struct mu_err *err)
+{
+    struct mu_probe_cpu cpu;
+    mu_probe_cpu(&cpu);
+    (void)snprintf(q->here_name, sizeof q->here_name, "%s", cpu.name[0] ? cpu.name : "cpu");
+    q->here = (struct mu_probe_device){.name = q->here_name,
+                                       .memory_bytes = (double)cpu.memory_bytes,
+                                       .usable_bytes = (double)cpu.available_bytes,
+                                       .node = 1};
+    q->here.rates[MU_PROBE_F32] = THREAD_F32 * cpu.n_usable;
+    q->here.rates[MU_PROBE_I8] = THREAD_I8 * cpu.n_usable;
+    MU_TRY(mu_measure_read_bandwidth(cpu.n_usable, NULL, &q->here.bytes_per_s, err));
+    q->rack.slots[0] = (struct mu_plan_slot){.device = &q->here};
+    q->rack.n = 1;
+    return MU_OK;
+}
+
+static mu_status find_rack(struct question *q, struct mu_err *err)
+{
+    const struct plan_options *o = q->options;
+    MU_TRY(mu_probe_find_link(q->catalog, mu_str(o->network), &q->rack.between, err));
+    if (!o->on) return find_here(q, err);
+    return mu_plan_rack_parse(o->on, q->catalog, &q->rack, err);
+}
+
+/* On this machine our own engine says exactly what one rank would take. */
+static bool ask_engine(void *arg, const struct mu_plan_candidate *c, struct mu_plan_memory *out,
+                       uint32_t n)
+{
+    const struct question *q = arg;
+    struct mu_engine_options options = {.kv_type = MU_DTYPE_BF16,
+                                        .context = q->request.input + q->request.output,
+                                        .max_sequences = q->request.batch};
+    struct mu_engine_memory memory;
+    if (n != 1 || c->format != q->request.formats[0] || q->request.n_tensors == 0) return false;
+    if (mu_devices_parse("cpu", 0, &options.devices, NULL) != MU_OK) return false;
+    if (mu_engine_memory(q->file, &options, &memory, NULL) != MU_OK) return false;
+    const uint64_t *bytes = memory.ranks[0].bytes;
+    out[0] = (struct mu_plan_memory){.weights_bytes = (double)bytes[MU_PURPOSE_WEIGHTS],
+                                     .kv_bytes = (double)bytes[MU_PURPOSE_KV],
+                                     .activation_bytes = (double)bytes[MU_PURPOSE_ACTIVATIONS],
+                                     .overhead_bytes = (double)bytes[MU_PURPOSE_TABLES]};
+    return true;
+}
+
+/* ---- The question -------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    enum mu_plan_goal goal;
+} goals[] = {
+    {"latency", MU_PLAN_LATENCY},
+    {"throughput", MU_PLAN_THROUGHPUT},
+    {"cost", MU_PLAN_COST},
+    {"fit", MU_PLAN_FIT},
+};
+
+static mu_status compose(struct question *q, const char *model, struct mu_err *err)
+{
+    const struct plan_options *o = q->options;
+    struct mu_plan_request *r = &q->request;
+    const char *format = NULL;
+    char type[40];
+    MU_TRY(mu_probe_catalog_load(&q->catalog, err));
+    MU_TRY(open_model(model, q, &format, type, sizeof type, err));
+    MU_TRY(find_rack(q, err));
+    MU_TRY(mu_probe_find_engine(q->catalog, mu_str(o->engine), &r->engine, err));
+    MU_TRY(read_formats(q, format, err));
+    r->config = mu_model_file_config(q->file);
+    r->rack = &q->rack;
+    r->kv_bits = strcmp(o->kv_type, "auto") == 0 ? 0 : strcmp(o->kv_type, "fp8") == 0 ? 8 : 16;
+    r->batch = (uint32_t)o->batch;
+    r->input = (uint32_t)o->input;
+    r->output = (uint32_t)o->output;
+    r->tp = (uint32_t)o->tp;
+    r->pp = (uint32_t)o->pp;
+    r->dp = (uint32_t)o->dp;
+    r->goal = o->batch > 1 ? MU_PLAN_THROUGHPUT : MU_PLAN_LATENCY;
+    for (size_t i = 0; o->goal && i < MU_ARRAY_LEN(goals); i++)
+        if (strcmp(o->goal, goals[i].name) == 0) r->goal = goals[i].goal;
+    if (!o->on && strcmp(o->engine, "muster") == 0) r->ask = ask_engine;
+    r->ask_arg = q;
+    return MU_OK;
+}
+
+/* ---- The answer ---------------------------------------------------------------------------- */
+
+static void add_people(const struct question *q, const struct mu_plan *plan, const char *model,
+                       struct mu_text *out)
+{
+    const struct mu_plan_request *r = &q->request;
+    bool fits = plan->candidates[0].fits;
+    mu_text_printf(out, "%s with %s: %u streams of %u tokens in and %u out, all predicted\n", model,
+                   r->engine->name, r->batch, r->input, r->output);
+    for (uint32_t i = 0; i < r->n_formats; i++) {
+        char text[MU_BYTES_TEXT];
+        mu_text_printf(out, "weights in %s: %s%s\n", r->formats[i]->name,
+                       mu_format_bytes((uint64_t)plan->weights_bytes[i], text),
+                       i == 0 && r->n_tensors ? ", as the file has them" : "");
+    }
+    mu_text_printf(out, "costs: %s\n\n",
+                   q->options->on ? "published limits times the engine's efficiencies (share/)"
+                                  : "measured bandwidth of this machine, guessed arithmetic");
+    mu_plan_write_table(plan, TABLE_ROWS, out);
+    mu_text_char(out, '\n');
+    if (!fits) {
+        mu_plan_write_shortage(plan, out);
+        return;
+    }
+    mu_plan_write_picture(&plan->candidates[0], out);
+    mu_text_printf(out, "\n%s\n\n", plan->why);
+    mu_plan_write_launch(plan, model, out);
+}
+
+static mu_status write_svg(const struct mu_plan *plan, const char *model, const char *path,
+                           struct mu_err *err)
+{
+    struct mu_text text;
+    struct mu_file_out file;
+    mu_text_init(&text, OUT_MAX_BYTES);
+    mu_plan_write_svg(plan, model, &text);
+    mu_status status = mu_text_status(&text, err);
+    if (status == MU_OK) status = mu_file_out_open(&file, path, err);
+    if (status == MU_OK) {
+        status = mu_file_out_write(&file, mu_text_get(&text), text.len, err);
+        if (status == MU_OK) status = mu_file_out_commit(&file, err);
+        mu_file_out_close(&file);
+    }
+    mu_text_fini(&text);
+    return status;
+}
+
+static mu_status refuse(const struct mu_plan *plan, const char *model, struct mu_err *err)
+{
+    const struct mu_plan_candidate *c = &plan->candidates[0];
+    char needs[MU_BYTES_TEXT], has[MU_BYTES_TEXT];
+    const struct mu_plan_device *worst = &c->devices[0];
+    for (uint32_t i = 1; i < c->n_devices; i++)
+        if (mu_plan_memory_total(&c->devices[i].memory) - c->devices[i].memory.budget_bytes >
+            mu_plan_memory_total(&worst->memory) - worst->memory.budget_bytes)
+            worst = &c->devices[i];
+    mu_status status = mu_fail(
+        err, MU_E_FIT,
+        "no placement of %s fits: tp %u x pp %u x dp %u needs %s of a %s that has %s", model, c->tp,
+        c->pp, c->dp, mu_format_bytes((uint64_t)mu_plan_memory_total(&worst->memory), needs),
+        worst->device->name, mu_format_bytes((uint64_t)worst->memory.budget_bytes, has));
+    if (plan->nearest[0]) mu_err_cure(err, "would fit: %s", plan->nearest);
+    return status;
+}
+
+static mu_status print(const struct question *q, const struct mu_plan *plan, const char *model,
+                       struct mu_err *err)
+{
+    struct mu_text text;
+    mu_text_init(&text, OUT_MAX_BYTES);
+    if (q->options->json)
+        mu_plan_write_json(plan, model, &text);
+    else
+        add_people(q, plan, model, &text);
+    mu_status status = mu_cli_out_text(&text, err);
+    mu_text_fini(&text);
+    if (status == MU_OK && q->options->svg) status = write_svg(plan, model, q->options->svg, err);
+    return status == MU_OK && !plan->candidates[0].fits ? refuse(plan, model, err) : status;
+}
+
+mu_status mu_plan_answer(const struct plan_options *o, const char *model, struct mu_err *err)
+{
+    struct question q = {.options = o};
+    struct mu_plan *plan = NULL;
+    mu_status status = compose(&q, model, err);
+    if (status == MU_OK) status = mu_plan_make(&q.request, &plan, err);
+    if (status == MU_OK) status = print(&q, plan, model, err);
+    mu_plan_destroy(plan);
+    mu_probe_catalog_destroy(q.catalog);
+    mu_model_file_close(q.file);
+    return status;
+}

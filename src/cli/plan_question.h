@@ -1,0 +1,21 @@
+/*
+ * What muster plan is asked, beside device maps: the options turned into the planner's request.
+ * Shared by cmd_plan.c and plan_question.c.
+ */
+#ifndef MU_CLI_PLAN_QUESTION_H
+#define MU_CLI_PLAN_QUESTION_H
+
+#include "cli/cli.h"
+#include "plan/plan.h"
+
+struct plan_options {
+    const char *device_map, *max_memory, *free_memory, *dtype, *rules, *no_split;
+    bool fallback_allocation, offload_buffers, json;
+    const char *on, *engine, *weights, *kv_type, *goal, *network, *svg;
+    uint64_t batch, input, output, tp, pp, dp;
+};
+
+/* Plans, prints, and writes the picture where one is wanted; MU_E_FIT when nothing fits. */
+mu_status mu_plan_answer(const struct plan_options *o, const char *model, struct mu_err *err);
+
+#endif

@@ -1,0 +1,69 @@
+/*
+ * What a weight costs: bytes and kind of arithmetic of every matrix of a model, by role and layer.
+ * From a file's own headers where there is one; else from the name of a format ("bf16", "awq",
+ * "q4_0"), by the rules of those who publish models in it.
+ *
+ * Pure. Any thread; a table is read-only once made.
+ */
+#ifndef MU_PLAN_WEIGHTS_H
+#define MU_PLAN_WEIGHTS_H
+
+#include "model/model.h"
+#include "probe/probe.h"
+
+struct mu_plan_format {
+    const char *name;
+    double linear_bytes;     /* of a value of a linear's matrix, with its scales */
+    double row_bytes;        /* more of each output row */
+    double table_bytes;      /* of a value of embedding and head */
+    double vector_bytes;     /* of norms and biases */
+    enum mu_probe_rate rate; /* what activations are rounded to for the products */
+    double bits;             /* nominal, of a linear's value */
+    bool experts_only;       /* all else has 16 bits */
+    bool blocks;             /* llama.cpp's: GGUF files hold it */
+};
+
+/* By name, any case; the many names of one thing ("int4", "w4a16", "awq") are one format. */
+const struct mu_plan_format *mu_plan_format(struct mu_str name, struct mu_err *err);
+/* The one that a configuration declares, or bf16. */
+const struct mu_plan_format *mu_plan_format_of(const struct mu_config *config);
+
+struct mu_plan_weights {
+    const struct mu_plan_format *format;
+    uint32_t n_layers;
+    double (
+        *bytes)[MU_ROLE_COUNT]; /* of a value; [n_layers + 1], the last for what is in no layer */
+    double *more_bytes;         /* [n_layers + 1] that belong to no role: routers, sinks */
+    double total_bytes;         /* of the whole model, on one device */
+    bool from_file;
+};
+
+/* `tensors` of the model's file, or none: then everything is as `format` says. */
+mu_status mu_plan_weights_make(const struct mu_config *config, const struct mu_plan_format *format,
+                               const struct mu_tensor *tensors, size_t n_tensors,
+                               struct mu_arena *arena, struct mu_plan_weights *out,
+                               struct mu_err *err);
+
+/* The program of a shard, also for what the engine cannot execute yet: then of a dense model with
+ * the same shapes, whose MLP is one expert. */
+mu_status mu_plan_program(const struct mu_config *config, uint32_t tp_rank, uint32_t tp_size,
+                          struct mu_arena *arena, struct mu_program **out, struct mu_err *err);
+
+/* How often the MLP of that program stands in this layer: for dense layers beside experts their
+ * width over an expert's; for a layer of experts their number, with the shared ones. */
+double mu_plan_copies(const struct mu_config *config, uint32_t layer);
+static inline bool mu_plan_has_experts(const struct mu_config *config, uint32_t layer)
+{
+    return config->n_experts > 0 && !config->layer_dense[layer];
+}
+/* The shared experts of a layer, in units of a routed one. */
+double mu_plan_shared(const struct mu_config *config);
+
+/* Values of the attention's matrices by role where they are not rows x columns of the program:
+ * latent attention. 0: they are. */
+double mu_plan_latent_values(const struct mu_config *config, enum mu_tensor_role role);
+/* Values that one token keeps in one layer's cache, on one of `tp_size` devices that hold `n_kv`
+ * KV heads. */
+double mu_plan_kv_values(const struct mu_config *config, uint32_t n_kv);
+
+#endif

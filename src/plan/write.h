@@ -1,0 +1,22 @@
+/*
+ * Plans as text: the JSON of the contract, tables and a picture for people, and lines to copy.
+ * Pure; any thread. Called by muster plan.
+ */
+#ifndef MU_PLAN_WRITE_H
+#define MU_PLAN_WRITE_H
+
+#include "plan/planner.h"
+
+/* {"candidates":[…],"chosen":i or null,"why":…, …} */
+void mu_plan_write_json(const struct mu_plan *plan, const char *model, struct mu_text *out);
+/* The ranked candidates, at most `most` of them. */
+void mu_plan_write_table(const struct mu_plan *plan, uint32_t most, struct mu_text *out);
+/* What each device of the candidate holds, as boxes. */
+void mu_plan_write_picture(const struct mu_plan_candidate *c, struct mu_text *out);
+void mu_plan_write_svg(const struct mu_plan *plan, const char *model, struct mu_text *out);
+/* What starts the candidate: muster, vLLM, SGLang and transformers. */
+void mu_plan_write_launch(const struct mu_plan *plan, const char *model, struct mu_text *out);
+/* What each device of the best candidate would need and has, when nothing fits. */
+void mu_plan_write_shortage(const struct mu_plan *plan, struct mu_text *out);
+
+#endif
