@@ -40,7 +40,8 @@ static const struct mu_option options[] = {
      .help = "draw the best placement there too"},
     {"device-map", 0, MU_OPTION_TEXT, offsetof(struct plan_options, device_map), "MODE|FILE|JSON",
      .help =
-         "auto, balanced, balanced_low_0, sequential, a device, or a map of modules to devices"},
+         "auto, balanced, balanced_low_0, sequential, a device, or a map of modules to devices; "
+         "best: our own, by time and all memory, on the devices of --on"},
     {"max-memory", 0, MU_OPTION_TEXT, offsetof(struct plan_options, max_memory), "JSON|LIST",
      .help = "what may be used of each device: '{\"0\":\"20GiB\",\"cpu\":\"64GiB\"}' or "
              "0=20GiB,cpu=64GiB"},
@@ -180,7 +181,8 @@ static mu_status run(const struct mu_invocation *in, struct mu_err *err)
 {
     const struct plan_options *o = in->options;
     const char *model = in->result->operands[0];
-    return o->device_map ? run_device_map(o, model, err) : mu_plan_answer(o, model, err);
+    bool ours = !o->device_map || strcmp(o->device_map, "best") == 0;
+    return ours ? mu_plan_answer(o, model, err) : run_device_map(o, model, err);
 }
 
 const struct mu_command mu_command_plan = {

@@ -229,6 +229,11 @@ static mu_status compose(struct question *q, const char *model, struct mu_err *e
         if (strcmp(o->goal, goals[i].name) == 0) r->goal = goals[i].goal;
     if (!o->on && strcmp(o->engine, "muster") == 0) r->ask = ask_engine;
     r->ask_arg = q;
+    r->costs = o->on ? "catalogue" : "measured bandwidth, guessed arithmetic";
+    if (o->device_map) { /* best: whole layers on whole devices, as transformers runs them */
+        r->tp = r->dp = 1;
+        if (!o->goal) r->goal = MU_PLAN_LATENCY;
+    }
     return MU_OK;
 }
 
@@ -243,13 +248,18 @@ static void add_people(const struct question *q, const struct mu_plan *plan, con
                    r->engine->name, r->batch, r->input, r->output);
     for (uint32_t i = 0; i < r->n_formats; i++) {
         char text[MU_BYTES_TEXT];
-        mu_text_printf(out, "weights in %s: %s%s\n", r->formats[i]->name,
+        double nominal = mu_plan_nominal_bytes(model, r->formats[i]);
+        mu_text_printf(out, "weights in %s: %s%s", r->formats[i]->name,
                        mu_format_bytes((uint64_t)plan->weights_bytes[i], text),
                        i == 0 && r->n_tensors ? ", as the file has them" : "");
+        if (nominal > 0)
+            mu_text_printf(out, " (%.4g GB exactly, nominally %.4g)", plan->weights_bytes[i] * 1e-9,
+                           nominal * 1e-9);
+        mu_text_char(out, '\n');
     }
     mu_text_printf(out, "costs: %s\n\n",
                    q->options->on ? "published limits times the engine's efficiencies (share/)"
-                                  : "measured bandwidth of this machine, guessed arithmetic");
+                                  : r->costs);
     mu_plan_write_table(plan, TABLE_ROWS, out);
     mu_text_char(out, '\n');
     if (!fits) {
@@ -302,7 +312,9 @@ static mu_status print(const struct question *q, const struct mu_plan *plan, con
 {
     struct mu_text text;
     mu_text_init(&text, OUT_MAX_BYTES);
-    if (q->options->json)
+    if (q->options->device_map && plan->candidates[0].fits)
+        mu_plan_write_map(plan, &text);
+    else if (q->options->json)
         mu_plan_write_json(plan, model, &text);
     else
         add_people(q, plan, model, &text);

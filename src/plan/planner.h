@@ -62,6 +62,7 @@ struct mu_plan_request {
     uint32_t batch, input, output;
     enum mu_plan_goal goal;
     uint32_t tp, pp, dp; /* 0: any */
+    const char *costs;   /* where they are from, in a few words: "catalogue" */
     mu_plan_ask *ask;
     void *ask_arg;
 };

@@ -54,7 +54,7 @@ static void add_candidate(const struct mu_plan *plan, const struct mu_plan_candi
         if (i) mu_text_char(out, ',');
         add_device(&c->devices[i], out);
     }
-    mu_text_str(out, "],\"predicted\":{\"from\":\"catalogue\"");
+    mu_text_printf(out, "],\"predicted\":{\"from\":\"%s\"", q->costs);
     add_key(out, "decode_tokens_per_s", p->decode_tokens_per_s);
     add_key(out, "prefill_tokens_per_s", p->prefill_tokens_per_s);
     add_key(out, "ttft_ms", 1e3 * p->ttft_s);
@@ -69,14 +69,54 @@ static void add_candidate(const struct mu_plan *plan, const struct mu_plan_candi
     mu_text_str(out, "}}");
 }
 
-static void add_weights(const struct mu_plan *plan, struct mu_text *out)
+double mu_plan_nominal_bytes(const char *model, const struct mu_plan_format *format)
+{
+    for (const char *p = model; *p; p++) {
+        size_t n = strspn(p, "0123456789.");
+        bool begins = p == model || strchr("-_/ ", p[-1]);
+        double billions;
+        if (n == 0 || !begins || (p[n] != 'b' && p[n] != 'B')) continue;
+        if (p[n + 1] && !strchr("-_@. ", p[n + 1])) continue;
+        if (mu_parse_f64((struct mu_str){p, n}, &billions))
+            return billions * 1e9 * format->bits / 8;
+    }
+    return 0;
+}
+
+static void add_weights(const struct mu_plan *plan, const char *model, struct mu_text *out)
 {
     const struct mu_plan_request *q = &plan->request;
     mu_text_str(out, "\"weights\":[");
-    for (uint32_t i = 0; i < q->n_formats; i++)
-        mu_text_printf(out, "%s{\"type\":\"%s\",\"bits\":%g,\"bytes\":%.0f}", i ? "," : "",
-                       q->formats[i]->name, q->formats[i]->bits, plan->weights_bytes[i]);
+    for (uint32_t i = 0; i < q->n_formats; i++) {
+        double nominal = mu_plan_nominal_bytes(model, q->formats[i]);
+        mu_text_printf(out, "%s{\"type\":\"%s\",\"bits\":%g", i ? "," : "", q->formats[i]->name,
+                       q->formats[i]->bits);
+        add_bytes(out, "bytes", plan->weights_bytes[i]);
+        if (nominal > 0) add_bytes(out, "nominal_bytes", nominal);
+        mu_text_char(out, '}');
+    }
     mu_text_char(out, ']');
+}
+
+void mu_plan_write_map(const struct mu_plan *plan, struct mu_text *out)
+{
+    const struct mu_plan_candidate *c = &plan->candidates[0];
+    uint32_t last = c->pp - 1;
+    mu_text_str(out, "{\"device_map\":{\"model.embed_tokens\":0,\"model.rotary_emb\":0");
+    for (uint32_t s = 0; s < c->pp; s++)
+        for (uint32_t i = c->devices[s].layer_first; i < c->devices[s].layer_end; i++)
+            mu_text_printf(out, ",\"model.layers.%u\":%u", i, s);
+    mu_text_printf(out, ",\"model.norm\":%u,\"lm_head\":%u},\"devices\":[", last,
+                   plan->request.config->tied_head ? 0 : last);
+    for (uint32_t s = 0; s < c->pp; s++) {
+        if (s) mu_text_char(out, ',');
+        add_device(&c->devices[s], out);
+    }
+    mu_text_printf(out, "],\"predicted\":{\"from\":\"%s\"", plan->request.costs);
+    add_key(out, "decode_tokens_per_s", c->predicted.decode_tokens_per_s);
+    add_key(out, "ttft_ms", 1e3 * c->predicted.ttft_s);
+    add_key(out, "tpot_ms", 1e3 * c->predicted.tpot_s);
+    mu_text_str(out, "},\"warnings\":[]}\n");
 }
 
 void mu_plan_write_json(const struct mu_plan *plan, const char *model, struct mu_text *out)
@@ -86,7 +126,7 @@ void mu_plan_write_json(const struct mu_plan *plan, const char *model, struct mu
     mu_json_add_string(out, mu_str(model));
     mu_text_printf(out, ",\"engine\":\"%s\",\"batch\":%u,\"input\":%u,\"output\":%u,",
                    q->engine->name, q->batch, q->input, q->output);
-    add_weights(plan, out);
+    add_weights(plan, model, out);
     mu_text_str(out, ",\"candidates\":[");
     for (uint32_t i = 0; i < plan->n_candidates; i++) {
         if (i) mu_text_char(out, ',');

@@ -13,7 +13,12 @@ void mu_plan_write_json(const struct mu_plan *plan, const char *model, struct mu
 void mu_plan_write_table(const struct mu_plan *plan, uint32_t most, struct mu_text *out);
 /* What each device of the candidate holds, as boxes. */
 void mu_plan_write_picture(const struct mu_plan_candidate *c, struct mu_text *out);
+/* The first candidate, a pipeline of whole devices, as a map of modules to devices. */
+void mu_plan_write_map(const struct mu_plan *plan, struct mu_text *out);
 void mu_plan_write_svg(const struct mu_plan *plan, const char *model, struct mu_text *out);
+/* Bytes as people reckon them, from the size in a model's name ("70b") and the bits of a weight: no
+ * scales, no wider tables. 0: the name has no size. */
+double mu_plan_nominal_bytes(const char *model, const struct mu_plan_format *format);
 /* What starts the candidate: muster, vLLM, SGLang and transformers. */
 void mu_plan_write_launch(const struct mu_plan *plan, const char *model, struct mu_text *out);
 /* What each device of the best candidate would need and has, when nothing fits. */
