@@ -1,0 +1,124 @@
+"""muster plan as a user runs it: catalogue names, racks, refusals, its JSON and its drawings."""
+import json
+import os
+import pathlib
+import tempfile
+
+from _case import case, finish, muster
+
+PREDICTED = ["decode_tokens_per_s", "prefill_tokens_per_s", "ttft_ms", "tpot_ms"]
+MEMORY = ["weights_bytes", "kv_bytes", "activation_bytes", "budget_bytes"]
+
+
+def plan(*words, status=0):
+    return json.loads(muster("plan", *words, "--json", status=status)[0])
+
+
+@case
+def json_is_the_contract():
+    d = plan("llama-3.1-70b", "--on", "4xA100-80G", "--engine", "vllm")
+    assert d["chosen"] == 0 and d["why"]
+    for c in d["candidates"]:
+        assert len(c["devices"]) == c["tp"] * c["pp"] * c["dp"]
+        assert all(c["predicted"][k] > 0 for k in PREDICTED)
+        for device in c["devices"]:
+            assert all(device[k] >= 0 for k in MEMORY)
+            assert not c["fits"] or device["total_bytes"] <= device["budget_bytes"]
+    fitting = [c["predicted"]["tpot_ms"] for c in d["candidates"] if c["fits"]]
+    assert fitting == sorted(fitting)
+
+
+@case
+def what_does_not_fit_is_refused_with_what_would():
+    words = ("plan", "Qwen/Qwen2.5-Coder-32B-Instruct-AWQ", "--engine", "vllm", "--on")
+    out, err = muster(*words, "rtx_4000_ada", status=4)
+    assert "too little" in out and err.count("\n") == 1
+    assert "22." in err and "17.6" in err and "1 more rtx_4000_ada" in err, err
+    assert "would fit" not in muster(*words, "2xrtx_4000_ada")[1]
+    d = plan("llama-3.1-70b", "--on", "h100", status=4)
+    assert d["chosen"] is None and "more h100_sxm" in d["nearest"]
+
+
+@case
+def names_that_are_not_there_get_the_nearest():
+    for words, want in ((["llama-3.1-71b", "--on", "h100"], "llama-3.1-70b"),
+                        (["llama-3.1-8b", "--on", "h1000"], "h100"),
+                        (["llama-3.1-8b@q9", "--on", "h100"], "q8_0"),
+                        (["llama-3.1-8b", "--on", "h100", "--network", "ib_nrd"], "ib_ndr"),
+                        (["llama-3.1-8b", "--on", "h100", "--tp", "2"], "--on")):
+        status = 3 if words[0] == "llama-3.1-71b" else 2
+        out, err = muster("plan", *words, status=status)
+        assert out == "" and err.count("\n") == 1 and want in err, err
+
+
+@case
+def a_config_alone_is_enough():
+    with tempfile.TemporaryDirectory() as folder:
+        config = {"model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16,
+                  "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 8192,
+                  "vocab_size": 128256, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5,
+                  "tie_word_embeddings": True, "head_dim": 64}
+        path = pathlib.Path(folder) / "config.json"
+        path.write_text(json.dumps(config))
+        for model in (folder, str(path)):
+            assert plan(model, "--on", "l4")["weights"][0]["bytes"] == 2471628800
+
+
+@case
+def types_and_goals_are_compared():
+    d = plan("llama-3.1-8b", "--on", "2xrtx_4090", "--weights", "all", "--goal", "fit")
+    assert d["candidates"][0]["fits"] and len(d["candidates"][0]["devices"]) == 1
+    assert {c["weights"] for c in d["candidates"]} >= {"bf16", "fp8", "awq", "q4_k"}
+    fast = plan("llama-3.1-8b", "--on", "4xh100", "--batch", "64", "--goal", "throughput")
+    cost = plan("llama-3.1-8b", "--on", "4xh100", "--batch", "64", "--goal", "cost")
+    assert len(fast["candidates"][0]["devices"]) > len(cost["candidates"][0]["devices"])
+
+
+@case
+def every_engine_has_a_word():
+    for engine in ("muster", "vllm", "sglang", "trtllm", "llama.cpp", "transformers"):
+        d = plan("llama-3.1-8b", "--on", "2xh100", "--engine", engine, "--batch", "4")
+        assert d["engine"] == engine and d["candidates"][0]["fits"]
+    d = plan("llama-3.1-8b", "--on", "6xh100")
+    assert {c["tp"] for c in d["candidates"]} == {1, 2, 3, 4, 5, 6}
+    d = plan("llama-3.1-8b", "--on", "6xh100", "--engine", "vllm")
+    assert {c["tp"] for c in d["candidates"]} == {1, 2, 4}
+
+
+@case
+def pictures_and_lines_to_copy():
+    with tempfile.TemporaryDirectory() as folder:
+        svg = os.path.join(folder, "plan.svg")
+        out, _ = muster("plan", "llama-3.1-70b", "--on", "4xA100-80G+2xL40S", "--engine", "vllm",
+                        "--pp", "6", "--svg", svg)
+        assert pathlib.Path(svg).read_text().count("l40s") == 2
+    assert "┌" in out and "VLLM_PP_LAYER_PARTITION=" in out and "device_map=" in out
+    assert "predicted" in out and "published limits" in out
+
+
+@case
+def best_map_names_every_module():
+    d = json.loads(muster("plan", "llama-3.1-70b", "--on", "4xA100-80G", "--engine", "transformers",
+                          "--device-map", "best")[0])
+    layers = [d["device_map"][f"model.layers.{i}"] for i in range(80)]
+    assert layers == sorted(layers) and d["device_map"]["lm_head"] == layers[-1]
+
+
+@case
+def an_edited_catalogue_is_used():
+    with tempfile.TemporaryDirectory() as folder:
+        row = "toy\t\t16\t15\t100\t10\t\t\t\t\t50\tnone\tpcie4\t4\t\tmade up\n"
+        pathlib.Path(folder, "devices.tsv").write_text(row)
+        env = {"MUSTER_SHARE": folder}
+        out = muster("plan", "llama-3.2-1b", "--on", "2xtoy", "--json", env=env)[0]
+        assert json.loads(out)["candidates"][0]["devices"][0]["name"] == "toy"
+        muster("plan", "llama-3.2-1b", "--on", "h100", status=2, env=env)
+
+
+@case
+def this_machine_is_planned_for():
+    d = plan("synth:nano")
+    assert d["candidates"][0]["fits"] and "measured" in d["candidates"][0]["predicted"]["from"]
+
+
+finish()
