@@ -14,6 +14,7 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/library.h"
 #include "base/log.h"
 #include "base/number.h"
 #include "base/option.h"
