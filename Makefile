@@ -47,8 +47,9 @@ OBJECTS   := $(SOURCES:%.c=$(BUILD)/%.o)
 CLI_OBJ   := $(CLI:%.c=$(BUILD)/%.o)
 TEST_BINS := $(TESTS:%.c=$(BUILD)/%)
 FUZZ_BINS := $(FUZZERS:%.c=$(BUILD)/%)
+FAKES     := $(BUILD)/tests/probe/libnvidia-ml.so.1
 REPLAYS   := $(FUZZERS:tests/fuzz/fuzz_%.c=$(BUILD)/tests/fuzz/replay_%)
-LINTED    := $(SOURCES) $(CLI) $(TESTS) $(FUZZERS) $(BENCHES) tests/fuzz/replay.c
+LINTED    := $(SOURCES) $(CLI) $(TESTS) $(FUZZERS) $(BENCHES) tests/fuzz/replay.c tests/probe/nvml_fake.c
 LIB       := $(BUILD)/libmuster.a
 BIN       := $(BUILD)/muster
 
@@ -86,12 +87,18 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIB)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(FLAGS) -o $@ $< $(LIB) $(LIBS) -lcmocka
 
+# Stands in for the driver's library; the loader finds it where LD_LIBRARY_PATH says.
+$(BUILD)/tests/probe/libnvidia-ml.so.1: tests/probe/nvml_fake.c Makefile
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(FLAGS) -D_GNU_SOURCE -fPIC -shared -o $@ $<
+
 # Programs that measure; bench/results/ has what they printed.
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(LIB)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(FLAGS) -o $@ $< $(LIB) $(LIBS)
 
-test-programs: $(BIN) $(TEST_BINS) $(REPLAYS)
+test-programs: $(BIN) $(TEST_BINS) $(REPLAYS) $(FAKES)
 fuzz-programs: $(FUZZ_BINS)
 
 # One more build of everything below its own folder: $(call variant,NAME,GOAL,VARIABLES).

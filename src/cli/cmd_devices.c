@@ -75,7 +75,7 @@ static mu_status devices_run(const struct mu_invocation *in, struct mu_err *err)
 {
     const struct devices_options *o = in->options;
     struct facts f = {0};
-    mu_probe_cpu(&f.cpu);
+    mu_probe_cpu(NULL, &f.cpu);
     if (o->measure) MU_TRY(measure(&f, err));
     struct mu_text out;
     mu_text_init(&out, 65536);

@@ -54,7 +54,7 @@ mu_status mu_devices_parse(const char *text, unsigned threads, struct mu_device_
             return fail_spec(text, err);
     }
     struct mu_probe_cpu machine;
-    mu_probe_cpu(&machine);
+    mu_probe_cpu(NULL, &machine);
     int cpus[MU_DEVICE_CPUS_MAX];
     unsigned usable = mu_cpu_usable(cpus, MU_DEVICE_CPUS_MAX);
     *out = (struct mu_device_list){.n = (unsigned)n};

@@ -112,10 +112,10 @@ mu_status mu_synth_each(void (*each)(void *arg, const char *name, const struct m
     struct mu_config *config = mu_calloc(1, sizeof *config);
     if (status == MU_OK && !config) status = mu_fail_memory(err, sizeof *config);
     while (status == MU_OK && rest.len > 0) {
-        struct mu_str columns[COLUMNS], line = take_until(&rest, '\n');
+        struct mu_str columns[COLUMNS], line = mu_str_take(&rest, '\n');
         if (line.len == 0 || line.p[0] == '#') continue;
         for (int i = 0; i < COLUMNS; i++)
-            columns[i] = take_until(&line, '\t');
+            columns[i] = mu_str_take(&line, '\t');
         char *name = mu_strndup(columns[COLUMN_NAME].p, columns[COLUMN_NAME].len);
         status = name ? config_of_row(columns, config, err) : mu_fail_memory(err, 64);
         if (status == MU_OK) each(arg, name, config);

@@ -1,5 +1,5 @@
 /* The CPU and its memory, out of /proc and /sys; see probe.h. */
-#include "probe/probe.h"
+#include "probe/probe_int.h"
 
 #include "base/file.h"
 #include "base/number.h"
@@ -8,6 +8,9 @@
 #include <stdio.h>
 
 #define TEXT_MAX_BYTES (4u << 20) /* /proc/cpuinfo of a large machine */
+#define CPUS_MAX       1024
+#define ZONES_MAX      64
+#define PACKAGES_MAX   16
 
 /* What stands behind `key` at the beginning of a line, up to the end of that line. */
 static struct mu_str field(const struct mu_text *text, const char *key)
@@ -32,45 +35,103 @@ static uint64_t kib_field(const struct mu_text *text, const char *key)
     return mu_parse_u64(s, 0, UINT64_MAX / 1024, &kib) ? kib * 1024 : 0;
 }
 
-/* The number in a file of one line; 0 when there is none ("max"). */
-static uint64_t number_file(const char *path)
+/* Clocks in MHz: the mean of what cpufreq says now, and the most that it allows. */
+static void clocks_read(const char *root, struct mu_probe_cpu *out)
 {
-    struct mu_text text;
-    uint64_t value = 0;
-    mu_text_init(&text, 64);
-    if (mu_file_read(path, &text, NULL) == MU_OK)
-        (void)mu_parse_u64((struct mu_str){mu_text_get(&text), strcspn(mu_text_get(&text), "\n")},
-                           0, UINT64_MAX, &value);
-    mu_text_fini(&text);
-    return value;
+    const char *folder = "sys/devices/system/cpu";
+    double sum = 0;
+    unsigned n = 0;
+    for (unsigned cpu = 0; cpu < CPUS_MAX; cpu++) {
+        struct mu_probe_value khz =
+            sys_number(root, "%s/cpu%u/cpufreq/scaling_cur_freq", folder, cpu);
+        if (!mu_probe_has(khz)) break;
+        sum += khz.value;
+        n++;
+    }
+    out->clock_mhz = n ? probe_value(sum / n * 1e-3) : probe_absent(MU_PROBE_NO_FILE);
+    out->clock_max_mhz = sys_number(root, "%s/cpu0/cpufreq/scaling_max_freq", folder);
+    out->clock_max_mhz.value *= 1e-3;
+    char governor[sizeof out->governor];
+    if (sys_text(root, governor, sizeof governor, "%s/cpu0/cpufreq/scaling_governor", folder))
+        probe_text_copy(out->governor, sizeof out->governor, governor, strlen(governor));
 }
 
-static void cut_by_cgroup(struct mu_probe_cpu *out)
+/* The hottest zone; firmware that has nothing to say gives 0 or less. */
+static struct mu_probe_value hottest(const char *root)
 {
-    uint64_t limit = number_file("/sys/fs/cgroup/memory.max");
-    uint64_t used = number_file("/sys/fs/cgroup/memory.current");
-    if (limit == 0 || limit >= out->memory_bytes) return;
-    out->memory_bytes = limit;
-    out->available_bytes = MU_MIN(out->available_bytes, limit > used ? limit - used : 0);
+    struct mu_probe_value best = probe_absent(MU_PROBE_NO_FILE);
+    for (unsigned zone = 0; zone < ZONES_MAX; zone++) {
+        struct mu_probe_value v = sys_number(root, "sys/class/thermal/thermal_zone%u/temp", zone);
+        if (!mu_probe_has(v)) break;
+        if (v.value > 0 && v.value < 200e3 && v.value * 1e-3 > best.value)
+            best = probe_value(v.value * 1e-3);
+    }
+    return best;
 }
 
-void mu_probe_cpu(struct mu_probe_cpu *out)
+static struct mu_probe_value packages_energy(const char *root)
 {
+    struct mu_probe_value sum = probe_absent(MU_PROBE_NO_FILE);
+    for (unsigned package = 0; package < PACKAGES_MAX; package++) {
+        struct mu_probe_value uj =
+            sys_number(root, "sys/class/powercap/intel-rapl:%u/energy_uj", package);
+        if (!mu_probe_has(uj)) break;
+        sum = probe_value(sum.value + uj.value * 1e-6);
+    }
+    return sum;
+}
+
+/* Limits of the cgroup; "max" is none. */
+static void limits_read(const char *root, struct mu_probe_cpu *out)
+{
+    char text[64];
+    out->memory_limit_bytes = sys_number(root, "sys/fs/cgroup/memory.max");
+    out->quota_cpus = probe_absent(MU_PROBE_NO_FILE);
+    double quota, period;
+    if (!sys_text(root, text, sizeof text, "sys/fs/cgroup/cpu.max")) return;
+    size_t len = strcspn(text, " ");
+    if (mu_parse_f64((struct mu_str){text, len}, &quota) && text[len] &&
+        mu_parse_f64(mu_str(text + len + 1), &period) && period > 0)
+        out->quota_cpus = probe_value(quota / period);
+}
+
+static void cut_by_cgroup(const char *root, struct mu_probe_cpu *out)
+{
+    struct mu_probe_value limit = out->memory_limit_bytes;
+    if (!mu_probe_has(limit) || limit.value <= 0 || limit.value >= (double)out->memory_bytes)
+        return;
+    struct mu_probe_value used = sys_number(root, "sys/fs/cgroup/memory.current");
+    double left = mu_probe_has(used) ? MU_MAX(limit.value - used.value, 0) : limit.value;
+    out->memory_bytes = (uint64_t)limit.value;
+    out->available_bytes = MU_MIN(out->available_bytes, (uint64_t)left);
+}
+
+static void proc_read(const char *root, const char *name, struct mu_text *out)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/proc/%s", root, name);
+    mu_text_clear(out);
+    (void)mu_file_read(path, out, NULL);
+}
+
+void mu_probe_cpu(const char *given_root, struct mu_probe_cpu *out)
+{
+    const char *root = sys_root(given_root);
     *out = (struct mu_probe_cpu){0};
-    int cpus[1024];
+    int cpus[CPUS_MAX];
     out->n_usable = mu_cpu_usable(cpus, MU_ARRAY_LEN(cpus));
     struct mu_text text;
     mu_text_init(&text, TEXT_MAX_BYTES);
-    if (mu_file_read("/proc/cpuinfo", &text, NULL) == MU_OK) {
-        struct mu_str name = field(&text, "model name");
-        (void)snprintf(out->name, sizeof out->name, "%.*s", (int)MU_MIN(name.len, (size_t)95),
-                       name.p);
-    }
-    mu_text_clear(&text);
-    if (mu_file_read("/proc/meminfo", &text, NULL) == MU_OK) {
-        out->memory_bytes = kib_field(&text, "MemTotal:");
-        out->available_bytes = kib_field(&text, "MemAvailable:");
-    }
+    proc_read(root, "cpuinfo", &text);
+    struct mu_str name = field(&text, "model name");
+    probe_text_copy(out->name, sizeof out->name, name.p, name.len);
+    proc_read(root, "meminfo", &text);
+    out->memory_bytes = kib_field(&text, "MemTotal:");
+    out->available_bytes = kib_field(&text, "MemAvailable:");
     mu_text_fini(&text);
-    cut_by_cgroup(out);
+    limits_read(root, out);
+    cut_by_cgroup(root, out);
+    clocks_read(root, out);
+    out->temperature_c = hottest(root);
+    out->energy_j = packages_energy(root);
 }
