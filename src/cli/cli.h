@@ -8,6 +8,7 @@
 #ifndef MU_CLI_CLI_H
 #define MU_CLI_CLI_H
 
+#include "base/json.h"
 #include "base/option.h"
 
 struct mu_invocation {
@@ -31,6 +32,9 @@ static inline bool mu_given(const struct mu_invocation *in, const char *option)
 mu_status mu_cli_out(const void *bytes, size_t len, struct mu_err *err);
 /* The same for a text that was composed, after checking that it is whole; empties it. */
 mu_status mu_cli_out_text(struct mu_text *text, struct mu_err *err);
+/* Writes one JSON document, NULL standing for one that memory was out for; gives up its reference.
+ */
+mu_status mu_cli_out_json(json_t *document, struct mu_err *err);
 /* For people, on standard error. */
 void mu_cli_say(const char *format, ...) MU_PRINTF(1, 2);
 /* True when standard error is a terminal that may be coloured or drawn on. */

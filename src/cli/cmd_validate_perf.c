@@ -34,25 +34,6 @@ static const struct mu_option option_table[] = {
     {.name = NULL},
 };
 
-static int add_piece(const char *bytes, size_t len, void *out)
-{
-    mu_text_add(out, bytes, len);
-    return 0;
-}
-
-static mu_status print_json(const json_t *document, struct mu_err *err)
-{
-    struct mu_text out;
-    mu_text_init(&out, REPORT_BYTES_MAX);
-    int rc =
-        json_dump_callback(document, add_piece, &out, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
-    mu_text_char(&out, '\n');
-    mu_status status = rc == 0 ? mu_cli_out_text(&out, err)
-                               : mu_fail(err, MU_E_MEMORY, "no memory for the report");
-    mu_text_fini(&out);
-    return status;
-}
-
 static mu_status explain(struct mu_health_catalog *catalog, const struct options *o,
                          struct mu_err *err)
 {
@@ -61,15 +42,15 @@ static mu_status explain(struct mu_health_catalog *catalog, const struct options
     MU_TRY(mu_health_explain(catalog, mu_str(o->explain), &document, &known, err));
     mu_status status;
     if (o->json) {
-        status = print_json(document, err);
+        status = mu_cli_out_json(document, err);
     } else {
         struct mu_text out;
         mu_text_init(&out, REPORT_BYTES_MAX);
         mu_health_explain_text(document, &out);
+        json_decref(document);
         status = mu_cli_out_text(&out, err);
         mu_text_fini(&out);
     }
-    json_decref(document);
     return status == MU_OK && !known ? MU_E_ANSWER : status;
 }
 
@@ -78,9 +59,7 @@ static mu_status report(const struct mu_health_diagnosis *diagnosis, bool json, 
     if (json) {
         json_t *document = NULL;
         MU_TRY(mu_health_report_json(diagnosis, &document, err));
-        mu_status status = print_json(document, err);
-        json_decref(document);
-        return status;
+        return mu_cli_out_json(document, err);
     }
     struct mu_text out;
     mu_text_init(&out, REPORT_BYTES_MAX);

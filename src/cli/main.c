@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define DOCUMENT_BYTES_MAX ((size_t)32 << 20)
+
 static volatile sig_atomic_t interrupts, interrupts_caught;
 
 static void on_interrupt(int signal_number)
@@ -42,6 +44,26 @@ mu_status mu_cli_out_text(struct mu_text *text, struct mu_err *err)
     MU_TRY(mu_text_status(text, err));
     mu_status status = mu_cli_out(mu_text_get(text), text->len, err);
     mu_text_clear(text);
+    return status;
+}
+
+static int add_piece(const char *bytes, size_t len, void *out)
+{
+    mu_text_add(out, bytes, len);
+    return 0;
+}
+
+mu_status mu_cli_out_json(json_t *document, struct mu_err *err)
+{
+    struct mu_text out;
+    mu_text_init(&out, DOCUMENT_BYTES_MAX);
+    int rc =
+        json_dump_callback(document, add_piece, &out, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
+    json_decref(document);
+    mu_text_char(&out, '\n');
+    mu_status status = rc == 0 ? mu_cli_out_text(&out, err)
+                               : mu_fail(err, MU_E_MEMORY, "no memory for the report");
+    mu_text_fini(&out);
     return status;
 }
 

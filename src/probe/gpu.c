@@ -282,7 +282,7 @@ static struct mu_probe_value counted(const struct nvml_call *c)
     return c->absent ? probe_absent(c->absent) : probe_value((double)c->out.u64[0]);
 }
 
-static void link_take(const struct nvml_call *c, struct mu_probe_link *link)
+static void link_take(const struct nvml_call *c, struct mu_probe_nvlink *link)
 {
     const struct nvml_call *state = &c[LINK_STATE];
     link->up = state->absent ? probe_absent(state->absent) : probe_value(state->out.u32[0] ? 1 : 0);

@@ -124,7 +124,7 @@ unsigned mu_probe_nvlinks(const struct mu_probe_node *node, unsigned a, unsigned
     const unsigned ends[] = {a, b};
     for (unsigned side = 0; side < 2; side++)
         for (unsigned l = 0; l < MU_PROBE_LINKS_MAX; l++) {
-            const struct mu_probe_link *link = &node->gpus[ends[side]].links[l];
+            const struct mu_probe_nvlink *link = &node->gpus[ends[side]].links[l];
             if (!mu_probe_has(link->up) || link->up.value == 0 || !link->remote[0]) continue;
             int owner = owner_of(node, link->remote);
             if (side == 0 && owner == (int)b) direct++;

@@ -9,6 +9,7 @@
 #ifndef MU_PROBE_PROBE_H
 #define MU_PROBE_PROBE_H
 
+#include "base/json.h"
 #include "base/text.h"
 #include "probe/catalog.h"
 
@@ -112,7 +113,7 @@ const struct mu_probe_clock_reason *mu_probe_clock_reason_get(unsigned n);
 #define MU_PROBE_SLICES_MAX    8
 #define MU_PROBE_TEXT_MAX      96
 
-struct mu_probe_link {
+struct mu_probe_nvlink {
     struct mu_probe_value up, version; /* a link that is absent here does not exist */
     struct mu_probe_value replays, recoveries, crc_errors;
     char remote[MU_PROBE_TEXT_MAX]; /* the bus id at the other end, or "" */
@@ -137,7 +138,7 @@ struct mu_probe_gpu {
     char name[MU_PROBE_TEXT_MAX], uuid[MU_PROBE_TEXT_MAX], vbios[MU_PROBE_TEXT_MAX];
     char bus_id[32]; /* as sysfs spells it: 0000:17:00.0 */
     struct mu_probe_value values[MU_PROBE_METRIC_COUNT];
-    struct mu_probe_link links[MU_PROBE_LINKS_MAX];
+    struct mu_probe_nvlink links[MU_PROBE_LINKS_MAX];
     struct mu_probe_process processes[MU_PROBE_PROCESSES_MAX];
     unsigned n_processes; /* those kept */
     mu_probe_absence processes_absent;
@@ -252,5 +253,14 @@ struct mu_probe_cpu {
 
 /* `root` as in the options. Any thread. */
 void mu_probe_cpu(const char *root, struct mu_probe_cpu *out);
+
+/* --- as JSON ---------------------------------------------------------------------------------- */
+
+/* New references; NULL, or less than all, when memory is out. */
+json_t *mu_probe_gpu_json(const struct mu_probe_gpu *gpu);
+json_t *mu_probe_driver_json(const struct mu_probe_node *node);
+json_t *mu_probe_topology_json(const struct mu_probe_node *node);
+json_t *mu_probe_xids_json(const struct mu_probe_node *node);
+json_t *mu_probe_cpu_json(const struct mu_probe_cpu *cpu);
 
 #endif
