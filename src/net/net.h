@@ -1,0 +1,69 @@
+/*
+ * net: HTTP, as a client that trusts nobody: every wait and every size has its limit, and every
+ * failure its name. Knows nothing of what is said over it. Any thread; a request is one thread's.
+ */
+#ifndef MU_NET_NET_H
+#define MU_NET_NET_H
+
+#include "base/text.h"
+
+/* How a request went wrong, for those who judge it; the words are in the error. */
+enum mu_net_fault {
+    MU_NET_GOOD,
+    MU_NET_NO_LIBRARY, /* libcurl is not here */
+    MU_NET_BAD_URL,
+    MU_NET_NO_NAME, /* the host's name means nothing */
+    MU_NET_REFUSED, /* nobody listens, or nobody can be reached */
+    MU_NET_TLS,
+    MU_NET_NO_ANSWER,  /* connected, and not one byte came */
+    MU_NET_STALLED,    /* bytes came, and then none */
+    MU_NET_TOO_LONG,   /* bytes went on coming past the time limit */
+    MU_NET_BROKEN_OFF, /* the connection was reset or closed in the middle */
+    MU_NET_TOO_LARGE,
+    MU_NET_NOT_HTTP,
+    MU_NET_STOPPED, /* by the caller's own word */
+    MU_NET_OTHER,
+};
+
+struct mu_net_request {
+    const char *url;
+    const char *body;  /* JSON to POST; NULL: GET */
+    const char *token; /* sent as Authorization: Bearer; NULL: none */
+    uint32_t connect_ms, total_ms;
+    uint32_t idle_ms; /* without a byte; 0: only the total counts */
+    size_t body_max;  /* bytes of an answer that are taken; more is MU_NET_TOO_LARGE */
+    /* Each event of a stream of server-sent events, without "data: "; false ends the request. NULL:
+     * the answer is not looked into. */
+    bool (*event)(void *context, struct mu_str data);
+    void *context;
+    bool (*stop)(void); /* asked several times a second; NULL: never */
+};
+
+struct mu_net_answer {
+    enum mu_net_fault fault;
+    unsigned http_status; /* 0: none came */
+    char type[64];        /* Content-Type, as sent */
+    struct mu_text body;  /* what came, also when it broke off */
+    double first_byte_s, total_s;
+};
+
+/* `answer` must be released with mu_net_answer_fini, also after a failure. An HTTP status of any
+ * kind is no failure. */
+mu_status mu_net_fetch(const struct mu_net_request *request, struct mu_net_answer *answer,
+                       struct mu_err *err);
+void mu_net_answer_fini(struct mu_net_answer *answer);
+/* "refused", ...: one word for reports. */
+const char *mu_net_fault_name(enum mu_net_fault fault);
+
+/* Takes events out of the bytes of a stream, cut anywhere. */
+struct mu_net_events {
+    struct mu_text line;
+    bool skipping; /* the rest of a line that was too long */
+};
+void mu_net_events_init(struct mu_net_events *events, size_t line_max);
+void mu_net_events_fini(struct mu_net_events *events);
+/* False when `event` said so. */
+bool mu_net_events_feed(struct mu_net_events *events, const char *bytes, size_t len,
+                        bool (*event)(void *context, struct mu_str data), void *context);
+
+#endif
