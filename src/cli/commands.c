@@ -13,6 +13,7 @@
     X(logits) \
     X(perplexity) \
     X(convert) \
+    X(check) \
     X(validate_perf) \
     X(completion)
 /* clang-format on */

@@ -1,17 +1,16 @@
 /*
- * health: what is wrong with an engine, from what it wrote.
+ * health: what is wrong with an engine, from what it wrote, what it does and where it runs.
  *
  * The catalogue (share/logs.tsv) says what lines mean; a diagnosis reads logs as a stream, in
- * bounded memory, and names the first cause, what followed from it, and what only looks bad. No
- * engine, device or network is touched: a sick engine is not needed to diagnose it. One thread a
- * catalogue; a diagnosis borrows its catalogue.
+ * bounded memory, and names the first cause, what followed from it, and what only looks bad. A look
+ * joins what the devices, the kernel and the engine's own API say now, within half a minute. A sick
+ * engine is not needed to diagnose it. One thread a catalogue; a diagnosis borrows its catalogue.
  */
 #ifndef MU_HEALTH_HEALTH_H
 #define MU_HEALTH_HEALTH_H
 
-#include "base/text.h"
-
-#include <jansson.h>
+#include "base/json.h"
+#include "probe/probe.h"
 
 struct mu_health_catalog;
 struct mu_health_diagnosis;
@@ -85,5 +84,35 @@ const char *mu_health_fact(const struct mu_health_diagnosis *d, const char *key)
 void mu_health_report_text(const struct mu_health_diagnosis *d, struct mu_text *out);
 mu_status mu_health_report_json(const struct mu_health_diagnosis *d, json_t **out,
                                 struct mu_err *err);
+
+/* --- a look at what runs now ------------------------------------------------------------------ */
+
+struct mu_health_look_options {
+    struct mu_probe *probe;       /* NULL: the devices are not looked at */
+    const char *url;              /* of the engine; NULL: none is asked */
+    const char *token;            /* its key, or NULL */
+    const char *model;            /* NULL: the first that it lists */
+    double expected_tokens_per_s; /* 0: nothing is expected */
+    const json_t *baseline;       /* what an earlier look kept; NULL: none */
+    bool (*stop)(void);
+};
+
+/* At most this long, whatever is asked. */
+#define MU_HEALTH_LOOK_S 28
+
+/* One document: verdict, summary, exit_status, findings, devices, engine, sources, baseline. Fails
+ * only for memory, and when it is told to stop: all that is wrong with others is a finding. */
+mu_status mu_health_look(struct mu_health_catalog *catalog,
+                         const struct mu_health_look_options *options, json_t **out,
+                         struct mu_err *err);
+/* The verdict in a line, then its evidence. */
+mu_status mu_health_look_text(const json_t *look, struct mu_text *out, struct mu_err *err);
+/* The long form, in the six sections of a diagnosis, whose facts come along when it is not NULL. */
+mu_status mu_health_look_sections(const json_t *look, const struct mu_health_diagnosis *diagnosis,
+                                  struct mu_text *out, struct mu_err *err);
+
+/* An engine's /metrics in words common to all engines; figures that it does not give are missing
+ * from the object. The engine's name is under "engine" when its prefix tells. */
+json_t *mu_health_metrics_json(struct mu_str text);
 
 #endif

@@ -244,4 +244,10 @@ void mu_health_review(const struct mu_health_diagnosis *d, struct mu_text *out);
 /* The engine whose rows matched most, "" when none did. */
 const char *mu_health_engine_of(const struct mu_health_diagnosis *d);
 
+/* report.c: parts of a diagnosis's report, for the long form of a look. */
+const char *mu_health_section_title(unsigned section);
+void mu_health_section_text(const struct mu_health_diagnosis *d, unsigned section,
+                            struct mu_text *out);
+void mu_health_verdict_text(const struct mu_health_diagnosis *d, struct mu_text *out);
+
 #endif

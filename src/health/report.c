@@ -199,6 +199,29 @@ static void add_logs(const struct mu_health_diagnosis *d, struct mu_text *out)
     mu_text_printf(out, "engine %s\n", engine[0] ? engine : "unknown");
 }
 
+const char *mu_health_section_title(unsigned section)
+{
+    return sections[section].title;
+}
+
+void mu_health_section_text(const struct mu_health_diagnosis *d, unsigned section,
+                            struct mu_text *out)
+{
+    if (section >= 2 && section <= 5) add_facts(d, section, out);
+    if (section == 4) add_errors(d, out);
+    if (section != 6) return;
+    struct mu_text review;
+    mu_text_init(&review, 1 << 16);
+    mu_health_review(d, &review);
+    add_lines(out, "   ", mu_text_get(&review));
+    mu_text_fini(&review);
+}
+
+void mu_health_verdict_text(const struct mu_health_diagnosis *d, struct mu_text *out)
+{
+    add_verdict(d, out);
+}
+
 void mu_health_report_text(const struct mu_health_diagnosis *d, struct mu_text *out)
 {
     add_logs(d, out);
@@ -206,16 +229,9 @@ void mu_health_report_text(const struct mu_health_diagnosis *d, struct mu_text *
         mu_text_printf(out, "\n%u  %s%s\n", i, sections[i].title,
                        i >= 2 && i <= 5 ? " (reported by the log)" : "");
         if (sections[i].absent) mu_text_printf(out, "   absent: %s\n", sections[i].absent);
-        if (i >= 2 && i <= 5) add_facts(d, i, out);
-        if (i == 4) add_errors(d, out);
-        if (i != 6) continue;
         size_t before = out->len;
-        struct mu_text review;
-        mu_text_init(&review, 1 << 16);
-        mu_health_review(d, &review);
-        add_lines(out, "   ", mu_text_get(&review));
-        mu_text_fini(&review);
-        if (out->len == before) mu_text_str(out, "   nothing to remark\n");
+        mu_health_section_text(d, i, out);
+        if (i == 6 && out->len == before) mu_text_str(out, "   nothing to remark\n");
     }
     add_verdict(d, out);
 }

@@ -1,0 +1,446 @@
+/*
+ * The engine, asked over its API: is it there, does it make tokens, how fast. A health route that
+ * answers proves nothing (schedulers die behind it), so only tokens count. Knows the routes of
+ * OpenAI-like servers, SGLang and llama-server, as a table. The caller's thread.
+ */
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "health/look_int.h"
+#include "net/net.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define PROBE_TOKENS  24
+#define PROBES_MAX    3
+#define PROBE_QUICK_S 2.5 /* after a slower one no more are made */
+#define PROBE_MS      12000
+#define PROBE_IDLE_MS 5000
+#define ROUTE_MS      3000
+#define CONNECT_MS    2000
+#define ANSWER_MAX    ((size_t)4 << 20)
+#define METRICS_MAX   ((size_t)16 << 20)
+#define SLOW_TOKENS_S 1.0 /* below it nobody would call it working */
+#define PROMPT        "Count from one to forty in words: one, two, three,"
+
+/* What one request for tokens gave. */
+struct tokens {
+    const struct mu_net_answer *answer;
+    uint64_t start_ns;
+    double first_s, last_s; /* since the start */
+    unsigned n_chunks;      /* with text */
+    unsigned n_events, n_bad;
+    unsigned n_reported; /* tokens, as the server counts them; 0: it does not say */
+    size_t cumulative;   /* SGLang's text, which comes whole each time */
+    bool done;
+    char error[160];
+};
+
+/* --- what events hold ------------------------------------------------------------------------ */
+
+static size_t text_len(const json_t *value)
+{
+    return json_is_string(value) ? json_string_length(value) : 0;
+}
+
+static const json_t *member(const json_t *o, const char *a, const char *b)
+{
+    return json_object_get(json_object_get(o, a), b);
+}
+
+/* True when the document brings new text, in any of the dialects. */
+static bool text_is_new(struct tokens *t, const json_t *o)
+{
+    const json_t *choice = json_array_get(json_object_get(o, "choices"), 0);
+    size_t n = text_len(json_object_get(choice, "text")) +
+               text_len(member(choice, "delta", "content")) +
+               text_len(member(choice, "delta", "reasoning_content")) +
+               text_len(member(choice, "message", "content")) +
+               text_len(member(choice, "message", "reasoning_content")) +
+               text_len(json_object_get(o, "content"));
+    size_t whole = text_len(json_object_get(o, "text"));
+    bool longer = whole > t->cumulative;
+    t->cumulative = MU_MAX(t->cumulative, whole);
+    return n > 0 || longer;
+}
+
+static void counts_take(struct tokens *t, const json_t *o)
+{
+    const json_t *counts[] = {member(o, "usage", "completion_tokens"),
+                              member(o, "meta_info", "completion_tokens"),
+                              json_object_get(o, "tokens_predicted")};
+    for (size_t i = 0; i < MU_ARRAY_LEN(counts); i++)
+        if (json_is_integer(counts[i]) && json_integer_value(counts[i]) > 0 &&
+            json_integer_value(counts[i]) < 1000000)
+            t->n_reported = (unsigned)json_integer_value(counts[i]);
+    const json_t *error = json_object_get(o, "error");
+    const json_t *text = json_is_object(error) ? json_object_get(error, "message") : error;
+    if (!text && json_is_object(o)) text = json_object_get(o, "detail");
+    if (json_is_string(text) && !t->error[0])
+        (void)snprintf(t->error, sizeof t->error, "%.150s", json_string_value(text));
+    for (char *p = t->error; *p; p++)
+        if (*p < ' ' || *p > '~') *p = '?';
+}
+
+static bool on_event(void *context, struct mu_str data)
+{
+    struct tokens *t = context;
+    json_t *o = NULL;
+    t->n_events++;
+    if (mu_str_is(data, "[DONE]")) {
+        t->done = true;
+        return false;
+    }
+    if (mu_json_parse(data, "event", &o, NULL) != MU_OK) {
+        t->n_bad++;
+        return true;
+    }
+    if (text_is_new(t, o)) {
+        t->last_s = mu_clock_seconds_since(t->start_ns);
+        if (t->n_chunks++ == 0) t->first_s = t->last_s;
+    }
+    counts_take(t, o);
+    json_decref(o);
+    return true;
+}
+
+/* A server that does not stream gives one document. */
+static void whole_take(struct tokens *t, struct mu_str body)
+{
+    json_t *o = NULL;
+    if (t->n_events || body.len == 0) return;
+    if (mu_json_parse(body, "answer", &o, NULL) != MU_OK) {
+        t->n_bad++;
+        return;
+    }
+    t->n_chunks = text_is_new(t, o);
+    t->last_s = t->first_s = t->n_chunks ? mu_clock_seconds_since(t->start_ns) : 0;
+    t->done = t->n_chunks > 0;
+    counts_take(t, o);
+    json_decref(o);
+}
+
+static unsigned tokens_count(const struct tokens *t)
+{
+    return t->n_reported ? t->n_reported : t->n_chunks;
+}
+
+/* Of decoding where tokens came one by one, else of the whole request. */
+static double tokens_per_s(const struct tokens *t)
+{
+    unsigned n = tokens_count(t);
+    if (t->n_chunks >= 2 && t->last_s > t->first_s) return (n - 1) / (t->last_s - t->first_s);
+    return t->last_s > 0 ? n / t->last_s : 0;
+}
+
+/* --- routes ---------------------------------------------------------------------------------- */
+
+static json_t *completion_body(const char *model)
+{
+    return json_pack("{s:s*, s:s, s:i, s:f, s:b, s:{s:b}}", "model", model, "prompt", PROMPT,
+                     "max_tokens", PROBE_TOKENS, "temperature", 0.0, "stream", 1, "stream_options",
+                     "include_usage", 1);
+}
+
+static json_t *chat_body(const char *model)
+{
+    return json_pack("{s:s*, s:[{s:s, s:s}], s:i, s:f, s:b, s:{s:b}}", "model", model, "messages",
+                     "role", "user", "content", PROMPT, "max_tokens", PROBE_TOKENS, "temperature",
+                     0.0, "stream", 1, "stream_options", "include_usage", 1);
+}
+
+static json_t *generate_body(const char *model)
+{
+    (void)model;
+    return json_pack("{s:s, s:{s:i, s:f, s:b}, s:b}", "text", PROMPT, "sampling_params",
+                     "max_new_tokens", PROBE_TOKENS, "temperature", 0.0, "ignore_eos", 1, "stream",
+                     1);
+}
+
+static json_t *llama_body(const char *model)
+{
+    (void)model;
+    return json_pack("{s:s, s:i, s:f, s:b}", "prompt", PROMPT, "n_predict", PROBE_TOKENS,
+                     "temperature", 0.0, "stream", 1);
+}
+
+static const struct route {
+    const char *path;
+    json_t *(*body)(const char *model);
+} routes[] = {
+    {"/v1/completions", completion_body},
+    {"/v1/chat/completions", chat_body},
+    {"/generate", generate_body},
+    {"/completion", llama_body},
+};
+
+/* The URL as people give it may end in a slash, or in the /v1 of OpenAI's own clients. */
+static void url_make(const char *base, const char *path, char *out, size_t size)
+{
+    size_t len = strlen(base);
+    while (len && base[len - 1] == '/')
+        len--;
+    if (len > 3 && memcmp(base + len - 3, "/v1", 3) == 0) len -= 3;
+    bool scheme = strstr(base, "://") != NULL;
+    (void)snprintf(out, size, "%s%.*s%s", scheme ? "" : "http://", (int)MU_MIN(len, (size_t)1000),
+                   base, path);
+}
+
+static mu_status ask(struct look *l, const char *path, const char *body, uint32_t ms,
+                     struct tokens *t, struct mu_net_answer *answer, struct mu_err *fault)
+{
+    char url[1200];
+    url_make(l->options->url, path, url, sizeof url);
+    struct mu_net_request r = {.url = url,
+                               .body = body,
+                               .token = l->options->token,
+                               .connect_ms = look_time(l, CONNECT_MS),
+                               .total_ms = look_time(l, ms),
+                               .idle_ms = t ? PROBE_IDLE_MS : 0,
+                               .body_max = t ? ANSWER_MAX : METRICS_MAX,
+                               .event = t ? on_event : NULL,
+                               .context = t,
+                               .stop = l->options->stop};
+    *fault = MU_ERR_INIT;
+    if (t) *t = (struct tokens){.answer = answer, .start_ns = mu_clock_ns()};
+    return mu_net_fetch(&r, answer, fault);
+}
+
+/* --- one request for tokens ------------------------------------------------------------------ */
+
+/* What an answer without tokens means, by its HTTP status. */
+static const struct {
+    unsigned http;
+    const char *code, *text, *cure;
+} refusals[] = {
+    {401, "unauthorized", "the engine wants a key (HTTP 401)", "give --token KEY"},
+    {403, "forbidden", "the engine refuses this key (HTTP 403)", "give another --token"},
+    {404, "no_route", "nothing there makes tokens: every known route is unknown to it (HTTP 404)",
+     "look at the URL: it is the engine's own, without a path"},
+    {429, "overloaded", "the engine turns requests away (HTTP 429)",
+     "lower the load, add replicas"},
+    {503, "loading", "the engine is not ready: it loads its model, or is overloaded (HTTP 503)",
+     "wait; after some minutes read its log with muster validate-perf --log"},
+};
+
+static bool is_html(const struct mu_net_answer *a)
+{
+    const char *body = mu_text_get(&a->body);
+    return strstr(a->type, "html") || strncmp(body, "<!", 2) == 0 || strncmp(body, "<html", 5) == 0;
+}
+
+static void fault_find(struct look *l, const struct tokens *t, const struct mu_net_answer *a,
+                       const struct mu_err *fault, bool seen_alive)
+{
+    static const char cure[] = "restart the engine; muster validate-perf --log FILE says why";
+    bool gone = a->http_status == 0 && t->n_events == 0 && !seen_alive;
+    const char *what = fault->what;
+    if (a->fault == MU_NET_NO_LIBRARY || a->fault == MU_NET_BAD_URL)
+        look_find(l, LOOK_BAD, LOOK_LIVE, -1, mu_net_fault_name(a->fault), "", "not asked: %s",
+                  what);
+    else if (gone)
+        look_find(l, LOOK_GONE, LOOK_LIVE, -1, mu_net_fault_name(a->fault),
+                  "see that it runs, and that host and port are right", "the engine is gone: %s",
+                  what);
+    else if (a->fault == MU_NET_TOO_LONG || (a->fault == MU_NET_GOOD && t->n_chunks))
+        look_find(l, LOOK_BAD, LOOK_LIVE, -1, "slow", "", "far too slow: %u tokens in %.1f s",
+                  tokens_count(t), a->total_s);
+    else if (t->n_chunks)
+        look_find(l, LOOK_BAD, LOOK_LIVE, -1,
+                  a->fault == MU_NET_STALLED ? "stuck" : mu_net_fault_name(a->fault), cure,
+                  "stops after %u tokens: %s", tokens_count(t), what);
+    else
+        look_find(l, LOOK_BAD, LOOK_LIVE, -1, mu_net_fault_name(a->fault), cure,
+                  "makes no tokens: %s", what);
+}
+
+static void refusal_find(struct look *l, const struct tokens *t, const struct mu_net_answer *a)
+{
+    for (size_t i = 0; i < MU_ARRAY_LEN(refusals); i++)
+        if (a->http_status == refusals[i].http) {
+            look_find(l, LOOK_BAD, LOOK_LIVE, -1, refusals[i].code, refusals[i].cure, "%s",
+                      refusals[i].text);
+            return;
+        }
+    if (is_html(a))
+        look_find(l, LOOK_BAD, LOOK_LIVE, -1, "html",
+                  "look at the URL: a proxy or another program answers",
+                  "a web page answers there, not an engine (HTTP %u)", a->http_status);
+    else if (a->http_status != 200)
+        look_find(l, LOOK_BAD, LOOK_LIVE, -1, "http_error", "", "the engine fails: HTTP %u%s%s",
+                  a->http_status, t->error[0] ? ", " : "", t->error);
+    else if (t->n_bad)
+        look_find(l, LOOK_BAD, LOOK_LIVE, -1, "bad_json",
+                  "look at the URL: a proxy or another program answers",
+                  "what answers there is not JSON of an engine");
+    else
+        look_find(l, LOOK_BAD, LOOK_LIVE, -1, "no_tokens",
+                  "restart the engine; muster validate-perf --log FILE says why",
+                  "the engine answers and makes no token%s%s", t->error[0] ? ": " : "", t->error);
+}
+
+static bool is_good(const struct tokens *t, const struct mu_net_answer *a)
+{
+    return a->fault == MU_NET_GOOD && a->http_status == 200 && t->n_chunks > 0 &&
+           tokens_per_s(t) >= SLOW_TOKENS_S;
+}
+
+/* Asks one route for tokens. */
+static mu_status route_ask(struct look *l, const struct route *route, const char *model,
+                           struct tokens *t, struct mu_net_answer *a, struct mu_err *fault,
+                           struct mu_err *err)
+{
+    json_t *o = route->body(model);
+    char *body = o ? json_dumps(o, JSON_COMPACT) : NULL;
+    json_decref(o);
+    if (!body) return mu_fail_memory(err, 256);
+    if (ask(l, route->path, body, PROBE_MS, t, a, fault) == MU_OK)
+        whole_take(t, (struct mu_str){mu_text_get(&a->body), a->body.len});
+    mu_free(body);
+    return MU_OK;
+}
+
+/* Another route may do where this one is unknown, or does not like the request. */
+static bool another_may(const struct mu_net_answer *a)
+{
+    unsigned s = a->http_status;
+    return a->fault == MU_NET_GOOD && (s == 404 || s == 405 || s == 400 || s == 422 || s == 501);
+}
+
+/* --- all of it ------------------------------------------------------------------------------- */
+
+struct speeds {
+    double rates[PROBES_MAX], first_s;
+    unsigned n, n_tokens;
+};
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void speed_judge(struct look *l, struct speeds *s)
+{
+    qsort(s->rates, s->n, sizeof s->rates[0], compare_doubles);
+    double median = s->rates[s->n / 2];
+    double noise = s->n > 1 ? (s->rates[s->n - 1] - s->rates[0]) / median : 0;
+    (void)json_object_set_new(l->measured, "tokens_per_s", json_real(median));
+    (void)json_object_set_new(l->measured, "noise", json_real(noise));
+    (void)json_object_set_new(l->measured, "first_token_s", json_real(s->first_s));
+    (void)json_object_set_new(l->measured, "probes", json_integer(s->n));
+    (void)json_object_set_new(l->measured, "tokens", json_integer(s->n_tokens));
+    l->made_tokens = true;
+    double expected = l->options->expected_tokens_per_s;
+    if (expected > 0 && median < expected)
+        look_find(l, LOOK_BAD, LOOK_LIVE, -1, "slower_than_expected", "",
+                  "%.1f tokens/s measured where %.1f were expected", median, expected);
+}
+
+/* Tokens over the first route that has them, some times more when that is quick. */
+static mu_status tokens_probe(struct look *l, const char *model, bool seen_alive,
+                              struct mu_err *err)
+{
+    struct speeds speeds = {0};
+    for (size_t r = 0; r < MU_ARRAY_LEN(routes);) {
+        struct tokens t;
+        struct mu_net_answer a;
+        struct mu_err fault;
+        MU_TRY(route_ask(l, &routes[r], model, &t, &a, &fault, err));
+        bool good = is_good(&t, &a), quick = t.last_s < PROBE_QUICK_S;
+        bool next = !good && another_may(&a) && r + 1 < MU_ARRAY_LEN(routes);
+        if (good) {
+            if (speeds.n == 0) speeds.first_s = t.first_s;
+            speeds.n_tokens += tokens_count(&t);
+            speeds.rates[speeds.n++] = tokens_per_s(&t);
+            (void)json_object_set_new(l->engine, "route", json_string(routes[r].path));
+        } else if (!next && (a.fault != MU_NET_GOOD || t.n_chunks)) {
+            fault_find(l, &t, &a, &fault, seen_alive);
+        } else if (!next) {
+            refusal_find(l, &t, &a);
+        }
+        mu_net_answer_fini(&a);
+        if (a.fault == MU_NET_STOPPED) return MU_OK;
+        r += next;
+        if (!next && (!good || speeds.n == PROBES_MAX || !quick)) break;
+    }
+    if (speeds.n) speed_judge(l, &speeds);
+    return MU_OK;
+}
+
+/* A GET whose JSON is wanted; NULL when there is none. `alive` tells that anything answered. */
+static json_t *document_get(struct look *l, const char *path, bool *alive, unsigned *http)
+{
+    struct mu_net_answer a;
+    struct mu_err fault;
+    json_t *o = NULL;
+    if (ask(l, path, NULL, ROUTE_MS, NULL, &a, &fault) == MU_OK) {
+        *alive = true;
+        if (a.http_status == 200)
+            (void)mu_json_parse((struct mu_str){mu_text_get(&a.body), a.body.len}, path, &o, NULL);
+    }
+    *http = a.http_status;
+    mu_net_answer_fini(&a);
+    return o;
+}
+
+static void metrics_get(struct look *l)
+{
+    struct mu_net_answer a;
+    struct mu_err fault;
+    mu_status status = ask(l, "/metrics", NULL, ROUTE_MS, NULL, &a, &fault);
+    json_t *o = mu_health_metrics_json((struct mu_str){mu_text_get(&a.body), a.body.len});
+    bool useful = status == MU_OK && a.http_status == 200 && json_object_size(o) > 0;
+    char why[400] = "it gives no metrics of a known kind";
+    if (status != MU_OK) (void)snprintf(why, sizeof why, "%s", fault.what);
+    look_source(l, "metrics", useful ? NULL : why);
+    const json_t *engine = json_object_get(o, "engine");
+    if (engine) (void)json_object_set(l->engine, "kind", json_object_get(o, "engine"));
+    if (useful)
+        (void)json_object_set_new(l->engine, "reported", o);
+    else
+        json_decref(o);
+    mu_net_answer_fini(&a);
+}
+
+/* True for the names of this machine alone. */
+static bool url_is_here(const char *url)
+{
+    const char *host = strstr(url, "://");
+    host = host ? host + 3 : url;
+    static const char *const here[] = {"localhost", "127.", "[::1]", "0.0.0.0"};
+    for (size_t i = 0; i < MU_ARRAY_LEN(here); i++)
+        if (strncmp(host, here[i], strlen(here[i])) == 0) return true;
+    return false;
+}
+
+mu_status look_engine(struct look *l, struct mu_err *err)
+{
+    const char *url = l->options->url;
+    if (!url) {
+        look_source(l, "engine", "no --url was given, so no engine was asked");
+        return MU_OK;
+    }
+    l->engine_here = url_is_here(url);
+    bool alive = false;
+    unsigned http = 0;
+    json_t *health = document_get(l, "/health", &alive, &http);
+    json_decref(health);
+    (void)json_object_set_new(l->engine, "url", json_string(url));
+    (void)json_object_set_new(l->engine, "health_http_status",
+                              http ? json_integer(http) : json_null());
+    unsigned health_http = http;
+    json_t *models = document_get(l, "/v1/models", &alive, &http);
+    const json_t *id = json_object_get(json_array_get(json_object_get(models, "data"), 0), "id");
+    const char *model = l->options->model ? l->options->model : json_string_value(id);
+    (void)json_object_set_new(l->engine, "model", model ? json_string(model) : json_null());
+    mu_status status = tokens_probe(l, model, alive, err);
+    json_decref(models);
+    if (status != MU_OK) return status;
+    look_source(l, "engine", alive || l->made_tokens ? NULL : "it does not answer");
+    if (health_http == 200 && !l->made_tokens)
+        look_find(l, LOOK_NOTE, LOOK_LIVE, -1, "health_route_fooled", "",
+                  "its health route answers 200 all the same");
+    if (alive || l->made_tokens) metrics_get(l);
+    return MU_OK;
+}

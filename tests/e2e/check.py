@@ -1,0 +1,422 @@
+"""muster check against engines that fail in every way they do, on the loopback."""
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import socketserver
+import subprocess
+import tempfile
+import threading
+import time
+
+from _case import MUSTER, ROOT, Skip, case, finish
+from concurrent.futures import ThreadPoolExecutor
+
+FAKES = pathlib.Path(MUSTER).resolve().parent / "tests/probe"
+NO_DRIVER = {"MUSTER_NVML": "/nonexistent.so"}
+
+
+def driver(script):
+    if not (FAKES / "libnvidia-ml.so.1").exists():
+        raise Skip("the scripted driver was not built")
+    return {"MUSTER_NVML": str(FAKES / "libnvidia-ml.so.1"),
+            "MUSTER_NVML_FAKE": str(ROOT / "tests/probe/nvml" / script)}
+
+
+# --- servers ------------------------------------------------------------------------------------
+
+MODELS = json.dumps({"object": "list", "data": [{"id": "small", "object": "model"}]})
+METRICS = 'vllm:num_requests_running{model="small"} 2.0\nvllm:kv_cache_usage_perc{model="small"} 0.25\n'
+
+
+class Handler(socketserver.BaseRequestHandler):
+    """One request a connection; the server's `mode` answers what is asked for tokens."""
+
+    def handle(self):
+        with contextlib.suppress(OSError):
+            self.request.settimeout(30)
+            data = b""
+            while b"\r\n\r\n" not in data:
+                piece = self.request.recv(65536)
+                if not piece:
+                    return
+                data += piece
+            head, _, body = data.partition(b"\r\n\r\n")
+            length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n")
+                           if line.lower().startswith(b"content-length")), 0)
+            while len(body) < length:
+                body += self.request.recv(65536)
+            self.path = head.split()[1].decode()
+            self.head = head.decode(errors="replace")
+            self.body = json.loads(body) if body else None
+            self.server.mode(self)
+
+    def send(self, text):
+        self.request.sendall(text if isinstance(text, bytes) else text.encode())
+
+    def answer(self, text, status=200, kind="application/json"):
+        self.send(f"HTTP/1.1 {status} x\r\nContent-Type: {kind}\r\nContent-Length: {len(text.encode())}\r\n"
+                  f"Connection: close\r\n\r\n{text}")
+
+    def begin_stream(self):
+        self.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+    def event(self, data):
+        text = data if isinstance(data, str) else json.dumps(data)
+        piece = f"data: {text}\n\n".encode()
+        self.send(b"%x\r\n%s\r\n" % (len(piece), piece))
+
+    def end_stream(self, done=True):
+        if done:
+            self.event("[DONE]")
+        self.send("0\r\n\r\n")
+
+    def word(self, path="/v1/completions"):
+        choice = {"index": 0, "text": " one"} if path == "/v1/completions" else {"index": 0, "delta": {"content": "x"}}
+        self.event({"choices": [choice]})
+
+    def side_routes(self):
+        """Health, models and metrics as a well engine has them; True when that was it."""
+        if self.path == "/health":
+            self.answer("")
+        elif self.path == "/v1/models":
+            self.answer(MODELS)
+        elif self.path == "/metrics":
+            self.answer(METRICS, kind="text/plain")
+        else:
+            return False
+        return True
+
+
+def well(h, pause=0.01, usage=None):
+    if h.side_routes():
+        return
+    if h.path != "/v1/completions":
+        return h.answer("{}", 404)
+    assert h.body["model"] == "small" and h.body["stream"] and h.body["max_tokens"] > 1
+    h.begin_stream()
+    for _ in range(h.body["max_tokens"]):
+        h.word()
+        time.sleep(pause)
+    if usage:
+        h.event({"choices": [], "usage": {"completion_tokens": usage}})
+    h.end_stream()
+
+
+def chat_only(h):
+    if h.side_routes():
+        return
+    if h.path != "/v1/chat/completions":
+        return h.answer('{"detail":"Not Found"}', 404)
+    h.begin_stream()
+    for _ in range(24):
+        h.word(h.path)
+        time.sleep(0.01)
+    h.end_stream()
+
+
+def sglang(h):
+    if h.path != "/generate":
+        return h.answer("sglang:num_running_reqs 1.0\n" if h.path == "/metrics" else "", 200 if h.path != "/v1/completions"
+                        and h.path != "/v1/chat/completions" else 404, "text/plain")
+    h.begin_stream()
+    for i in range(24):
+        h.event({"text": "a" * (i + 1), "meta_info": {"completion_tokens": i + 1}})
+        time.sleep(0.01)
+    h.end_stream()
+
+
+def llama_server(h):
+    if h.path != "/completion":
+        return h.answer("llamacpp:requests_processing 1\n" if h.path == "/metrics" else "{}",
+                        404 if h.path.startswith("/v1/c") or h.path == "/generate" else 200, "text/plain")
+    h.begin_stream()
+    for _ in range(24):
+        h.event({"content": " a", "stop": False})
+        time.sleep(0.01)
+    h.event({"content": "", "stop": True, "tokens_predicted": 24})
+    h.end_stream(done=False)
+
+
+def not_streaming(h):
+    if not h.side_routes():
+        h.answer(json.dumps({"choices": [{"text": "a b c"}], "usage": {"completion_tokens": 24}}))
+
+
+def healthy_but_dead(h):
+    """The scheduler died behind a health route that goes on answering."""
+    if not h.side_routes():
+        time.sleep(25)
+
+
+def slow(h):
+    well(h, pause=1.5)
+
+
+def stuck(h):
+    if h.side_routes():
+        return
+    h.begin_stream()
+    for _ in range(5):
+        h.word()
+    time.sleep(25)
+
+
+def wrong_json(h):
+    if not h.side_routes():
+        h.answer('{"choices": [{"text": "a"')
+
+
+def web_page(h):
+    h.answer("<!DOCTYPE html><html><body>Welcome to nginx!</body></html>", kind="text/html")
+
+
+def never_answers(h):
+    time.sleep(25)
+
+
+def one_byte_a_second(h):
+    text = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 4000\r\n\r\n" + "data: " + "x" * 900
+    if h.side_routes():
+        return
+    h.send(text[:90])
+    for c in text[90:120]:
+        h.send(c)
+        time.sleep(1)
+
+
+def status(code, text="{}"):
+    def mode(h):
+        h.answer(text, code)
+    return mode
+
+
+def resets(h):
+    h.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    h.request.close()
+
+
+def breaks_off(h):
+    if h.side_routes():
+        return
+    h.begin_stream()
+    h.word()
+    h.word()
+    h.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    h.request.close()
+
+
+def empty_stream(h):
+    if not h.side_routes():
+        h.begin_stream()
+        h.end_stream()
+
+
+def error_in_the_stream(h):
+    if not h.side_routes():
+        h.begin_stream()
+        h.event({"error": {"message": "CUDA out of memory\x1b[31m", "code": 500}})
+        h.end_stream()
+
+
+def endless(h):
+    if not h.side_routes():
+        h.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n")
+        for _ in range(200):
+            h.send(b"x" * 65536)
+
+
+def rubbish_bytes(h):
+    h.send(bytes(range(256)) * 20)
+
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = daemon_threads = True
+
+
+@contextlib.contextmanager
+def serving(mode):
+    with Server(("127.0.0.1", 0), Handler) as server:
+        server.mode = mode
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def check(*words, env=None, limit=31):
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as state:
+        done = subprocess.run([MUSTER, "check", *words], capture_output=True, text=True, timeout=60,
+                              env=dict(os.environ, XDG_STATE_HOME=state, **NO_DRIVER, **(env or {})) if not env
+                              else dict(os.environ, **dict({"XDG_STATE_HOME": state}, **env)))
+    seconds = time.monotonic() - start
+    assert seconds < limit, seconds
+    return done
+
+
+def look(mode, *words, env=None):
+    with serving(mode) as url:
+        done = check("--url", url, "--json", *words, env=env)
+    document = json.loads(done.stdout)
+    assert done.returncode == document["exit_status"], (done.returncode, document)
+    return document
+
+
+def codes(document):
+    return [f["code"] for f in document["findings"]]
+
+
+# --- cases --------------------------------------------------------------------------------------
+
+@case
+def well_engines_of_all_kinds_pass():
+    for mode, kind in ((well, "vllm"), (chat_only, "vllm"), (sglang, "sglang"), (llama_server, "llama.cpp"),
+                       (not_streaming, "vllm")):
+        d = look(mode)
+        assert (d["verdict"], d["exit_status"]) == ("good", 0), (mode, d)
+        assert d["engine"]["kind"] == kind and d["engine"]["measured"]["tokens_per_s"] > 10, d["engine"]
+    d = look(lambda h: well(h, usage=48))
+    assert d["engine"]["measured"]["tokens"] == 3 * 48 and d["engine"]["model"] == "small"
+    assert d["engine"]["reported"]["running"] == 2 and d["engine"]["reported"]["kv_usage_ratio"] == 0.25
+
+
+FAILURES = [
+    # mode, exit status, the code of the finding
+    (healthy_but_dead, 1, "no_answer"), (slow, 1, "slow"), (stuck, 1, "stuck"), (wrong_json, 1, "bad_json"),
+    (web_page, 1, "html"), (never_answers, 5, "no_answer"), (one_byte_a_second, 1, "slow"),
+    (status(401), 1, "unauthorized"), (status(403), 1, "forbidden"), (status(404), 1, "no_route"),
+    (status(503), 1, "loading"), (status(500, '{"error":{"message":"boom"}}'), 1, "http_error"),
+    (status(429), 1, "overloaded"), (resets, 5, "broken_off"), (breaks_off, 1, "broken_off"),
+    (empty_stream, 1, "no_tokens"), (error_in_the_stream, 1, "no_tokens"), (endless, 1, "too_large"),
+    (rubbish_bytes, 5, "not_http"),
+]
+
+
+@case
+def engines_that_fail_are_told_apart():
+    """All at once: most of their time is waiting."""
+    with ThreadPoolExecutor(len(FAILURES)) as pool:
+        documents = list(pool.map(lambda f: look(f[0]), FAILURES))
+    for (mode, want, code), d in zip(FAILURES, documents):
+        assert d["exit_status"] == want and code in codes(d), (mode, want, code, d["summary"], codes(d))
+        assert all(ord(c) >= 32 for c in d["summary"]), d["summary"]
+    fooled = [d for (m, _, _), d in zip(FAILURES, documents) if m in (healthy_but_dead, stuck, empty_stream)]
+    assert all("health_route_fooled" in codes(d) for d in fooled)
+
+
+@case
+def nobody_there():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    done = check("--url", f"127.0.0.1:{port}", env=dict(NO_DRIVER))
+    assert done.returncode == 5 and done.stdout.startswith("unreachable: the engine is gone"), done
+    done = check("--url", "http://no-such-host.invalid", env=dict(NO_DRIVER))
+    assert done.returncode == 5 and "name cannot be resolved" in done.stdout, done
+    done = check("--url", "file:///etc/passwd", env=dict(NO_DRIVER))
+    assert done.returncode == 1 and "root:" not in done.stdout, done
+
+
+@case
+def nothing_to_check_is_no_pass():
+    done = check(env=dict(NO_DRIVER))
+    assert done.returncode == 3 and "nothing could be checked" in done.stderr, done
+
+
+@case
+def the_key_is_sent_and_not_shown():
+    def keyed(h):
+        if "Authorization: Bearer s3cret" not in h.head:
+            return h.answer("{}", 401)
+        well(h)
+    d = look(keyed, "--token", "s3cret")
+    assert d["verdict"] == "good" and "s3cret" not in json.dumps(d)
+
+
+@case
+def expectations_and_baselines():
+    d = look(well, "--expect", "100000")
+    assert d["exit_status"] == 1 and "slower_than_expected" in codes(d)
+    with tempfile.TemporaryDirectory() as state, serving(well) as url:
+        env = dict(NO_DRIVER, XDG_STATE_HOME=state)
+        done = check("--url", url, "--baseline", "save", env=env)
+        assert done.returncode == 0 and "baseline saved" in done.stderr, done
+        done = check("--url", url, env=env)
+        assert done.returncode in (0, 1) and "in the baseline" in done.stdout, done
+        kept = next(pathlib.Path(state).rglob("*.json"))
+        fast = dict(json.loads(kept.read_text()), tokens_per_s=1e6)
+        kept.write_text(json.dumps(fast))
+        done = check("--url", url, "--baseline", str(kept), env=env)
+        assert done.returncode == 1 and "1000000.0 in the baseline" in done.stdout, done
+        kept.write_text("{broken")
+        assert check("--url", url, env=env).returncode == 3
+        assert check("--url", url, "--baseline", "/nonexistent", env=env).returncode == 3
+
+
+@case
+def devices_are_judged():
+    def verdict(lines, *words):
+        with tempfile.NamedTemporaryFile("w") as script:
+            script.write(lines)
+            script.flush()
+            env = dict(driver("h100x8"), MUSTER_NVML_FAKE=script.name, MUSTER_ROOT="/nonexistent")
+            done = check("--json", *words, env=env)
+        return json.loads(done.stdout)
+    d = verdict("gpus 4\n")
+    assert d["verdict"] == "good" and [x["memory_colour"] for x in d["devices"]] == ["green"] * 4
+    for lines, code, status_wanted in (
+            ("gpu 1 used_mib 4000\n", "idle", 1), ("gpu 1 used_mib 30000\n", "part_used", 0),
+            ("gpu 1 used_mib 60000\n", "unbalanced", 0), ("gpu 1 dead 15\n", "gpu_unusable", 1),
+            ("gpu 1 uncorrected 3\n", "ecc", 1), ("gpu 1 remap_failed 1\n", "remap_failed", 1),
+            ("gpu 1 remap_pending 1\n", "remap_pending", 0), ("gpu 1 recovery 2\n", "recovery", 1),
+            ("gpu 1 reasons 0x40\n", "throttle", 1), ("gpu 1 reasons 4\n", "clocks_held", 0),
+            ("gpu 1 width 4\n", "pcie_width", 0), ("gpu 1 generation 1\n", "pcie_generation", 0),
+            ("links 18\ngpu 1 links_down 2\n", "nvlink_down", 1)):
+        d = verdict("gpus 4\n" + lines)
+        assert code in codes(d) and d["exit_status"] == status_wanted, (lines, codes(d), d["summary"])
+        where = [f["device"] for f in d["findings"] if f["code"] == code]
+        assert where == (["cuda:1"] if code != "unbalanced" else [None]), where
+    d = verdict("gpus 2\nhang nvmlDeviceGetPowerUsage\nhang_ms 4000\n")
+    assert "driver_hangs" in codes(d) and d["exit_status"] == 1
+    with tempfile.NamedTemporaryFile("wb") as log:
+        log.write(b"\0\xff\n[ 12.5] NVRM: Xid (PCI:0000:11:00): 79, pid=7, GPU has fallen off the bus.\n"
+                  b"NVRM: Xid (PCI:0000:12:00): 43, pid=8\nNVRM: Xid (PCI:0000:12:00): 31, pid=8\n" + b"x" * 300000)
+        log.flush()
+        d = verdict("gpus 4\n", "--kernel-log", log.name)
+    levels = {f["text"].split(" at ")[0][-3:].strip(): f["level"] for f in d["findings"] if f["code"] == "xid"}
+    assert levels == {"79": "bad", "43": "note", "31": "warn"}, d["findings"]
+
+
+@case
+def a_zombie_is_seen():
+    with tempfile.TemporaryDirectory() as root:
+        stat = pathlib.Path(root, "proc/4242/stat")
+        stat.parent.mkdir(parents=True)
+        stat.write_text("4242 (vllm) Z 1")
+        done = check("--json", env=dict(driver("h100x8"), MUSTER_ROOT=root))
+    assert "zombie" in codes(json.loads(done.stdout)) and done.returncode == 1
+
+
+@case
+def devices_and_engine_together():
+    with serving(well) as url:
+        done = check("--url", url, env=driver("ada4"))
+    assert done.returncode == 0 and "RTX 4000 Ada" in done.stdout and "tokens/s" in done.stdout, done
+    assert done.stdout.startswith("good: 4 GPUs, ") and "green" in done.stdout
+
+
+@case
+def watching_goes_on_until_interrupted():
+    with serving(well) as url, tempfile.TemporaryDirectory() as state:
+        process = subprocess.Popen([MUSTER, "check", "--url", url, "--watch", "1", "--json"], text=True,
+                                   stdout=subprocess.PIPE, env=dict(os.environ, XDG_STATE_HOME=state, **NO_DRIVER))
+        lines = [json.loads(process.stdout.readline())["verdict"] for _ in range(2)]
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=20)
+    assert lines == ["good", "good"] and process.returncode in (0, 130), (lines, process.returncode)
+
+
+finish()
