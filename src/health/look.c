@@ -9,9 +9,11 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <time.h>
 
 #define SAMPLE_HZ    10
 #define SAMPLES_KEPT 512
+#define QUIET_MS     1000 /* how long the devices are watched when no engine is asked */
 #define NOISE_LEAST  0.10 /* what two looks at the same engine may differ by */
 
 static const char *const level_names[] = {"note", "warn", "bad", "unreachable"};
@@ -152,6 +154,15 @@ static json_t *document_make(struct look *l)
 
 /* --- the course of a look -------------------------------------------------------------------- */
 
+static void watch_quietly(const struct look *l)
+{
+    for (unsigned ms = 0; ms < QUIET_MS; ms += 50) {
+        struct timespec pause = {.tv_nsec = 50000000};
+        if (l->options->stop && l->options->stop()) return;
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
 static mu_status run(struct look *l, struct mu_err *err)
 {
     struct mu_probe *probe = l->options->probe;
@@ -161,10 +172,12 @@ static mu_status run(struct look *l, struct mu_err *err)
             MU_TRY(mu_probe_sampler_start(probe, SAMPLE_HZ, SAMPLES_KEPT, &l->sampler, err));
     }
     MU_TRY(look_engine(l, err));
+    if (l->sampler && !l->options->url) watch_quietly(l);
     if (probe) MU_TRY(mu_probe_look(probe, l->after, err));
     if (l->options->stop && l->options->stop())
         return mu_fail(err, MU_E_INTERRUPTED, "interrupted");
     look_devices(l);
+    look_review(l);
     baseline_judge(l);
     return MU_OK;
 }

@@ -132,10 +132,20 @@ static void processes_judge(struct look *l, const struct mu_probe_gpu *g)
                   "end its parent; else reset the GPU",
                   "process %u (%s) is dead and still holds the GPU", p->pid, p->name);
     }
-    double used = value(g, MU_PROBE_MEMORY_USED, 0), total = value(g, MU_PROBE_MEMORY_TOTAL, 0);
-    if (!g->processes_absent && g->n_processes == 0 && g->n_slices == 0 && used > 0.05 * total)
-        look_find(l, LOOK_NOTE, LOOK_MEMORY, (int)g->index, "memory_of_nobody", "",
-                  "no process is seen to hold its memory (a container hides them)");
+}
+
+/* A container hides processes, so memory that nobody holds is told, and not judged. */
+static void nobodys_judge(struct look *l)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < l->after->n_gpus; i++) {
+        const struct mu_probe_gpu *g = &l->after->gpus[i];
+        double used = value(g, MU_PROBE_MEMORY_USED, 0), total = value(g, MU_PROBE_MEMORY_TOTAL, 0);
+        n += !g->processes_absent && g->n_processes == 0 && g->n_slices == 0 && used > 0.05 * total;
+    }
+    if (n)
+        look_find(l, LOOK_NOTE, LOOK_MEMORY, -1, "memory_of_nobody", "",
+                  "on %u GPUs no process is seen to hold the memory (a container hides them)", n);
 }
 
 /* --- memory ---------------------------------------------------------------------------------- */
@@ -315,5 +325,6 @@ void look_devices(struct look *l)
         return;
     }
     balance_judge(l);
+    nobodys_judge(l);
     activity_judge(l);
 }

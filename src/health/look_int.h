@@ -44,4 +44,7 @@ void look_devices(struct look *l);
 /* look_engine.c: also runs the probe of tokens. */
 mu_status look_engine(struct look *l, struct mu_err *err);
 
+/* look_review.c */
+void look_review(struct look *l);
+
 #endif

@@ -157,6 +157,16 @@ static void add_topology(const json_t *look, struct mu_text *out)
     }
 }
 
+/* What an empty section says: whether anything was there to look at. */
+static const char *empty_text(const json_t *look, unsigned section)
+{
+    bool devices = json_array_size(json_object_get(look, "devices")) > 0;
+    bool engine = json_object_get(json_object_get(look, "engine"), "url") != NULL;
+    if (section == 5 && !engine) return "absent: no engine was asked (--url)";
+    if (section == 6 || section == 5 || devices) return "nothing to remark";
+    return "absent: no GPU was seen";
+}
+
 mu_status mu_health_look_sections(const json_t *look, const struct mu_health_diagnosis *diagnosis,
                                   struct mu_text *out, struct mu_err *err)
 {
@@ -172,7 +182,7 @@ mu_status mu_health_look_sections(const json_t *look, const struct mu_health_dia
         if (i == 5) add_cost(look, "   ", out);
         (void)add_findings(look, keys[i - 1], "   ", out);
         if (diagnosis) mu_health_section_text(diagnosis, i, out);
-        if (out->len == before) mu_text_str(out, "   nothing to remark\n");
+        if (out->len == before) mu_text_printf(out, "   %s\n", empty_text(look, i));
     }
     mu_text_printf(out, "\nSummary: %s: %s\n", text_of(look, "verdict"), text_of(look, "summary"));
     if (diagnosis) mu_health_verdict_text(diagnosis, out);

@@ -407,6 +407,33 @@ def devices_and_engine_together():
     assert done.stdout.startswith("good: 4 GPUs, ") and "green" in done.stdout
 
 
+def validate(*words, env):
+    return subprocess.run([MUSTER, "validate-perf", *words], capture_output=True, text=True, timeout=60,
+                          env=dict(os.environ, MUSTER_ROOT="/nonexistent", **env))
+
+
+@case
+def the_long_look_joins_all_witnesses():
+    log = next((ROOT / "tests/golden/logs/incidents").glob("35-*.log"))
+    with serving(well) as url, tempfile.NamedTemporaryFile("w") as kernel:
+        kernel.write("NVRM: Xid (PCI:0000:11:00): 62, pid=7\n")
+        kernel.flush()
+        words = ("--url", url, "--log", str(log), "--kernel-log", kernel.name)
+        done = validate(*words, env=driver("ada4"))
+        d = json.loads(validate(*words, "--json", env=driver("ada4")).stdout)
+    out = done.stdout
+    assert done.returncode == 1, done
+    for number, title in enumerate(("Hardware and topology", "Parallel configuration", "Memory and balance",
+                                    "Communication and errors", "Live tests", "Configuration review"), 1):
+        assert f"\n{number}  {title}\n" in out, out
+    for part in ("Xid 62", "PHB", "RTX 4000 Ada", "tokens/s, first token", "reported     running 2",
+                 "Summary: bad:", "Verdict: failed, net_unreachable"):
+        assert part in out, (part, out)
+    assert d["log"]["first_cause"]["cause"] == "net_unreachable" and d["verdict"] == "bad"
+    done = validate(env=NO_DRIVER)
+    assert done.returncode == 3 and "absent: no GPU was seen" in done.stdout, done
+
+
 @case
 def watching_goes_on_until_interrupted():
     with serving(well) as url, tempfile.TemporaryDirectory() as state:
