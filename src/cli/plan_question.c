@@ -150,7 +150,7 @@ static mu_status read_formats(struct question *q, const char *own, struct mu_err
 static mu_status find_here(struct question *q, struct mu_err *err)
 {
     struct mu_probe_cpu cpu;
-    mu_probe_cpu(&cpu);
+    mu_probe_cpu(NULL, &cpu);
     (void)snprintf(q->here_name, sizeof q->here_name, "%s", cpu.name[0] ? cpu.name : "cpu");
     q->here = (struct mu_probe_device){.name = q->here_name,
                                        .memory_bytes = (double)cpu.memory_bytes,

@@ -72,7 +72,7 @@ static void counters_judge(struct look *l, const struct mu_probe_gpu *a,
                       more, counters[i].text);
     }
     for (unsigned i = 0; i < MU_PROBE_LINKS_MAX; i++) {
-        const struct mu_probe_link *x = &a->links[i], *y = &b->links[i];
+        const struct mu_probe_nvlink *x = &a->links[i], *y = &b->links[i];
         double more =
             y->crc_errors.value - x->crc_errors.value + y->replays.value - x->replays.value;
         if (mu_probe_has(x->up) && mu_probe_has(x->crc_errors) && mu_probe_has(y->replays) &&
