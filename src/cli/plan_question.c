@@ -6,6 +6,7 @@
 #include "base/number.h"
 #include "engine/engine.h"
 #include "format/format.h"
+#include "kernel/kernel.h"
 #include "measure/measure.h"
 
 #include <stdio.h>
@@ -20,6 +21,7 @@ struct question {
     struct mu_model_file *file;
     struct mu_probe_catalog *catalog;
     struct mu_probe_device here;
+    struct mu_probe_engine engine_here;
     char here_name[96];
     struct mu_plan_rack rack;
     struct mu_plan_request request;
@@ -142,23 +144,42 @@ static mu_status read_formats(struct question *q, const char *own, struct mu_err
 
 /* ---- The machine --------------------------------------------------------------------------- */
 
-/* This machine's processor: its memory and measured bandwidth. What it multiplies is not measured
- * yet: a thread of any processor of this decade does about this much. */
-#define THREAD_F32 40e9
-#define THREAD_I8  160e9
+/* The stored type that a format's products are timed with. */
+static enum mu_dtype timed_type(const struct mu_plan_format *format)
+{
+    enum mu_dtype type;
+    if (mu_dtype_by_name(mu_str(format->name), &type) && mu_codec_can_decode(type)) return type;
+    return format->bits <= 4 ? MU_DTYPE_Q4_0 : format->bits <= 8 ? MU_DTYPE_Q8_0 : MU_DTYPE_BF16;
+}
 
+/* This machine's processor as a device, with the costs of our own kernels as its limits: then the
+ * engine reaches all of them. */
 static mu_status find_here(struct question *q, struct mu_err *err)
 {
+    const struct mu_config *c = mu_model_file_config(q->file);
+    struct mu_measure_shape shape = {c->n_heads, c->n_kv_heads, c->head_dim};
+    const struct mu_kernels *kernels;
+    struct mu_measure_costs costs;
     struct mu_probe_cpu cpu;
     mu_probe_cpu(NULL, &cpu);
+    MU_TRY(mu_kernels_choose(NULL, &kernels, err));
+    MU_TRY(mu_measure_costs_kept(kernels, timed_type(q->request.formats[0]), &shape, cpu.n_usable,
+                                 &costs, err));
     (void)snprintf(q->here_name, sizeof q->here_name, "%s", cpu.name[0] ? cpu.name : "cpu");
     q->here = (struct mu_probe_device){.name = q->here_name,
                                        .memory_bytes = (double)cpu.memory_bytes,
                                        .usable_bytes = (double)cpu.available_bytes,
+                                       .bytes_per_s = costs.weight_bytes_per_s,
                                        .node = 1};
-    q->here.rates[MU_PROBE_F32] = THREAD_F32 * cpu.n_usable;
-    q->here.rates[MU_PROBE_I8] = THREAD_I8 * cpu.n_usable;
-    MU_TRY(mu_measure_read_bandwidth(cpu.n_usable, NULL, &q->here.bytes_per_s, err));
+    q->here.rates[MU_PROBE_F32] = q->here.rates[MU_PROBE_F16] = q->here.rates[MU_PROBE_I8] =
+        costs.product_per_s;
+    q->engine_here = *q->request.engine;
+    q->engine_here.weights = q->engine_here.f16 = q->engine_here.f8 = 1;
+    q->engine_here.kv = costs.kv_bytes_per_s / costs.weight_bytes_per_s;
+    q->engine_here.attention = costs.attention_per_s / costs.product_per_s;
+    q->engine_here.op_s = costs.meeting_s;
+    q->engine_here.overhead_bytes = 0;
+    q->request.engine = &q->engine_here;
     q->rack.slots[0] = (struct mu_plan_slot){.device = &q->here};
     q->rack.n = 1;
     return MU_OK;
@@ -168,6 +189,8 @@ static mu_status find_rack(struct question *q, struct mu_err *err)
 {
     const struct plan_options *o = q->options;
     MU_TRY(mu_probe_find_link(q->catalog, mu_str(o->network), &q->rack.between, err));
+    if (!o->on && strcmp(o->engine, "muster") != 0)
+        return mu_fail(err, MU_E_USAGE, "--engine %s is planned for only with --on", o->engine);
     if (!o->on) return find_here(q, err);
     return mu_plan_rack_parse(o->on, q->catalog, &q->rack, err);
 }
@@ -212,9 +235,9 @@ static mu_status compose(struct question *q, const char *model, struct mu_err *e
     char type[40];
     MU_TRY(mu_probe_catalog_load(&q->catalog, err));
     MU_TRY(open_model(model, q, &format, type, sizeof type, err));
-    MU_TRY(find_rack(q, err));
     MU_TRY(mu_probe_find_engine(q->catalog, mu_str(o->engine), &r->engine, err));
     MU_TRY(read_formats(q, format, err));
+    MU_TRY(find_rack(q, err));
     r->config = mu_model_file_config(q->file);
     r->rack = &q->rack;
     r->kv_bits = strcmp(o->kv_type, "auto") == 0 ? 0 : strcmp(o->kv_type, "fp8") == 0 ? 8 : 16;
@@ -227,9 +250,9 @@ static mu_status compose(struct question *q, const char *model, struct mu_err *e
     r->goal = o->batch > 1 ? MU_PLAN_THROUGHPUT : MU_PLAN_LATENCY;
     for (size_t i = 0; o->goal && i < MU_ARRAY_LEN(goals); i++)
         if (strcmp(o->goal, goals[i].name) == 0) r->goal = goals[i].goal;
-    if (!o->on && strcmp(o->engine, "muster") == 0) r->ask = ask_engine;
+    if (!o->on) r->ask = ask_engine;
     r->ask_arg = q;
-    r->costs = o->on ? "catalogue" : "measured bandwidth, guessed arithmetic";
+    r->costs = o->on ? "catalogue" : "kernels measured on this machine";
     if (o->device_map) { /* best: whole layers on whole devices, as transformers runs them */
         r->tp = r->dp = 1;
         if (!o->goal) r->goal = MU_PLAN_LATENCY;
