@@ -19,7 +19,7 @@
 /* The shortest of several rounds: other programs may share the machine. */
 static double best_seconds(struct mu_team *team, mu_team_fn *fn, void *arg)
 {
-    double best = INFINITY;
+    double best = (double)INFINITY;
     uint64_t begin = mu_clock_ns();
     for (int i = 0; i < ROUNDS_LEAST || mu_clock_seconds_since(begin) < ROUND_SECONDS; i++) {
         uint64_t start = mu_clock_ns();

@@ -58,7 +58,7 @@ static struct mu_plan_memory memory_of(const struct replica *r, uint32_t device,
 /* Tokens of cache that the room beside all else holds; layers with a window count as they fill. */
 static double room_of(const struct replica *r)
 {
-    double room = INFINITY;
+    double room = (double)INFINITY;
     for (uint32_t i = 0; i < r->candidate->pp * r->candidate->tp; i++) {
         const struct mu_plan_device *d = &r->devices[i];
         const struct mu_plan_memory *m = &d->memory;
