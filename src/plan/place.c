@@ -193,18 +193,18 @@ static struct pass pass_of(const struct replica *r, const struct mu_plan_step *s
     return pass;
 }
 
-/* A prompt in chunks, each beside `streams` that decode: stages overlap from chunk to chunk. */
+/* A prompt in `n` chunks, each beside `streams` that decode: stages overlap from chunk to chunk.
+ * What a chunk takes grows evenly with what was read before, so the first and the last tell. */
 static double prompt_seconds(const struct replica *r, double streams, double context, double *n)
 {
-    double input = r->request->input, chunk = MU_MIN(r->request->engine->chunk, input), sum = 0;
-    *n = ceil(input / chunk);
-    for (double i = 0; i < *n; i++) {
-        struct mu_plan_step step = {
-            .streams = streams, .context = context, .chunk = input / *n, .past = i * input / *n};
-        struct pass pass = pass_of(r, &step);
-        sum += i == 0 || r->candidate->pp == 1 ? pass.sum : pass.slowest;
-    }
-    return sum;
+    double input = r->request->input;
+    *n = ceil(input / MU_MIN(r->request->engine->chunk, input));
+    struct mu_plan_step step = {.streams = streams, .context = context, .chunk = input / *n};
+    struct pass first = pass_of(r, &step);
+    step.past = input - step.chunk;
+    struct pass last = pass_of(r, &step);
+    if (r->candidate->pp == 1) return *n * (first.sum + last.sum) / 2;
+    return first.sum + (*n - 1) * (first.slowest + last.slowest) / 2;
 }
 
 /*
@@ -217,10 +217,11 @@ static void predict(const struct replica *r, struct mu_plan_prediction *out)
 {
     const struct mu_plan_request *q = r->request;
     const struct mu_probe_engine *e = q->engine;
-    double parts = MU_MIN((double)r->candidate->pp, r->streams), others = r->streams - 1, n;
+    double parts = MU_MIN((double)r->candidate->pp, r->streams), others = r->streams - 1;
     double context = q->input + 0.5 * q->output, output = MU_MAX(q->output, 1u);
     struct mu_plan_step step = {.streams = r->streams / parts, .context = context};
     struct pass decode = pass_of(r, &step);
+    double n;
     out->step_s = MU_MAX(decode.sum, parts * decode.slowest);
     double alone = prompt_seconds(r, 0, 0, &n);
     double mixed = prompt_seconds(r, others / parts, context, &n);
@@ -281,38 +282,39 @@ static void ask_engine(const struct mu_plan_request *q, struct mu_plan_candidate
     }
 }
 
-void mu_plan_candidate_fill(const struct mu_plan_request *q, const struct mu_plan_shard *shards,
-                            struct mu_plan_candidate *c)
+void mu_plan_candidate_fill(const struct mu_plan_request *request,
+                            const struct mu_plan_shard *shards, struct mu_plan_candidate *candidate)
 {
-    uint32_t each = c->pp * c->tp, borders[MU_PLAN_DEVICES_MAX + 1];
+    uint32_t each = candidate->pp * candidate->tp, borders[MU_PLAN_DEVICES_MAX + 1];
     struct mu_plan_prediction one = {0};
-    c->kv8 = eight_bit_kv(q, c);
-    for (uint32_t i = 0; i < c->dp; i++) {
-        struct replica r = {.request = q,
+    candidate->kv8 = eight_bit_kv(request, candidate);
+    for (uint32_t i = 0; i < candidate->dp; i++) {
+        struct replica r = {.request = request,
                             .shards = shards,
-                            .candidate = c,
-                            .devices = c->devices + (size_t)i * each,
+                            .candidate = candidate,
+                            .devices = candidate->devices + (size_t)i * each,
                             .slot = i * each,
-                            .streams = ceil((double)q->batch / c->dp),
-                            .kv_bytes = c->kv8 ? 1 : 2};
+                            .streams = ceil((double)request->batch / candidate->dp),
+                            .kv_bytes = candidate->kv8 ? 1 : 2};
         share_layers(&r, borders);
         set_devices(&r, i, borders);
-        if (i == 0 || !same_slots(q->rack, r.slot, r.slot - each, each)) {
+        if (i == 0 || !same_slots(request->rack, r.slot, r.slot - each, each)) {
             one = (struct mu_plan_prediction){0};
             predict(&r, &one);
             add_parts(&r, &one);
             one.kv_room_tokens = room_of(&r);
         }
-        add_replica(c, &one, i == 0);
+        add_replica(candidate, &one, i == 0);
     }
-    double streams =
-        c->dp * ceil((double)q->batch / c->dp); /* all replicas as busy as the busiest */
-    c->predicted.decode_tokens_per_s *= q->batch / streams;
-    ask_engine(q, c);
-    c->fits = true;
-    for (uint32_t i = 0; i < c->n_devices; i++) {
-        const struct mu_plan_memory *m = &c->devices[i].memory;
-        c->fits = c->fits && mu_plan_memory_total(m) <= m->budget_bytes;
+    double streams = candidate->dp * ceil((double)request->batch /
+                                          candidate->dp); /* all replicas as busy as the busiest */
+    candidate->predicted.decode_tokens_per_s *= request->batch / streams;
+    ask_engine(request, candidate);
+    candidate->fits = true;
+    for (uint32_t i = 0; i < candidate->n_devices; i++) {
+        const struct mu_plan_memory *m = &candidate->devices[i].memory;
+        candidate->fits = candidate->fits && mu_plan_memory_total(m) <= m->budget_bytes;
     }
-    c->predicted.joules_per_token = c->predicted.watts / c->predicted.decode_tokens_per_s;
+    candidate->predicted.joules_per_token =
+        candidate->predicted.watts / candidate->predicted.decode_tokens_per_s;
 }

@@ -180,40 +180,41 @@ static void read_bytes(struct reader *r)
 }
 
 mu_status mu_plan_shard_make(const struct mu_config *config, const struct mu_plan_weights *weights,
-                             const struct mu_program *p, struct mu_arena *arena,
+                             const struct mu_program *program, struct mu_arena *arena,
                              struct mu_plan_shard *out, struct mu_err *err)
 {
-    *out = (struct mu_plan_shard){.n_layers = config->n_layers, .tp = p->shard.tp_size};
+    *out = (struct mu_plan_shard){.n_layers = config->n_layers, .tp = program->shard.tp_size};
     uint32_t layers = config->n_layers;
-    out->works = mu_arena_alloc(arena, p->n_ops + 1, sizeof *out->works);
+    out->works = mu_arena_alloc(arena, program->n_ops + 1, sizeof *out->works);
     out->first = mu_arena_alloc(arena, layers + 4, sizeof *out->first);
     out->layer_class = mu_arena_alloc(arena, layers, sizeof *out->layer_class);
     out->layer_bytes = mu_arena_alloc(arena, layers, sizeof *out->layer_bytes);
     out->layer_window = mu_arena_alloc(arena, layers, sizeof *out->layer_window);
     if (!out->works || !out->first || !out->layer_class || !out->layer_bytes || !out->layer_window)
-        return mu_fail_memory(err, p->n_ops * sizeof *out->works);
-    struct reader r = {.config = config, .program = p, .weights = weights, .shard = out};
+        return mu_fail_memory(err, program->n_ops * sizeof *out->works);
+    struct reader r = {.config = config, .program = program, .weights = weights, .shard = out};
     read_ops(&r);
     read_bytes(&r);
     return MU_OK;
 }
 
-double mu_plan_stage_weights(const struct mu_plan_shard *s, uint32_t first, uint32_t end)
+double mu_plan_stage_weights(const struct mu_plan_shard *shard, uint32_t first, uint32_t end)
 {
-    bool head = first == 0, tail = end == s->n_layers;
-    double bytes = (head || (tail && s->tied) ? s->embed_bytes : 0) + (tail ? s->head_bytes : 0);
+    bool head = first == 0, tail = end == shard->n_layers;
+    double bytes =
+        (head || (tail && shard->tied) ? shard->embed_bytes : 0) + (tail ? shard->head_bytes : 0);
     for (uint32_t layer = first; layer < end; layer++)
-        bytes += s->layer_bytes[layer];
+        bytes += shard->layer_bytes[layer];
     return bytes;
 }
 
-double mu_plan_stage_kv(const struct mu_plan_shard *s, uint32_t first, uint32_t end, double streams,
-                        double tokens)
+double mu_plan_stage_kv(const struct mu_plan_shard *shard, uint32_t first, uint32_t end,
+                        double streams, double tokens)
 {
     double kept = 0;
     for (uint32_t layer = first; layer < end; layer++)
-        kept += s->layer_window[layer] ? MU_MIN(tokens, s->layer_window[layer]) : tokens;
-    return kept * streams * s->kv_values;
+        kept += shard->layer_window[layer] ? MU_MIN(tokens, shard->layer_window[layer]) : tokens;
+    return kept * streams * shard->kv_values;
 }
 
 /* ---- Seconds ------------------------------------------------------------------------------- */

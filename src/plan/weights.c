@@ -91,10 +91,10 @@ const struct mu_plan_format *mu_plan_format_of(const struct mu_config *config)
 
 /* ---- Shapes that the program does not have ------------------------------------------------- */
 
-double mu_plan_shared(const struct mu_config *c)
+double mu_plan_shared(const struct mu_config *config)
 {
-    if (c->shared_expert_ffn) return (double)c->shared_expert_ffn / c->expert_ffn;
-    return c->n_shared_experts;
+    if (config->shared_expert_ffn) return (double)config->shared_expert_ffn / config->expert_ffn;
+    return config->n_shared_experts;
 }
 
 double mu_plan_copies(const struct mu_config *config, uint32_t layer)
@@ -104,27 +104,27 @@ double mu_plan_copies(const struct mu_config *config, uint32_t layer)
     return config->n_experts + mu_plan_shared(config);
 }
 
-double mu_plan_latent_values(const struct mu_config *c, enum mu_tensor_role role)
+double mu_plan_latent_values(const struct mu_config *config, enum mu_tensor_role role)
 {
-    double heads = c->n_heads, hidden = c->hidden, latent = c->kv_lora_rank;
-    double q_out = heads * (c->qk_nope_head_dim + c->qk_rope_head_dim);
-    if (!c->kv_lora_rank) return 0;
+    double heads = config->n_heads, hidden = config->hidden, latent = config->kv_lora_rank;
+    double q_out = heads * (config->qk_nope_head_dim + config->qk_rope_head_dim);
+    if (!config->kv_lora_rank) return 0;
     switch ((int)role) {
     case MU_ROLE_Q:
-        return c->q_lora_rank ? c->q_lora_rank * (hidden + q_out) : hidden * q_out;
+        return config->q_lora_rank ? config->q_lora_rank * (hidden + q_out) : hidden * q_out;
     case MU_ROLE_K: /* down to the latent, which is what the cache holds */
-        return hidden * (latent + c->qk_rope_head_dim);
+        return hidden * (latent + config->qk_rope_head_dim);
     case MU_ROLE_V: /* and up again */
-        return latent * heads * (c->qk_nope_head_dim + c->v_head_dim);
+        return latent * heads * (config->qk_nope_head_dim + config->v_head_dim);
     default:
         return 0;
     }
 }
 
-double mu_plan_kv_values(const struct mu_config *c, uint32_t n_kv)
+double mu_plan_kv_values(const struct mu_config *config, uint32_t n_kv)
 {
-    if (c->kv_lora_rank) return (double)c->kv_lora_rank + c->qk_rope_head_dim;
-    return 2.0 * n_kv * c->head_dim;
+    if (config->kv_lora_rank) return (double)config->kv_lora_rank + config->qk_rope_head_dim;
+    return 2.0 * n_kv * config->head_dim;
 }
 
 /* Biases, sinks and the like of a layer, and its router: values and bytes of each. */
