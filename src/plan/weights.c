@@ -148,10 +148,24 @@ static const char *stand_in(const struct mu_config *c)
     return "llama";
 }
 
+/* Configurations of architectures that are not known were not checked by those who read them. */
+static bool has_shape(const struct mu_config *c)
+{
+    uint32_t ffn = c->n_experts ? c->expert_ffn : c->ffn;
+    bool heads = c->n_heads && c->n_kv_heads && c->n_heads % c->n_kv_heads == 0;
+    bool head = c->kv_lora_rank ? c->v_head_dim % 2 == 0 && c->v_head_dim : c->head_dim != 0;
+    return heads && head && ffn && c->hidden && c->vocab && c->n_experts_used <= c->n_experts &&
+           c->head_dim % 2 == 0;
+}
+
 /* The same shapes in an architecture that the engine executes. */
 static mu_status stand_in_config(const struct mu_config *c, struct mu_arena *arena,
                                  struct mu_config **out, struct mu_err *err)
 {
+    if (!has_shape(c))
+        return mu_fail(err, MU_E_UNSUPPORTED,
+                       "the configuration of architecture '%s' does not say its shape",
+                       c->architecture);
     struct mu_config *copy = mu_arena_alloc(arena, 1, sizeof *copy);
     if (!copy) return mu_fail_memory(err, sizeof *copy);
     *copy = *c;
