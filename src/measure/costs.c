@@ -137,41 +137,52 @@ struct attend {
     const struct mu_kernels *k;
     struct mu_team *team;
     struct mu_attend_args args;
-    uint32_t rows;
+    uint32_t rows, group; /* group: heads that read one KV head */
     size_t scratch_floats;
     float *memory; /* q, out, each thread's scratch */
     uint32_t *words;
     void *cache;
 };
 
+/* A tile of as many of the rows and heads that read one KV head as the kernels take at once. */
 static void attend_member(void *arg, unsigned member)
 {
     struct attend *a = arg;
     struct mu_attend_args args = a->args;
-    uint32_t i;
+    uint32_t tile_rows = MU_MAX(MU_MIN(a->rows, MU_ATTEND_QUERIES / a->group), 1u);
+    uint32_t tiles = MU_CEIL_DIV(a->rows, tile_rows), i;
+    float *out = args.out;
     args.scratch += member * a->scratch_floats;
-    while ((i = mu_team_claim(a->team)) < a->rows * args.n_kv_heads)
-        a->k->attend(&args, i / args.n_kv_heads, i % args.n_kv_heads);
+    while ((i = mu_team_claim(a->team)) < tiles * args.n_kv_heads) {
+        uint32_t row = i % tiles * tile_rows, kv = i / tiles;
+        struct mu_attend_tile tile = {.row = row,
+                                      .n_rows = MU_MIN(tile_rows, a->rows - row),
+                                      .head = kv * a->group,
+                                      .n_heads = a->group,
+                                      .kv = kv};
+        args.out = out + row * args.out_stride + (size_t)tile.head * args.head_dim;
+        a->k->attend(&args, &tile);
+    }
     mu_team_barrier(a->team);
 }
 
 static mu_status attend_make(struct attend *a, const struct mu_measure_shape *s, enum mu_dtype kv,
                              struct mu_err *err)
 {
-    uint32_t blocks = KEYS / MU_KV_BLOCK_TOKENS, group = s->n_heads / s->n_kv_heads;
-    size_t q = (size_t)s->n_heads * s->head_dim, threads = mu_team_size(a->team);
-    size_t values = (size_t)KEYS * s->n_kv_heads * s->head_dim, bytes = mu_dtype(kv)->block_bytes;
-    a->scratch_floats = MU_ROUND_UP(a->k->attend_scratch(group, s->head_dim) + q, 16);
+    uint32_t blocks = KEYS / MU_KV_BLOCK_TOKENS, hd = s->head_dim;
+    size_t q = (size_t)s->n_heads * hd, threads = mu_team_size(a->team);
+    size_t values = (size_t)KEYS * s->n_kv_heads * hd, bytes = mu_dtype(kv)->block_bytes;
+    a->group = MU_MIN(s->n_heads / s->n_kv_heads, (uint32_t)MU_ATTEND_QUERIES);
+    a->scratch_floats =
+        MU_ROUND_UP(a->k->attend_scratch(MU_ATTEND_QUERIES, hd, hd, KEYS), (size_t)16);
     a->memory = mu_calloc(2 * PROMPT_ROWS * q + threads * a->scratch_floats, sizeof(float));
-    a->words = mu_calloc(s->n_heads + 2 * PROMPT_ROWS + blocks, sizeof(uint32_t));
+    a->words = mu_calloc(2 * PROMPT_ROWS + blocks, sizeof(uint32_t));
     a->cache = mu_calloc(2 * values, bytes);
     if (!a->memory || !a->words || !a->cache) return mu_fail_memory(err, 2 * values * bytes);
-    uint32_t *kv_head = a->words, *positions = kv_head + s->n_heads;
-    uint32_t *sequences = positions + PROMPT_ROWS, *table = sequences + PROMPT_ROWS;
-    for (uint32_t h = 0; h < s->n_heads; h++)
-        kv_head[h] = h / group;
+    uint32_t *positions = a->words, *sequences = positions + PROMPT_ROWS;
+    uint32_t *table = sequences + PROMPT_ROWS;
     for (uint32_t r = 0; r < PROMPT_ROWS; r++)
-        positions[r] = KEYS - 1 - r;
+        positions[r] = KEYS - PROMPT_ROWS + r;
     for (uint32_t b = 0; b < blocks; b++)
         table[b] = b;
     a->args = (struct mu_attend_args){.q = a->memory,
@@ -180,11 +191,12 @@ static mu_status attend_make(struct attend *a, const struct mu_measure_shape *s,
                                       .out_stride = q,
                                       .keys = a->cache,
                                       .values = (char *)a->cache + values * bytes,
+                                      .key_stride = hd,
+                                      .value_stride = hd,
                                       .cache_type = kv,
-                                      .n_heads = s->n_heads,
                                       .n_kv_heads = s->n_kv_heads,
-                                      .head_dim = s->head_dim,
-                                      .kv_head = kv_head,
+                                      .head_dim = hd,
+                                      .value_dim = hd,
                                       .positions = positions,
                                       .sequences = sequences,
                                       .tables = table,
