@@ -22,42 +22,44 @@ static double role_bytes(const struct reader *r, const struct mu_tensor_use *use
 }
 
 /* Values that this rank owns of a tensor, of one expert. */
-static double use_values(const struct reader *r, const struct mu_tensor_use *use)
+static double use_values(const struct mu_tensor_use *use)
 {
-    double latent = mu_plan_latent_values(r->config, use->role);
-    if (latent > 0) return use->role == MU_ROLE_K ? latent : latent / r->program->shard.tp_size;
     return (double)use->rows * use->cols;
 }
 
-static bool in_mlp(const struct mu_op *op)
+/* Values of a buffer for each row: slots are as many as experts that a row chooses. */
+static double width(const struct reader *r, enum mu_buffer b)
 {
-    return op->out == MU_BUFFER_GATE_UP || op->in == MU_BUFFER_ACT || op->in == MU_BUFFER_GATE_UP;
+    double times = mu_buffer_has_slots(b) ? r->config->n_experts_used : 1;
+    return times * r->program->width[b];
 }
 
 /* Bytes of activations that a row moves through memory. */
-static double row_bytes(const struct mu_program *p, const struct mu_op *op)
+static double row_bytes(const struct reader *r, const struct mu_op *op)
 {
-    const uint32_t *w = p->width;
-    double values = (double)w[op->in] + w[op->out];
-    if (op->kind == MU_OP_EMBED) values = 2.0 * w[MU_BUFFER_H];
-    if (op->kind == MU_OP_COMBINE) values = 4.0 * w[MU_BUFFER_H];
-    if (op->kind == MU_OP_EXCHANGE) values = w[MU_BUFFER_H];
-    if (op->kind == MU_OP_LINEAR_CUT) values = (double)w[op->in] + w[MU_BUFFER_H];
+    double values = width(r, op->in) + width(r, op->out);
+    if (op->kind == MU_OP_EMBED) values = 2 * width(r, MU_BUFFER_H);
+    if (op->kind == MU_OP_COMBINE) values = 4 * width(r, MU_BUFFER_H);
+    if (op->kind == MU_OP_EXCHANGE) values = width(r, MU_BUFFER_H);
+    if (op->kind == MU_OP_LINEAR_CUT || op->kind == MU_OP_EXPERTS_CUT)
+        values = width(r, op->in) + width(r, MU_BUFFER_H);
     return values * ACTIVATION_BYTES;
 }
 
+/* Matrices of one expert; of each head, where there is one a head. */
 static void set_weights(const struct reader *r, const struct mu_op *op, struct mu_plan_work *w)
 {
     const struct mu_plan_format *f = r->weights->format;
+    bool heads = op->kind == MU_OP_Q_LATENT || op->kind == MU_OP_V_LATENT;
     if (op->kind == MU_OP_EMBED) return; /* a row is copied, not all of it read */
-    double values = 0;
     for (uint32_t i = 0; i < op->n_weights; i++) {
         const struct mu_tensor_use *use = &r->program->tensors[op->weights[i]];
-        values += use_values(r, use);
-        w->bytes += use_values(r, use) * role_bytes(r, use);
+        double values = use_values(use) * (heads ? op->n_groups : 1);
+        if (!w->experts) values *= mu_plan_copies(r->config, use->role); /* a router's rows */
+        w->values += values;
+        w->bytes += values * role_bytes(r, use);
     }
-    w->values = values;
-    w->bits = values > 0 ? 8 * w->bytes / values : 0;
+    w->bits = w->values > 0 ? 8 * w->bytes / w->values : 0;
     bool coded = w->bits < 15 || f->rate == MU_PROBE_F32;
     w->rate = coded ? f->rate : MU_PROBE_F16;
 }
@@ -65,27 +67,20 @@ static void set_weights(const struct reader *r, const struct mu_op *op, struct m
 static struct mu_plan_work work_of(const struct reader *r, const struct mu_op *op)
 {
     const struct mu_config *c = r->config;
-    struct mu_plan_work w = {
-        .kind = op->kind, .out_rows = op->out_rows, .row_bytes = row_bytes(r->program, op)};
+    const struct mu_program *p = r->program;
+    struct mu_plan_work w = {.kind = op->kind,
+                             .out_rows = op->out_rows,
+                             .experts = op->kind == MU_OP_EXPERTS || op->kind == MU_OP_EXPERTS_CUT,
+                             .row_bytes = row_bytes(r, op)};
     set_weights(r, op, &w);
-    if (in_mlp(op) && c->n_experts > 0) {
-        w.experts = mu_plan_has_experts(c, op->layer);
-        double times = w.experts ? c->n_experts_used : mu_plan_copies(c, op->layer);
-        w.row_bytes *= times;
-        if (!w.experts) {
-            w.values *= times;
-            w.bytes *= times;
-        }
-    }
     if (op->kind == MU_OP_ATTEND) {
-        w.values = (double)r->program->width[MU_BUFFER_ATT];
-        w.kv_values = mu_plan_kv_values(c, r->program->n_kv_heads);
+        w.values = (double)p->n_heads * (p->key_dim + p->value_dim) / 2;
+        w.kv_values = r->shard->kv_values;
         w.window = c->layer_sliding[op->layer] ? c->sliding_window : 0;
     }
     if (op->kind == MU_OP_EXCHANGE) /* all ranks' subtrees but one's own, of 4 bytes */
-        w.values =
-            4.0 * ((double)r->program->width[MU_BUFFER_PARTS] - r->program->width[MU_BUFFER_PART]);
-    if (op->kind == MU_OP_GATHER) w.values = 4.0 * (c->vocab - (double)r->program->vocab);
+        w.values = 4.0 * ((double)p->width[MU_BUFFER_PARTS] - p->width[MU_BUFFER_PART]);
+    if (op->kind == MU_OP_GATHER) w.values = 4.0 * (c->vocab - (double)p->vocab);
     return w;
 }
 
@@ -125,7 +120,8 @@ static void add_layer(struct reader *r, uint32_t layer, uint32_t begin, uint32_t
 
 static bool opens_layer(const struct mu_op *op)
 {
-    return op->kind == MU_OP_LINEAR && op->out == MU_BUFFER_QKV;
+    return op->kind == MU_OP_LINEAR && op->in == MU_BUFFER_X &&
+           (op->out == MU_BUFFER_QKV || op->out == MU_BUFFER_LATENT);
 }
 
 static void read_ops(struct reader *r)
@@ -153,30 +149,36 @@ static void read_bytes(struct reader *r)
     const struct mu_config *c = r->config;
     for (uint32_t i = 0; i < p->n_tensors; i++) {
         const struct mu_tensor_use *use = &p->tensors[i];
-        double bytes = use_values(r, use) * role_bytes(r, use);
-        bool mlp =
-            use->role == MU_ROLE_GATE || use->role == MU_ROLE_UP || use->role == MU_ROLE_DOWN;
+        double bytes = use_values(use) * mu_plan_copies(c, use->role) * role_bytes(r, use);
         if (use->role == MU_ROLE_EMBED)
             s->embed_bytes += bytes;
         else if (use->role <= MU_ROLE_FINAL_NORM)
             s->head_bytes += bytes;
         else
-            s->layer_bytes[use->layer] += mlp ? bytes * mu_plan_copies(c, use->layer) : bytes;
+            s->layer_bytes[use->layer] += bytes;
     }
     for (uint32_t layer = 0; layer < c->n_layers; layer++) {
         s->layer_bytes[layer] += r->weights->more_bytes[layer];
         s->layer_window[layer] = c->layer_sliding[layer] ? c->sliding_window : 0;
     }
     s->embed_bytes += r->weights->more_bytes[c->n_layers];
-    for (int b = 0; b < MU_BUFFER_OUT; b++)
-        s->row_bytes += ACTIVATION_BYTES * p->width[b];
+    for (int b = 0; b < MU_BUFFER_COUNT; b++)
+        if (b != MU_BUFFER_OUT && b != MU_BUFFER_LOGITS && b != MU_BUFFER_LOGIT_PART)
+            s->row_bytes += ACTIVATION_BYTES * width(r, (enum mu_buffer)b);
+}
+
+static void read_shape(struct reader *r)
+{
+    struct mu_plan_shard *s = r->shard;
+    const struct mu_program *p = r->program;
+    const struct mu_config *c = r->config;
     s->out_bytes = 4.0 * c->vocab;
     s->hidden = c->hidden;
     s->tied = c->tied_head;
-    s->kv_values = mu_plan_kv_values(c, p->n_kv_heads);
+    /* A latent is key and value in one. */
+    s->kv_values = p->latent ? p->key_dim : (double)p->n_kv_heads * (p->key_dim + p->value_dim);
     s->experts = c->n_experts;
     s->experts_used = c->n_experts_used;
-    s->shared = c->n_experts ? mu_plan_shared(c) : 0;
 }
 
 mu_status mu_plan_shard_make(const struct mu_config *config, const struct mu_plan_weights *weights,
@@ -193,6 +195,7 @@ mu_status mu_plan_shard_make(const struct mu_config *config, const struct mu_pla
     if (!out->works || !out->first || !out->layer_class || !out->layer_bytes || !out->layer_window)
         return mu_fail_memory(err, program->n_ops * sizeof *out->works);
     struct reader r = {.config = config, .program = program, .weights = weights, .shard = out};
+    read_shape(&r);
     read_ops(&r);
     read_bytes(&r);
     return MU_OK;
@@ -275,8 +278,7 @@ static double product(const struct pricer *p, const struct mu_plan_work *w)
     return MU_MAX(moved, done) + p->place->engine->op_s;
 }
 
-/* Each row chooses some of the experts; together they choose fewer than that times the rows. The
- * shared experts take part in every row. */
+/* Each row chooses some of the experts; together they choose fewer than that times the rows. */
 static double experts(const struct pricer *p, const struct mu_plan_work *w)
 {
     const struct mu_probe_engine *e = p->place->engine;
@@ -286,12 +288,12 @@ static double experts(const struct pricer *p, const struct mu_plan_work *w)
     double chosen = s->experts * (1 - pow(1 - s->experts_used / s->experts, p->rows * e->routing));
     chosen = MU_MAX(chosen, MU_MIN(s->experts_used, s->experts));
     double bandwidth = d->bytes_per_s * (widened ? e->experts_widened : e->experts);
-    double moved = ((chosen + s->shared) * w->bytes + p->rows * w->row_bytes) / bandwidth;
+    double moved = (chosen * w->bytes + p->rows * w->row_bytes) / bandwidth;
     double limit = MU_MAX(d->rates[MU_PROBE_F16], d->rates[MU_PROBE_F32]);
     if (!widened && w->bits < 12 && d->rates[MU_PROBE_F8] > 0) limit = d->rates[MU_PROBE_F8];
-    double done = 2 * p->rows * (s->experts_used + s->shared) * w->values /
+    double done = 2 * p->rows * s->experts_used * w->values /
                   (limit * (widened ? e->experts_math_widened : e->experts_math));
-    return MU_MAX(moved, done) + 2 * e->op_s;
+    return MU_MAX(moved, done) + e->op_s;
 }
 
 static double seen(const struct mu_plan_work *w, double keys)
@@ -316,7 +318,12 @@ static double seconds_of(const struct pricer *p, const struct mu_plan_work *w)
     case MU_OP_LINEAR:
     case MU_OP_LINEAR_CUT:
     case MU_OP_LOGITS:
-        return w->experts ? experts(p, w) : product(p, w);
+    case MU_OP_Q_LATENT:
+    case MU_OP_V_LATENT:
+        return product(p, w);
+    case MU_OP_EXPERTS:
+    case MU_OP_EXPERTS_CUT:
+        return experts(p, w);
     case MU_OP_ATTEND:
         return attention(p, w);
     case MU_OP_EXCHANGE:
@@ -324,8 +331,13 @@ static double seconds_of(const struct pricer *p, const struct mu_plan_work *w)
     case MU_OP_GATHER:
         return exchange_seconds(p->place->link, p->place->engine, p->shard->tp,
                                 p->outs * w->values);
+    case MU_OP_GROUP:
+    case MU_OP_DISPATCH: /* parts of the kernels beside them, in most engines */
+        return p->rows * w->row_bytes / p->bandwidth;
     case MU_OP_EMBED:
     case MU_OP_ROPE_KV:
+    case MU_OP_LATENT_KV:
+    case MU_OP_ROUTE:
     case MU_OP_GLU:
     case MU_OP_COMBINE:
     case MU_OP_OUT_ROWS:

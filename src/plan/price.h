@@ -30,16 +30,16 @@ struct mu_plan_shard {
     struct mu_plan_work *works; /* before the layers, each kind of layer, after them */
     uint32_t *first;            /* [n_classes + 3] where each of those groups begins */
     uint32_t n_classes;
-    uint32_t *layer_class;                /* [n_layers] */
-    double *layer_bytes;                  /* [n_layers] of weights */
-    double head_bytes, embed_bytes;       /* of the first and the last stage; */
-    bool tied;                            /* one tensor, which a first and last stage has once */
-    double kv_values;                     /* of one token in one layer */
-    uint32_t *layer_window;               /* [n_layers] */
-    double row_bytes;                     /* of a step's buffers, for each row */
-    double out_bytes;                     /* more for each row whose logits are wanted */
-    double hidden;                        /* values that pass from stage to stage, a row */
-    double experts, experts_used, shared; /* of a layer that has them; experts 0: none */
+    uint32_t *layer_class;          /* [n_layers] */
+    double *layer_bytes;            /* [n_layers] of weights */
+    double head_bytes, embed_bytes; /* of the first and the last stage; */
+    bool tied;                      /* one tensor, which a first and last stage has once */
+    double kv_values;               /* of one token in one layer */
+    uint32_t *layer_window;         /* [n_layers] */
+    double row_bytes;               /* of a step's buffers, for each row */
+    double out_bytes;               /* more for each row whose logits are wanted */
+    double hidden;                  /* values that pass from stage to stage, a row */
+    double experts, experts_used;   /* of a layer that has them; 0: none */
 };
 
 /* From the program of mu_plan_program, which need not live on. */

@@ -89,63 +89,13 @@ const struct mu_plan_format *mu_plan_format_of(const struct mu_config *config)
     return format ? format : mu_plan_format(MU_STR("bf16"), NULL);
 }
 
-/* ---- Shapes that the program does not have ------------------------------------------------- */
-
-double mu_plan_shared(const struct mu_config *config)
-{
-    if (config->shared_expert_ffn) return (double)config->shared_expert_ffn / config->expert_ffn;
-    return config->n_shared_experts;
-}
-
-double mu_plan_copies(const struct mu_config *config, uint32_t layer)
-{
-    if (config->n_experts == 0) return 1;
-    if (!mu_plan_has_experts(config, layer)) return (double)config->ffn / config->expert_ffn;
-    return config->n_experts + mu_plan_shared(config);
-}
-
-double mu_plan_latent_values(const struct mu_config *config, enum mu_tensor_role role)
-{
-    double heads = config->n_heads, hidden = config->hidden, latent = config->kv_lora_rank;
-    double q_out = heads * (config->qk_nope_head_dim + config->qk_rope_head_dim);
-    if (!config->kv_lora_rank) return 0;
-    switch ((int)role) {
-    case MU_ROLE_Q:
-        return config->q_lora_rank ? config->q_lora_rank * (hidden + q_out) : hidden * q_out;
-    case MU_ROLE_K: /* down to the latent, which is what the cache holds */
-        return hidden * (latent + config->qk_rope_head_dim);
-    case MU_ROLE_V: /* and up again */
-        return latent * heads * (config->qk_nope_head_dim + config->v_head_dim);
-    default:
-        return 0;
-    }
-}
-
-double mu_plan_kv_values(const struct mu_config *config, uint32_t n_kv)
-{
-    if (config->kv_lora_rank) return (double)config->kv_lora_rank + config->qk_rope_head_dim;
-    return 2.0 * n_kv * config->head_dim;
-}
-
-/* Biases, sinks and the like of a layer, and its router: values and bytes of each. */
-static double more_bytes(const struct mu_config *c, uint32_t layer, double vector_bytes)
-{
-    double bytes = 0;
-    if (mu_plan_has_experts(c, layer)) bytes += (double)c->n_experts * c->hidden * vector_bytes;
-    if (strcmp(c->architecture, "gpt_oss") == 0)
-        bytes +=
-            vector_bytes * (c->n_heads + c->n_experts * (1.0 + 2.0 * c->expert_ffn + c->hidden));
-    if (c->kv_lora_rank) bytes += vector_bytes * (c->kv_lora_rank + c->q_lora_rank);
-    return bytes;
-}
-
 /* ---- Programs ------------------------------------------------------------------------------ */
 
-static const char *stand_in(const struct mu_config *c)
+double mu_plan_copies(const struct mu_config *config, enum mu_tensor_role role)
 {
-    if (strncmp(c->architecture, "qwen3", 5) == 0) return "qwen3";
-    if (strncmp(c->architecture, "qwen2", 5) == 0) return "qwen2";
-    return "llama";
+    bool router =
+        role == MU_ROLE_ROUTER || role == MU_ROLE_ROUTER_BIAS || role == MU_ROLE_ROUTER_CORRECTION;
+    return router || mu_role_of_expert(role) ? config->n_experts : 1;
 }
 
 /* Configurations of architectures that are not known were not checked by those who read them. */
@@ -153,35 +103,32 @@ static bool has_shape(const struct mu_config *c)
 {
     uint32_t ffn = c->n_experts ? c->expert_ffn : c->ffn;
     bool heads = c->n_heads && c->n_kv_heads && c->n_heads % c->n_kv_heads == 0;
-    bool head = c->kv_lora_rank ? c->v_head_dim % 2 == 0 && c->v_head_dim : c->head_dim != 0;
+    bool head = c->kv_lora_rank ? c->v_head_dim && c->qk_rope_head_dim : c->head_dim != 0;
     return heads && head && ffn && c->hidden && c->vocab && c->n_experts_used <= c->n_experts &&
            c->head_dim % 2 == 0;
 }
 
-/* The same shapes in an architecture that the engine executes. */
-static mu_status stand_in_config(const struct mu_config *c, struct mu_arena *arena,
-                                 struct mu_config **out, struct mu_err *err)
+/* One expert for all, no format, and an architecture that there is. */
+static mu_status plain_config(const struct mu_config *c, uint32_t tp_size, struct mu_arena *arena,
+                              struct mu_config **out, struct mu_err *err)
 {
+    struct mu_config *copy = mu_arena_alloc(arena, 1, sizeof *copy);
+    if (!copy) return mu_fail_memory(err, sizeof *copy);
+    *copy = *c;
+    copy->quant_method[0] = '\0';
+    if (c->n_experts) copy->n_experts = copy->n_experts_used = 1;
+    copy->n_group = copy->topk_group = 0;
+    *out = copy;
+    bool whole_norm = strcmp(c->architecture, "olmo2") == 0 && tp_size > 1;
+    if (mu_arch_find(c->architecture, NULL) && !whole_norm) return MU_OK;
     if (!has_shape(c))
         return mu_fail(err, MU_E_UNSUPPORTED,
                        "the configuration of architecture '%s' does not say its shape",
                        c->architecture);
-    struct mu_config *copy = mu_arena_alloc(arena, 1, sizeof *copy);
-    if (!copy) return mu_fail_memory(err, sizeof *copy);
-    *copy = *c;
-    if (!mu_arch_find(c->architecture, NULL) || strcmp(c->architecture, "olmo2") == 0)
-        memcpy(copy->architecture, stand_in(c), strlen(stand_in(c)) + 1);
+    const char *name = c->kv_lora_rank ? "deepseek_v3" : c->n_experts ? "qwen3_moe" : "llama";
+    memcpy(copy->architecture, name, strlen(name) + 1);
     memcpy(copy->activation, "silu", sizeof "silu");
-    copy->quant_method[0] = '\0';
-    copy->n_experts = 0;
-    if (c->n_experts) copy->ffn = c->expert_ffn;
-    copy->attention_bias |= strcmp(c->architecture, "gpt_oss") == 0;
     copy->rope.partial = 1;
-    if (c->kv_lora_rank) {
-        copy->head_dim = c->v_head_dim;
-        copy->n_kv_heads = c->n_heads;
-    }
-    *out = copy;
     return MU_OK;
 }
 
@@ -189,33 +136,26 @@ mu_status mu_plan_program(const struct mu_config *config, uint32_t tp_rank, uint
                           struct mu_arena *arena, struct mu_program **out, struct mu_err *err)
 {
     struct mu_shard shard = {0, config->n_layers, tp_rank, tp_size};
-    if (mu_program_build(config, &shard, arena, out, NULL) == MU_OK) return MU_OK;
     struct mu_config *plain;
-    MU_TRY(stand_in_config(config, arena, &plain, err));
+    MU_TRY(plain_config(config, tp_size, arena, &plain, err));
     return mu_program_build(plain, &shard, arena, out, err);
 }
 
 /* ---- Tables -------------------------------------------------------------------------------- */
 
-static bool is_mlp(enum mu_tensor_role role)
-{
-    return role == MU_ROLE_GATE || role == MU_ROLE_UP || role == MU_ROLE_DOWN;
-}
-
 static double whole_values(const struct mu_config *c, const struct mu_tensor_use *use)
 {
-    double values = mu_plan_latent_values(c, use->role);
-    if (values == 0) values = (double)use->rows * use->cols;
-    return is_mlp(use->role) ? values * mu_plan_copies(c, use->layer) : values;
+    return (double)use->rows * use->cols * mu_plan_copies(c, use->role);
 }
 
-static double format_bytes(const struct mu_plan_format *f, const struct mu_tensor_use *use,
-                           const struct mu_config *c)
+static double format_bytes(const struct mu_plan_format *f, const struct mu_tensor_use *use)
 {
     bool table = use->role == MU_ROLE_EMBED || use->role == MU_ROLE_HEAD;
     if (use->vector) return f->vector_bytes;
     if (table) return f->table_bytes;
-    if (f->experts_only && !(is_mlp(use->role) && mu_plan_has_experts(c, use->layer))) return 2;
+    if (use->role == MU_ROLE_ROUTER || use->role == MU_ROLE_SHARED_MIX)
+        return MU_MAX(f->vector_bytes, 2); /* nobody rounds these */
+    if (f->experts_only && !mu_role_of_expert(use->role)) return 2;
     return f->linear_bytes + f->row_bytes / use->cols;
 }
 
@@ -258,7 +198,7 @@ static void take_from_file(const struct mu_config *c, const struct mu_program *p
         const struct mu_tensor *t = find(tensors, n, use->name, &hint);
         uint32_t layer = use->role <= MU_ROLE_FINAL_NORM ? c->n_layers : use->layer;
         w->bytes[layer][use->role] = t ? (double)t->n_bytes / (double)t->n_values : 0;
-        if (t) rest[layer] -= w->bytes[layer][use->role] * use->rows * use->cols;
+        if (t) rest[layer] -= w->bytes[layer][use->role] * whole_values(c, use);
     }
     for (uint32_t layer = 0; layer < c->n_layers; layer++) {
         double missing = 0;
@@ -293,10 +233,8 @@ mu_status mu_plan_weights_make(const struct mu_config *config, const struct mu_p
     for (uint32_t i = 0; i < p->n_tensors; i++) {
         const struct mu_tensor_use *use = &p->tensors[i];
         uint32_t layer = use->role <= MU_ROLE_FINAL_NORM ? layers : use->layer;
-        out->bytes[layer][use->role] = format_bytes(format, use, config);
+        out->bytes[layer][use->role] = format_bytes(format, use);
     }
-    for (uint32_t layer = 0; layer < layers; layer++)
-        out->more_bytes[layer] = more_bytes(config, layer, format->vector_bytes);
     if (n_tensors) take_from_file(config, p, tensors, n_tensors, rest, out);
     for (uint32_t i = 0; i < p->n_tensors; i++) {
         const struct mu_tensor_use *use = &p->tensors[i];

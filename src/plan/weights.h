@@ -44,26 +44,13 @@ mu_status mu_plan_weights_make(const struct mu_config *config, const struct mu_p
                                struct mu_arena *arena, struct mu_plan_weights *out,
                                struct mu_err *err);
 
-/* The program of a shard, also for what the engine cannot execute yet: then of a dense model with
- * the same shapes, whose MLP is one expert. */
+/* The program of a shard of the whole model, for pricing: with one expert that stands for all
+ * (mu_plan_copies says for how many), in whatever format, and for architectures that the engine
+ * does not know by the nearest that it does. */
 mu_status mu_plan_program(const struct mu_config *config, uint32_t tp_rank, uint32_t tp_size,
                           struct mu_arena *arena, struct mu_program **out, struct mu_err *err);
 
-/* How often the MLP of that program stands in this layer: for dense layers beside experts their
- * width over an expert's; for a layer of experts their number, with the shared ones. */
-double mu_plan_copies(const struct mu_config *config, uint32_t layer);
-static inline bool mu_plan_has_experts(const struct mu_config *config, uint32_t layer)
-{
-    return config->n_experts > 0 && !config->layer_dense[layer];
-}
-/* The shared experts of a layer, in units of a routed one. */
-double mu_plan_shared(const struct mu_config *config);
-
-/* Values of the attention's matrices by role where they are not rows x columns of the program:
- * latent attention. 0: they are. */
-double mu_plan_latent_values(const struct mu_config *config, enum mu_tensor_role role);
-/* Values that one token keeps in one layer's cache, on one of `tp_size` devices that hold `n_kv`
- * KV heads. */
-double mu_plan_kv_values(const struct mu_config *config, uint32_t n_kv);
+/* How many tensors of the model this tensor of that program stands for. */
+double mu_plan_copies(const struct mu_config *config, enum mu_tensor_role role);
 
 #endif
