@@ -4,26 +4,24 @@
  */
 #include "kernel/cpu/cpu_int.h"
 
-bool mu_cpu_lanes(enum mu_dtype type, struct mu_lanes *lanes)
-{
-#define CASE_(name, ...)                                                                           \
-    case MU_DTYPE_##name:                                                                          \
-        *lanes = MU_LANES_OF(__VA_ARGS__);                                                         \
-        return true;
+#define LANES_(name, ...) [MU_DTYPE_##name] = {true, {__VA_ARGS__}},
 #define NUMBERS_(name, bits, cells, numbers)                                                       \
-    CASE_(name, bits, 0, 0, cells, MU_HEAD_F32, MU_SCALES_NONE, NULL)
+    LANES_(name, bits, 0, 0, cells, MU_HEAD_F32, MU_SCALES_NONE, NULL)
 #define COLUMNS_(name, bits, offset)                                                               \
-    CASE_(name, bits, 0, offset, 1, MU_HEAD_NONE, MU_SCALES_NONE, NULL)
-    switch ((int)type) {
-        MU_LANES_TABLE(CASE_)
-        MU_NUMBERS_TABLE(NUMBERS_)
-        MU_COLUMNS_TABLE(COLUMNS_)
-    default:
-        return false;
-    }
+    LANES_(name, bits, 0, offset, 1, MU_HEAD_NONE, MU_SCALES_NONE, NULL)
+static const struct {
+    bool known;
+    struct mu_lanes lanes;
+} packings[MU_DTYPE_COUNT] = {MU_LANES_TABLE(LANES_) MU_NUMBERS_TABLE(NUMBERS_)
+                                  MU_COLUMNS_TABLE(COLUMNS_)};
 #undef COLUMNS_
 #undef NUMBERS_
-#undef CASE_
+#undef LANES_
+
+bool mu_cpu_lanes(enum mu_dtype type, struct mu_lanes *lanes)
+{
+    *lanes = packings[type].lanes;
+    return packings[type].known;
 }
 
 struct mu_cell_form mu_cpu_cell_form(enum mu_dtype type)
