@@ -445,8 +445,8 @@ static mu_status make_mxfp4(struct finder *f, struct mu_tensor *t)
     q->code_stride = q->cols;
     q->group = 32;
     q->scale = (struct mu_scale_grid){scales->data, scales->type, 1, blocks, 1, 1};
-    int len = (int)f->base.len - (f->base.len > 0); /* without the _ */
-    t->name = mu_arena_printf(f->file->arena, "%.*s", len, f->base.p);
+    size_t len = f->base.len - (f->base.len > 0); /* without the _ */
+    t->name = len ? mu_arena_strndup(f->file->arena, f->base.p, len) : "weight";
     if (!t->name) return mu_fail_memory(f->err, f->base.len);
     t->type = MU_DTYPE_MXFP4;
     t->n_dims = n - 1;

@@ -27,7 +27,7 @@ static void add_key(struct mu_text *out, const struct mu_kernels *kernels, enum 
                     const struct mu_measure_shape *shape, unsigned n_threads)
 {
     struct mu_probe_cpu cpu;
-    mu_probe_cpu(&cpu);
+    mu_probe_cpu(NULL, &cpu);
     mu_text_printf(out, "%s/%u/%s/%s/%u.%u.%u/%s", cpu.name, n_threads, kernels->family,
                    mu_dtype(type)->name, shape->n_heads, shape->n_kv_heads, shape->head_dim,
                    MU_VERSION);
