@@ -67,25 +67,47 @@ uint64_t mu_cpu_weight_bytes(enum mu_dtype type, enum mu_form form, uint32_t row
 }
 
 /* Step s of `bits`-bit codes lies in vector s % bits at bit s / bits * bits of every byte: 8 bits
- * take eight vectors, 1 bit takes one. `code` are the four codes of one output, byte by byte. */
-static void plane_put(uint8_t *plane, unsigned bits, unsigned s, unsigned lane, uint32_t code)
+ * take eight vectors, 1 bit takes one. `code` are eight steps of four codes of one output, byte by
+ * byte, of which the bits from `shift` on are put. */
+static inline void planes_put_bits(uint8_t *planes, unsigned bits, unsigned lane,
+                                   const uint32_t code[8], unsigned shift)
 {
-    uint32_t mask = 0x01010101u * ((1u << bits) - 1), word;
-    uint8_t *at = plane + 64 * (s % bits) + 4 * lane;
-    memcpy(&word, at, 4);
-    word |= (code & mask) << (s / bits * bits);
-    memcpy(at, &word, 4);
+    uint32_t mask = 0x01010101u * ((1u << bits) - 1);
+    for (unsigned plane = 0; plane < bits; plane++) {
+        uint32_t word = 0;
+        for (unsigned s = plane; s < 8; s += bits)
+            word |= (code[s] >> shift & mask) << (s - plane);
+        memcpy(planes + 64 * plane + 4 * lane, &word, sizeof word);
+    }
+}
+
+/* A known number of bits lets the compiler unroll it. */
+static void planes_put(uint8_t *planes, unsigned bits, unsigned lane, const uint32_t code[8],
+                       unsigned shift)
+{
+    switch (bits) {
+    case 1:
+        planes_put_bits(planes, 1, lane, code, shift);
+        break;
+    case 2:
+        planes_put_bits(planes, 2, lane, code, shift);
+        break;
+    case 4:
+        planes_put_bits(planes, 4, lane, code, shift);
+        break;
+    case 8:
+        planes_put_bits(planes, 8, lane, code, shift);
+        break;
+    }
 }
 
 static void cell_pack(const struct mu_lanes *l, uint8_t *codes, unsigned lane,
                       const uint8_t *unsigned_codes)
 {
-    for (unsigned s = 0; s < 8; s++) {
-        uint32_t code;
-        memcpy(&code, unsigned_codes + 4 * s, 4);
-        plane_put(codes, l->low, s, lane, code);
-        if (l->high) plane_put(codes + 64 * l->low, l->high, s, lane, code >> l->low);
-    }
+    uint32_t code[8];
+    memcpy(code, unsigned_codes, sizeof code);
+    planes_put(codes, l->low, lane, code, 0);
+    if (l->high) planes_put(codes + 64 * l->low, l->high, lane, code, l->low);
 }
 
 /* Codes as the planes hold them: with the offset, or as indices of the table. */
@@ -268,7 +290,7 @@ void mu_cpu_weight_pack(struct mu_weight *w, uint32_t first, uint32_t n,
     }
 }
 
-/* The inverse of plane_put. */
+/* The inverse of planes_put, for one step. */
 static uint32_t plane_get(const uint8_t *plane, unsigned bits, unsigned s, unsigned lane)
 {
     uint32_t mask = 0x01010101u * ((1u << bits) - 1);

@@ -32,9 +32,11 @@ static void scale_pair(struct mu_parts *p, size_t i, int sc, unsigned m)
 static void codes_32(int8_t *code, const uint8_t *q, uint32_t high, int offset)
 {
     for (unsigned i = 0; i < 16; i++) {
-        code[i] = (int8_t)((q[i] & 15) + (int)(high >> i & 1) * 16 - offset);
-        code[i + 16] = (int8_t)((q[i] >> 4) + (int)(high >> (i + 16) & 1) * 16 - offset);
+        code[i] = (int8_t)((q[i] & 15) - offset);
+        code[i + 16] = (int8_t)((q[i] >> 4) - offset);
     }
+    for (unsigned i = 0; high && i < 32; i++)
+        code[i] = (int8_t)(code[i] + (int)(high >> i & 1) * 16);
 }
 
 static void split_q4_0(const uint8_t *b, struct mu_parts *p)
@@ -92,8 +94,9 @@ static void split_mxfp4(const uint8_t *b, struct mu_parts *p)
 /* 256 codes of 2 bits: 32 bytes hold 4 runs of 32 values. */
 static void codes_2bit(int8_t *code, const uint8_t *q, int offset)
 {
-    for (unsigned i = 0; i < 256; i++)
-        code[i] = (int8_t)((q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3) - offset);
+    for (unsigned run = 0; run < 8; run++)
+        for (unsigned i = 0; i < 32; i++)
+            code[32 * run + i] = (int8_t)((q[run / 4 * 32 + i] >> (run % 4 * 2) & 3) - offset);
 }
 
 static void split_q2_k(const uint8_t *b, struct mu_parts *p)
@@ -113,8 +116,9 @@ static void split_q3_k(const uint8_t *b, struct mu_parts *p)
     p->d = mu_get_f16(b + 108);
     p->dmin = 0;
     codes_2bit(p->code, b + 32, 4);
-    for (unsigned i = 0; i < 256; i++)
-        p->code[i] = (int8_t)(p->code[i] + (high[i % 32] >> (i / 32) & 1) * 4);
+    for (unsigned run = 0; run < 8; run++)
+        for (unsigned i = 0; i < 32; i++)
+            p->code[32 * run + i] = (int8_t)(p->code[32 * run + i] + (high[i] >> run & 1) * 4);
     for (unsigned i = 0; i < 16; i++) {
         int low = scales[i % 8] >> (i / 8 * 4) & 15, top = scales[8 + i % 4] >> (i / 4 * 2) & 3;
         p->sc[i] = (int8_t)((low | top << 4) - 32);
@@ -137,8 +141,9 @@ static void scales_6bit(struct mu_parts *p, const uint8_t *b, const uint8_t *s)
 /* 256 codes of 4 bits: 32 bytes hold 32 values in their low and 32 in their high nibbles. */
 static void codes_4bit(int8_t *code, const uint8_t *q)
 {
-    for (unsigned i = 0; i < 256; i++)
-        code[i] = (int8_t)(q[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15);
+    for (unsigned run = 0; run < 8; run++)
+        for (unsigned i = 0; i < 32; i++)
+            code[32 * run + i] = (int8_t)(q[run / 2 * 32 + i] >> (run % 2 * 4) & 15);
 }
 
 static void split_q4_k(const uint8_t *b, struct mu_parts *p)
@@ -151,8 +156,9 @@ static void split_q5_k(const uint8_t *b, struct mu_parts *p)
 {
     scales_6bit(p, b, b + 4);
     codes_4bit(p->code, b + 48);
-    for (unsigned i = 0; i < 256; i++)
-        p->code[i] = (int8_t)(p->code[i] | (b[16 + i % 32] >> (i / 32) & 1) << 4);
+    for (unsigned run = 0; run < 8; run++)
+        for (unsigned i = 0; i < 32; i++)
+            p->code[32 * run + i] = (int8_t)(p->code[32 * run + i] | (b[16 + i] >> run & 1) << 4);
 }
 
 static void split_q6_k(const uint8_t *b, struct mu_parts *p)
@@ -162,11 +168,12 @@ static void split_q6_k(const uint8_t *b, struct mu_parts *p)
     p->dmin = 0;
     memcpy(p->sc, b + 192, 16);
     memset(p->m, 0, sizeof p->m);
-    for (unsigned i = 0; i < 256; i++) {
-        int l = low[i / 128 * 64 + i % 64] >> (i / 64 % 2 * 4) & 15;
-        int h = high[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
-        p->code[i] = (int8_t)((l | h << 4) - 32);
-    }
+    for (unsigned run = 0; run < 8; run++)
+        for (unsigned i = 0; i < 32; i++) {
+            int l = low[run / 4 * 64 + run % 2 * 32 + i] >> (run / 2 % 2 * 4) & 15;
+            int h = high[run / 4 * 32 + i] >> (run % 4 * 2) & 3;
+            p->code[32 * run + i] = (int8_t)((l | h << 4) - 32);
+        }
 }
 
 static void split_iq4_xs(const uint8_t *b, struct mu_parts *p)
