@@ -4,6 +4,8 @@
  */
 #include "engine/rank.h"
 
+#include "base/file.h"
+
 #include <math.h>
 
 static mu_status check_tensor(const struct mu_tensor_use *use, const struct mu_tensor *t,
@@ -200,17 +202,26 @@ static mu_status load_matrix(struct mu_rank *rank, uint32_t i, const struct mu_t
     return MU_OK;
 }
 
+/* What was read stays in the page cache, but no longer counts as this process's memory. */
+static void release(const struct mu_tensor *t)
+{
+    if (t && t->data) mu_file_release(t->data, t->n_bytes);
+}
+
 mu_status mu_rank_load_weights(struct mu_rank *rank, struct mu_err *err)
 {
     const struct mu_program *p = rank->program;
+    const struct mu_tensor *t = NULL;
     for (uint32_t i = 0; i < p->n_tensors; i++) {
         const struct mu_tensor_use *use = &p->tensors[i];
         struct mu_weight *w = &rank->weights[i];
-        const struct mu_tensor *t;
+        const struct mu_tensor *before = t;
         MU_TRY(mu_rank_find_tensor(rank, use, &t, err));
+        if (before != t) release(before);
         MU_TRY(
             mu_device_alloc(rank->device, MU_PURPOSE_WEIGHTS, w->bytes, use->name, &w->data, err));
         MU_TRY(use->vector ? load_vector(rank, i, t, err) : load_matrix(rank, i, t, err));
     }
+    release(t);
     return MU_OK;
 }
