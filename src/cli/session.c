@@ -334,7 +334,11 @@ static void add_speed(struct mu_text *out, const struct mu_request_result *r)
 void mu_session_add_measured(const struct mu_session *session,
                              const struct mu_request_result *result, struct mu_text *out)
 {
-    mu_text_str(out, "\"measured\":{");
+    struct mu_engine_facts facts;
+    mu_engine_facts(session->engine, &facts);
+    mu_text_str(out, "\"measured\":{\"load_seconds\":");
+    mu_json_add_f64(out, facts.load_seconds);
+    mu_text_char(out, ',');
     if (result) add_speed(out, result);
     mu_text_str(out, "\"devices\":[");
     for (unsigned i = 0; i < session->memory.n_ranks; i++) {
