@@ -4,7 +4,7 @@
  *
  *   tokenize MODEL ids < texts > ids      each text: u32 bytes, then the bytes; each answer: u32
  *                                         tokens, then the tokens as i32
- *   tokenize MODEL seconds N < text       the text, N times: seconds of each, and its tokens
+ *   tokenize MODEL seconds N < texts      the texts, N times: seconds of each, and the tokens
  *   tokenize MODEL load N                 the vocabulary, N times: seconds of each
  */
 #include <llama.h>
@@ -58,20 +58,26 @@ static void answer_texts(const struct llama_vocab *vocab)
     }
 }
 
-static void time_text(const struct llama_vocab *vocab, int times)
+static void time_texts(const struct llama_vocab *vocab, int times)
 {
-    size_t n = 0, size = 1 << 26;
-    char *text = malloc(size);
-    int32_t *out = malloc(size * sizeof *out);
-    if (!text || !out) exit(1);
-    for (size_t got; (got = fread(text + n, 1, size - n, stdin)) > 0;)
+    size_t n = 0, size = 1 << 28;
+    char *all = malloc(size);
+    int32_t *out = malloc(size / 16 * sizeof *out);
+    if (!all || !out) exit(1);
+    for (size_t got; (got = fread(all + n, 1, size - n, stdin)) > 0;)
         n += got;
     for (int i = 0; i < times; i++) {
         double begin = now();
-        int32_t tokens = encode(vocab, text, n, out, size);
-        printf("%.6f %d\n", now() - begin, tokens);
+        long tokens = 0;
+        for (size_t at = 0; at < n;) {
+            uint32_t len;
+            memcpy(&len, all + at, sizeof len);
+            tokens += encode(vocab, all + at + sizeof len, len, out, size / 16);
+            at += sizeof len + len;
+        }
+        printf("%.6f %ld\n", now() - begin, tokens);
     }
-    free(text);
+    free(all);
     free(out);
 }
 
@@ -90,7 +96,7 @@ int main(int argc, char **argv)
     if (strcmp(argv[2], "ids") == 0)
         answer_texts(llama_model_get_vocab(model));
     else
-        time_text(llama_model_get_vocab(model), times);
+        time_texts(llama_model_get_vocab(model), times);
     llama_model_free(model);
     return 0;
 }
