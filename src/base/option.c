@@ -294,6 +294,7 @@ static mu_status read_arguments(const struct mu_option_spec *spec, int argc, cha
         MU_TRY(option_give(spec, i, optarg, source, values, &seen, err));
     }
     result->given |= seen;
+    result->commanded = seen;
     result->operands = (const char *const *)(argv + optind);
     result->n_operands = (unsigned)(argc - optind);
     return MU_OK;
@@ -332,14 +333,83 @@ void mu_option_result_fini(struct mu_option_result *result)
     *result = (struct mu_option_result){0};
 }
 
-bool mu_option_given(const struct mu_option_spec *spec, const struct mu_option_result *result,
-                     const char *name)
+static unsigned option_index(const struct mu_option_spec *spec, const char *name)
 {
     unsigned i = 0;
     while (spec->options[i].name && strcmp(spec->options[i].name, name) != 0)
         i++;
+    return i;
+}
+
+bool mu_option_given(const struct mu_option_spec *spec, const struct mu_option_result *result,
+                     const char *name)
+{
+    unsigned i = option_index(spec, name);
     MU_ASSERT(spec->options[i].name);
     return result->given >> i & 1;
+}
+
+bool mu_option_commanded(const struct mu_option_spec *spec, const struct mu_option_result *result,
+                         const char *name)
+{
+    unsigned i = option_index(spec, name);
+    MU_ASSERT(spec->options[i].name);
+    return result->commanded >> i & 1;
+}
+
+/* Whether a name that stands under `section` (NULL: before any) is an option of a command there. */
+static bool has_option(const struct mu_option_spec *(*nth)(unsigned i),
+                       const struct mu_option_spec *section, const char *name)
+{
+    if (section) return section->options[option_index(section, name)].name;
+    for (unsigned i = 0; nth(i); i++)
+        if (nth(i)->options[option_index(nth(i), name)].name) return true;
+    return false;
+}
+
+static mu_status check_lines(char *cursor, const char *path,
+                             const struct mu_option_spec *(*nth)(unsigned i), struct mu_err *err)
+{
+    const struct mu_option_spec *section = NULL;
+    mu_status status = MU_OK;
+    char *line;
+    for (int number = 1; status == MU_OK && (line = next_line(&cursor)); number++) {
+        size_t len = strlen(line);
+        if (len == 0 || line[0] == '#') continue;
+        if (line[0] == '[' && line[len - 1] == ']') {
+            line[len - 1] = '\0';
+            unsigned i = 0;
+            while (nth(i) && strcmp(nth(i)->command, line + 1) != 0)
+                i++;
+            section = nth(i);
+            if (!section)
+                status = mu_fail(err, MU_E_USAGE, "there is no command '%.64s'", line + 1);
+        } else {
+            line[strcspn(line, " \t=")] = '\0';
+            if (!has_option(nth, section, line))
+                status = section
+                             ? mu_fail(err, MU_E_USAGE, "%s has no option '%.64s'",
+                                       section->command, line)
+                             : mu_fail(err, MU_E_USAGE, "no command has an option '%.64s'", line);
+        }
+        mu_err_where(err, "%s, line %d", path, number);
+    }
+    return status;
+}
+
+mu_status mu_option_check_config(const char *path, const struct mu_option_spec *(*nth)(unsigned i),
+                                 struct mu_err *err)
+{
+    if (!path || !mu_file_exists(path)) return MU_OK;
+    struct mu_text text;
+    mu_text_init(&text, CONFIG_MAX_BYTES);
+    mu_status status = mu_file_read(path, &text, err);
+    char *lines = status == MU_OK ? mu_text_take(&text) : NULL;
+    if (status == MU_OK && !lines) status = mu_fail_memory(err, CONFIG_MAX_BYTES);
+    if (status == MU_OK) status = check_lines(lines, path, nth, err);
+    mu_free(lines);
+    mu_text_fini(&text);
+    return status;
 }
 
 #define HELP_COLUMN 28
@@ -370,6 +440,17 @@ static void add_wrapped(struct mu_text *out, size_t column, size_t at, const cha
     mu_text_char(out, '\n');
 }
 
+/* " (1 to 64; default 4)", as far as there is something to say. */
+static void add_range(const struct mu_option *o, struct mu_text *out)
+{
+    bool ranged = o->min != 0 || o->max != 0;
+    if (!ranged && !o->default_value) return;
+    mu_text_str(out, " (");
+    if (ranged) mu_text_printf(out, "%.10g to %.10g", o->min, o->max);
+    if (o->default_value) mu_text_printf(out, "%sdefault %s", ranged ? "; " : "", o->default_value);
+    mu_text_char(out, ')');
+}
+
 void mu_option_help(const struct mu_option_spec *spec, struct mu_text *out)
 {
     mu_text_printf(out, "Usage: muster %s [OPTION]... %s\n%s\n", spec->command, spec->operands,
@@ -386,12 +467,13 @@ void mu_option_help(const struct mu_option_spec *spec, struct mu_text *out)
         else
             mu_text_printf(out, "      --%s", o->name);
         if (o->argument) mu_text_printf(out, " %s", o->argument);
-        char help[640];
-        (void)snprintf(help, sizeof help, "%s%s%s%s%s%s%s", o->help, o->choices ? " [" : "",
-                       o->choices ? o->choices : "", o->choices ? "]" : "",
-                       o->default_value ? " (default " : "",
-                       o->default_value ? o->default_value : "", o->default_value ? ")" : "");
-        add_wrapped(out, HELP_COLUMN, out->len - start, help);
+        struct mu_text help;
+        mu_text_init(&help, 4096);
+        mu_text_str(&help, o->help);
+        if (o->choices) mu_text_printf(&help, " [%s]", o->choices);
+        add_range(o, &help);
+        add_wrapped(out, HELP_COLUMN, out->len - start, mu_text_get(&help));
+        mu_text_fini(&help);
     }
     mu_text_str(out, "  -h, --help                this text\n"
                      "      --version             the version of muster\n\n"

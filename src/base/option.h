@@ -52,7 +52,8 @@ struct mu_option_spec {
 struct mu_option_result {
     const char *const *operands; /* into argv, which is reordered */
     unsigned n_operands;
-    uint64_t given; /* bit i: option i of the table came from the user, wherever from */
+    uint64_t given;     /* bit i: option i of the table came from the user, wherever from */
+    uint64_t commanded; /* the same, from the command line */
     bool help, version;
     char *texts; /* holds config file values; mu_option_result_fini */
 };
@@ -67,6 +68,15 @@ void mu_option_result_fini(struct mu_option_result *result);
 /* True when the user gave the option with this name (which must be in the table). */
 bool mu_option_given(const struct mu_option_spec *spec, const struct mu_option_result *result,
                      const char *name);
+
+/* True when it stood on the command line. */
+bool mu_option_commanded(const struct mu_option_spec *spec, const struct mu_option_result *result,
+                         const char *name);
+
+/* Names the first section or option of the config file that no command has; `nth` gives the
+ * commands' tables, NULL past the last. */
+mu_status mu_option_check_config(const char *path, const struct mu_option_spec *(*nth)(unsigned i),
+                                 struct mu_err *err);
 
 /* Appends the help text. */
 void mu_option_help(const struct mu_option_spec *spec, struct mu_text *out);

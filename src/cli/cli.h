@@ -23,6 +23,12 @@ struct mu_command {
     mu_status (*run)(const struct mu_invocation *in, struct mu_err *err);
 };
 
+/* True when it stood on the command line. */
+static inline bool mu_commanded(const struct mu_invocation *in, const char *option)
+{
+    return mu_option_commanded(in->spec, in->result, option);
+}
+
 static inline bool mu_given(const struct mu_invocation *in, const char *option)
 {
     return mu_option_given(in->spec, in->result, option);

@@ -122,6 +122,11 @@ static mu_status chat(struct chat *chat, struct mu_err *err)
 static mu_status chat_run(const struct mu_invocation *in, struct mu_err *err)
 {
     struct chat c = {.in = in};
+    if (mu_commanded(in, "logprobs")) {
+        mu_status refused = mu_fail(err, MU_E_USAGE, "chat prints no log-probabilities");
+        mu_err_cure(err, "muster generate --json does");
+        return refused;
+    }
     mu_status status = chat(&c, err);
     json_decref(c.conversation);
     mu_session_close(&c.session);

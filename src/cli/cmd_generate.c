@@ -31,6 +31,20 @@ static const struct mu_option options[] = {
     MU_RUN_OPTION_ROWS(struct generate_options),
     {0}};
 
+/* A prompt on the command line puts aside those of the environment and the config file. */
+static void settle_prompt(const struct mu_invocation *in, struct generate_options *o)
+{
+    const struct {
+        const char *name, **value;
+    } sources[] = {
+        {"prompt", &o->prompt}, {"file", &o->file}, {"chat", &o->chat}, {"tokens", &o->tokens}};
+    bool commanded = false;
+    for (size_t i = 0; i < MU_ARRAY_LEN(sources); i++)
+        commanded |= mu_commanded(in, sources[i].name);
+    for (size_t i = 0; commanded && i < MU_ARRAY_LEN(sources); i++)
+        if (!mu_commanded(in, sources[i].name)) *sources[i].value = NULL;
+}
+
 static mu_status read_prompt(struct mu_session *session, const struct generate_options *o,
                              uint32_t **ids, uint32_t *n, struct mu_err *err)
 {
@@ -91,9 +105,9 @@ static mu_status print_json(struct mu_session *session, const struct mu_answer *
 }
 
 static mu_status generate(struct mu_session *session, const struct mu_invocation *in,
-                          const uint32_t *ids, uint32_t n_ids, struct mu_err *err)
+                          const struct generate_options *o, const uint32_t *ids, uint32_t n_ids,
+                          struct mu_err *err)
 {
-    const struct generate_options *o = in->options;
     struct mu_answer answer;
     struct mu_answer_options wanted = o->answer;
     uint64_t longest = mu_model_file_config(session->file)->context;
@@ -113,16 +127,19 @@ static mu_status generate(struct mu_session *session, const struct mu_invocation
 
 static mu_status generate_run(const struct mu_invocation *in, struct mu_err *err)
 {
-    const struct generate_options *o = in->options;
+    struct generate_options settled = *(const struct generate_options *)in->options, *o = &settled;
     struct mu_session session;
     uint32_t *ids = NULL, n_ids = 0;
+    settle_prompt(in, o);
+    if (!o->json && mu_commanded(in, "logprobs"))
+        return mu_fail(err, MU_E_USAGE, "--logprobs are printed with --json only");
     mu_status status = mu_session_open(&session, in->result->operands[0], err);
     /* Ids in, ids out: a model without a tokenizer still runs. */
     if (status == MU_OK && mu_session_tokenizer(&session, o->tokens ? NULL : err) != MU_OK &&
         !o->tokens)
         status = err->code;
     if (status == MU_OK) status = read_prompt(&session, o, &ids, &n_ids, err);
-    if (status == MU_OK) status = generate(&session, in, ids, n_ids, err);
+    if (status == MU_OK) status = generate(&session, in, o, ids, n_ids, err);
     mu_free(ids);
     mu_session_close(&session);
     return status;

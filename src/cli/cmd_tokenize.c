@@ -238,6 +238,8 @@ static mu_status tokenize(const struct mu_invocation *in, struct mu_err *err)
 {
     struct run r = {.o = in->options, .err = err};
     struct mu_tokenizer *t;
+    if (r.o->decode && mu_commanded(in, "add-special"))
+        return mu_fail(err, MU_E_USAGE, "--add-special has no meaning with --decode");
     MU_TRY(open_tokenizer(in->result->operands[0], &t, err));
     r.t = t;
     mu_text_init(&r.in, INPUT_BYTES_MAX);

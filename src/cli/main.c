@@ -118,6 +118,11 @@ static char *config_path(void)
     return home && home[0] ? mu_path_join(home, ".config/muster/config") : NULL;
 }
 
+static const struct mu_option_spec *nth_spec(unsigned i)
+{
+    return mu_commands[i] ? &mu_commands[i]->spec : NULL;
+}
+
 static mu_status run_command(const struct mu_command *command, int argc, char **argv,
                              struct mu_err *err)
 {
@@ -129,6 +134,8 @@ static mu_status run_command(const struct mu_command *command, int argc, char **
     mu_status status =
         options ? mu_option_parse(&command->spec, argc, argv, config, options, &result, err)
                 : mu_fail_memory(err, command->options_size);
+    if (status == MU_OK && !result.help && !result.version)
+        status = mu_option_check_config(config, nth_spec, err);
     if (status == MU_OK && result.help) {
         mu_option_help(&command->spec, &text);
         status = mu_cli_out_text(&text, err);

@@ -43,6 +43,7 @@ static void add_option(struct mu_text *out, const struct mu_option *o)
         add_escaped(out, o->choices);
         mu_text_char(out, '.');
     }
+    if (o->min != 0 || o->max != 0) mu_text_printf(out, "\nFrom %.10g to %.10g.", o->min, o->max);
     if (o->default_value) {
         mu_text_str(out, "\nThe default is ");
         add_escaped(out, o->default_value);

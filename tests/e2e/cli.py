@@ -1,7 +1,9 @@
 """The program as a whole: its own words, the manual, completion, closed pipes."""
+import os
 import re
 import shutil
 import subprocess
+import tempfile
 
 from _case import MUSTER, ROOT, Skip, case, finish, muster
 
@@ -112,6 +114,24 @@ def bash_completes_commands_options_and_choices():
                 assert bash_offers("muster", command, f"--{name}", choices[0])[0] == choices[0]
                 if letter:
                     assert bash_offers("muster", command, f"-{letter}", "") == choices
+
+
+@case
+def a_config_file_for_nobody_is_named():
+    with tempfile.TemporaryDirectory() as home:
+        os.makedirs(os.path.join(home, "muster"))
+        path = os.path.join(home, "muster/config")
+        for text, says in (("threads = 2\n[generat]\nn = 3\n", ["line 2", "'generat'"]),
+                           ("thraeds = 2\n", ["line 1", "'thraeds'"]),
+                           ("[chat]\nbogus = 2\n", ["line 2", "'bogus'"])):
+            with open(path, "w") as f:
+                f.write(text)
+            _, err = muster("devices", status=2, env={"XDG_CONFIG_HOME": home})
+            assert all(word in err for word in says), err
+            muster("devices", "--help", env={"XDG_CONFIG_HOME": home})
+        with open(path, "w") as f:
+            f.write("# fine\nthreads = 2\n[generate]\nn = 3\n")
+        muster("devices", env={"XDG_CONFIG_HOME": home})
 
 
 finish()

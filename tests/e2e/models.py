@@ -256,6 +256,17 @@ def inspect_tells_what_is_there_and_what_is_not():
 
 
 @case
+def options_that_would_do_nothing_are_refused_and_prompts_do_not_meet():
+    refused(2, "generate", MODEL, "--tokens", "1", "--logprobs", "2", says="--json")
+    refused(2, "chat", MODEL, "hi", "--logprobs", "2", says="no log-probabilities")
+    refused(2, "tokenize", MODEL, "--decode", "--add-special", says="--decode")
+    plain = generate("--tokens", "5,6", "-n", "2", "--greedy")["ids"]
+    assert generate("--tokens", "5,6", "-n", "2", "--greedy", env={"MUSTER_PROMPT": "x"})["ids"] == plain
+    assert generate("-n", "2", "--greedy", env={"MUSTER_TOKENS": "5,6"})["ids"] == plain
+    refused(2, "generate", MODEL, "--tokens", "1", "--prompt", "x", says="only one")
+
+
+@case
 def more_than_the_models_context_is_refused():
     refused(3, "generate", MODEL, "--tokens", "1,2", "--context", "513", says="context of 512")
     refused(3, "generate", MODEL, "--tokens", "1,2", "-n", "511", says="context of 512")
