@@ -84,20 +84,6 @@ def python_with_packages(cache):
     return python
 
 
-def build_llamacpp(cache, folder):
-    """llama.cpp's tokenizer as a program, from what `make peers` built."""
-    home = fetch.llamacpp_source(cache).parent
-    builds = [b for b in sorted(home.glob("build*")) if (b / "src/libllama.a").exists()]
-    if not builds:
-        sys.exit("llama.cpp is not built: run make peers once")
-    libraries = ["src/libllama.a", "ggml/src/libggml.a", "ggml/src/libggml-cpu.a", "ggml/src/libggml-base.a"]
-    program = folder / "tokenize"
-    run("gcc", "-O2", f"-I{home}/source/include", f"-I{home}/source/ggml/include",
-        ROOT / "bench/peers/tokenize.c", *(builds[-1] / name for name in libraries),
-        "-lstdc++", "-lm", "-lpthread", "-ldl", "-lgomp", "-o", program)
-    return program
-
-
 # ---- What is encoded ------------------------------------------------------------------------------
 
 
@@ -197,7 +183,7 @@ def floats(out):
 
 
 def time_tokenizers(args, cache, folder):
-    python, peer = python_with_packages(cache), build_llamacpp(cache, folder)
+    python, peer = python_with_packages(cache), fetch.llamacpp_program(cache, "tokenize", folder)
     gguf = fetch.llamacpp(cache) / "ggml-vocab-llama-bpe.gguf"
     model = write_tokenizer_json(gguf, folder)
     texts = mixed_text(args.megabytes)

@@ -47,10 +47,7 @@ static mu_status load_vector(struct mu_rank *rank, uint32_t i, const struct mu_t
     mu_status status = stored && whole ? MU_OK : mu_fail_memory(err, row_bytes);
     if (status == MU_OK) {
         float *data = rank->weights[i].data;
-        mu_codec_decode(t->type, mu_tensor_rows(t, use->row_first, 1, stored), whole,
-                        use->file_cols);
-        for (uint32_t j = 0; j < use->cols; j++)
-            data[j] = whole[mu_tensor_use_row(use, j)];
+        mu_use_vector(use, t, mu_codec_decode, stored, whole, data);
         for (uint32_t j = 0; status == MU_OK && j < use->cols; j++)
             if (!isfinite(data[j]))
                 status = mu_fail(err, MU_E_INPUT, "tensor %s holds a value that is not finite",
@@ -64,95 +61,33 @@ static mu_status load_vector(struct mu_rank *rank, uint32_t i, const struct mu_t
 
 /* ---- Matrices ---- */
 
-/* The type in which rows come whose values are wanted. Turned round, blocks of a quantised type
- * fall apart. */
-static enum mu_dtype row_type(const struct mu_tensor_use *use, const struct mu_tensor *t)
-{
-    return use->transposed && mu_dtype(t->type)->block_values > 1 ? MU_DTYPE_F32 : t->type;
-}
-
-static uint64_t row_values(const struct mu_tensor_use *use)
-{
-    return use->transposed ? use->cols : use->file_cols;
-}
-
 enum mu_dtype mu_rank_held_type(const struct mu_rank *rank, const struct mu_tensor_use *use,
                                 const struct mu_tensor *t)
 {
-    enum mu_dtype own = t->columns && !use->transposed ? t->packed_type : row_type(use, t);
-    enum mu_dtype wanted = mu_codec_fit(rank->common->weights, row_values(use));
+    enum mu_dtype own = t->columns && !use->transposed ? t->packed_type : mu_use_rows_type(use, t);
+    enum mu_dtype wanted = mu_codec_fit(rank->common->weights, mu_use_rows_values(use));
     return mu_dtype_wider(own, wanted) ? wanted : own;
 }
 
-/* Packing shared out over the team: pieces of PACK_ROWS rows of one matrix. */
-#define PACK_ROWS 64
-
+/* Packing shared out over the team: pieces of MU_USE_ROWS rows of one matrix. */
 struct pack_job {
     struct mu_rank *rank;
-    const struct mu_tensor *tensor;
-    const struct mu_tensor_use *use;
     struct mu_weight *weight;
-    enum mu_dtype row_type;
-    uint64_t row_bytes, held_bytes; /* of a row before and after requantising */
-    /* What a member works in, 0 bytes for what this matrix does not need: rows that are not mapped
-     * as they are wanted, the same requantised, a stored row to turn, and a row's values. */
+    struct mu_use_rows rows;
+    uint64_t held_bytes; /* of a requantised row; 0: none is */
+    /* What a member works in: the rows' own room, requantised rows, and the values of one. */
     uint8_t *rooms;
-    size_t made, held, stored, values, room;
+    size_t held, room;
 };
-
-static size_t room_part(size_t bytes)
-{
-    return MU_ROUND_UP(bytes, 64);
-}
-
-/* Rows [first, first + n) out of the columns of a stored tensor. */
-static void turn_rows(const struct pack_job *job, uint32_t first, uint32_t n, uint8_t *room)
-{
-    const struct mu_tensor_use *use = job->use;
-    const struct mu_tensor *t = job->tensor;
-    size_t size = mu_dtype(job->row_type)->block_bytes;
-    uint8_t *scratch = room + job->made + job->held;
-    float *values = (float *)(void *)(scratch + job->stored);
-    for (uint32_t c = 0; c < use->cols; c++) {
-        const uint8_t *stored = mu_tensor_rows(t, use->col_first + c, 1, scratch);
-        if (t->type != job->row_type) {
-            mu_codec_decode(t->type, stored, values, use->file_cols);
-            stored = (const uint8_t *)values;
-        }
-        for (uint32_t i = 0; i < n; i++)
-            memcpy(room + i * job->row_bytes + c * size,
-                   stored + mu_tensor_use_row(use, first + i) * size, size);
-    }
-}
-
-/* Where rows [first, first + n) lie: in the mapping, or made in the room. */
-static void get_rows(const struct pack_job *job, uint32_t first, uint32_t n, uint8_t *room,
-                     const uint8_t **rows)
-{
-    const struct mu_tensor_use *use = job->use;
-    const uint8_t *all = room;
-    bool adjacent = use->swap_heads == 0 && use->step <= 1;
-    if (use->transposed)
-        turn_rows(job, first, n, room);
-    else if (job->weight->columns)
-        mu_tensor_packed_rows(job->tensor, mu_tensor_use_row(use, first), n, room);
-    else if (adjacent)
-        all = mu_tensor_rows(job->tensor, mu_tensor_use_row(use, first), n, room);
-    for (uint32_t i = 0; i < n; i++)
-        if (adjacent || use->transposed)
-            rows[i] = all + i * job->row_bytes;
-        else
-            rows[i] = mu_tensor_rows(job->tensor, mu_tensor_use_row(use, first + i), 1,
-                                     job->made ? room + i * job->row_bytes : NULL);
-}
 
 static void requantise(const struct pack_job *job, uint32_t n, uint8_t *room, const uint8_t **rows)
 {
-    float *values = (float *)(void *)(room + job->made + job->held + job->stored);
+    uint64_t values = mu_use_rows_values(job->rows.use);
+    float *wide = (float *)(void *)(room + job->rows.room_bytes + job->held);
     for (uint32_t i = 0; i < n; i++) {
-        uint8_t *held = room + job->made + i * job->held_bytes;
-        mu_codec_decode(job->row_type, rows[i], values, row_values(job->use));
-        mu_codec_encode(job->weight->type, values, held, row_values(job->use));
+        uint8_t *held = room + job->rows.room_bytes + i * job->held_bytes;
+        mu_codec_decode(job->rows.type, rows[i], wide, values);
+        mu_codec_encode(job->weight->type, wide, held, values);
         rows[i] = held;
     }
 }
@@ -160,14 +95,14 @@ static void requantise(const struct pack_job *job, uint32_t n, uint8_t *room, co
 static void pack_member(void *arg, unsigned member)
 {
     struct pack_job *job = arg;
-    uint32_t n_pieces = MU_CEIL_DIV(job->weight->rows, PACK_ROWS);
+    uint32_t n_pieces = MU_CEIL_DIV(job->weight->rows, MU_USE_ROWS);
     uint32_t piece;
     while ((piece = mu_team_claim(job->rank->team)) < n_pieces) {
-        const uint8_t *rows[PACK_ROWS];
-        uint32_t first = piece * PACK_ROWS, n = MU_MIN(PACK_ROWS, job->weight->rows - first);
+        const uint8_t *rows[MU_USE_ROWS];
+        uint32_t first = piece * MU_USE_ROWS, n = MU_MIN(MU_USE_ROWS, job->weight->rows - first);
         uint8_t *room = job->rooms + member * job->room;
-        get_rows(job, first, n, room, rows);
-        if (job->held) requantise(job, n, room, rows);
+        mu_use_rows_get(&job->rows, first, n, room, rows);
+        if (job->held_bytes) requantise(job, n, room, rows);
         job->rank->common->kernels->weight_pack(job->weight, first, n, rows);
         atomic_fetch_add_explicit(&job->rank->common->loaded_bytes,
                                   job->weight->bytes * n / job->weight->rows, memory_order_relaxed);
@@ -178,22 +113,15 @@ static mu_status load_matrix(struct mu_rank *rank, uint32_t i, const struct mu_t
                              struct mu_err *err)
 {
     const struct mu_tensor_use *use = &rank->program->tensors[i];
-    struct pack_job job = {.rank = rank,
-                           .tensor = t,
-                           .use = use,
-                           .weight = &rank->weights[i],
-                           .row_type = row_type(use, t)};
-    if (job.weight->columns) job.row_type = job.weight->type;
-    bool requantised = job.weight->type != job.row_type;
-    (void)mu_dtype_bytes(job.row_type, row_values(use), &job.row_bytes);
-    if (job.weight->columns) job.row_bytes = mu_tensor_packed_row_bytes(t);
-    (void)mu_dtype_bytes(job.weight->type, row_values(use), &job.held_bytes);
-    if (!t->data || use->transposed) job.made = room_part(PACK_ROWS * job.row_bytes);
-    if (requantised) job.held = room_part(PACK_ROWS * job.held_bytes);
-    if (use->transposed) job.stored = room_part(mu_tensor_row_bytes(t));
-    if (requantised || use->transposed)
-        job.values = room_part(MU_MAX(use->file_cols, use->cols) * sizeof(float));
-    job.room = job.made + job.held + job.stored + job.values;
+    struct pack_job job = {.rank = rank, .weight = &rank->weights[i]};
+    uint64_t values = mu_use_rows_values(use);
+    mu_use_rows_init(&job.rows, use, t, job.weight->columns != NULL, mu_codec_decode);
+    job.room = job.rows.room_bytes;
+    if (job.weight->type != job.rows.type) {
+        (void)mu_dtype_bytes(job.weight->type, values, &job.held_bytes);
+        job.held = MU_ROUND_UP(MU_USE_ROWS * job.held_bytes, 64);
+        job.room += job.held + MU_ROUND_UP(values * sizeof(float), 64);
+    }
     size_t size = job.room * mu_team_size(rank->team);
     job.rooms = mu_alloc_aligned(64, size + 64);
     if (!job.rooms) return mu_fail_memory(err, size);

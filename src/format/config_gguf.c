@@ -30,6 +30,7 @@ static const struct architecture architectures[] = {
     {"gemma3", "gemma3_text", false, "gelu_pytorch_tanh"},
     {"gpt-oss", "gpt_oss", false, "silu"},
     {"deepseek2", "deepseek_v3", true, "silu"},
+    {"deepseek2", "deepseek_v2", true, "silu"},
 };
 
 const char *mu_architecture_to_gguf(const char *architecture)

@@ -190,6 +190,16 @@ static void add_number(struct mu_gguf_out *out, const char *arch, const char *na
     mu_text_fini(&text);
 }
 
+/* Readers of GGUF do not know longrope's rule for it. */
+static double attention_factor(const struct mu_config *c)
+{
+    double original = (double)c->rope.original_context;
+    if (c->rope.kind != MU_ROPE_LONGROPE || c->rope.attention_factor != 0 || original == 0)
+        return c->rope.attention_factor;
+    double factor = (double)c->context / original;
+    return factor <= 1 ? 1 : sqrt(1 + log(factor) / log(original));
+}
+
 /* llama3 factors have no key: the caller writes them as the tensor rope_freqs.weight. */
 static void add_rope(struct mu_gguf_out *out, const char *arch, const struct mu_config *c)
 {
@@ -209,8 +219,10 @@ static void add_rope(struct mu_gguf_out *out, const char *arch, const struct mu_
         mu_text_clear(&text);
         mu_text_printf(&text, "%s.rope.scaling.type", arch);
         mu_gguf_out_string(out, mu_text_get(&text), mu_str(kinds[c->rope.kind]));
-        add_number(out, arch, "rope.scaling.factor", c->rope.factor);
-        add_number(out, arch, "rope.scaling.attn_factor", c->rope.attention_factor);
+        /* Of longrope the lists say it all; a factor would be applied as well. */
+        if (c->rope.kind != MU_ROPE_LONGROPE)
+            add_number(out, arch, "rope.scaling.factor", c->rope.factor);
+        add_number(out, arch, "rope.scaling.attn_factor", attention_factor(c));
         add_number(out, arch, "rope.scaling.yarn_log_multiplier", 0.1 * c->rope.mscale_all_dim);
         mu_text_clear(&text);
         mu_text_printf(&text, "%s.rope.scaling.original_context_length", arch);
@@ -222,12 +234,39 @@ static void add_rope(struct mu_gguf_out *out, const char *arch, const struct mu_
     mu_text_fini(&text);
 }
 
+/* One KV head, whose key is the latent and what is rotated, and whose value is the latent. */
+static void add_latent_attention(struct mu_gguf_out *out, const char *arch,
+                                 const struct mu_config *c)
+{
+    const struct {
+        const char *name;
+        uint32_t value;
+    } facts[] = {
+        {"attention.head_count_kv", 1},
+        {"attention.key_length", c->kv_lora_rank + c->qk_rope_head_dim},
+        {"attention.value_length", c->kv_lora_rank},
+        {"attention.key_length_mla", c->qk_nope_head_dim + c->qk_rope_head_dim},
+        {"attention.value_length_mla", c->v_head_dim},
+        {"expert_gating_func", strcmp(c->architecture, "deepseek_v3") == 0 ? 2 : 1},
+    };
+    struct mu_text key;
+    mu_text_init(&key, 128);
+    for (size_t i = 0; i < MU_ARRAY_LEN(facts); i++) {
+        mu_text_clear(&key);
+        mu_text_printf(&key, "%s.%s", arch, facts[i].name);
+        mu_gguf_out_u32(out, mu_text_get(&key), facts[i].value);
+    }
+    if (key.status != MU_OK) out->metadata.status = key.status;
+    mu_text_fini(&key);
+}
+
 static void add_config(struct mu_gguf_out *out, const struct mu_config *c)
 {
     const char *arch = mu_architecture_to_gguf(c->architecture);
     struct mu_text key;
     mu_text_init(&key, 128);
     mu_gguf_out_string(out, "general.architecture", mu_str(arch));
+    if (c->kv_lora_rank) add_latent_attention(out, arch, c);
     for (const struct mu_config_field *f = mu_config_fields; f->json || f->gguf; f++) {
         if (!f->gguf) continue;
         mu_text_clear(&key);
@@ -237,14 +276,6 @@ static void add_config(struct mu_gguf_out *out, const struct mu_config *c)
     mu_text_clear(&key);
     mu_text_printf(&key, "%s.attention.value_length", arch);
     mu_gguf_out_u32(out, mu_text_get(&key), c->v_head_dim ? c->v_head_dim : c->head_dim);
-    if (c->kv_lora_rank) {
-        mu_text_clear(&key);
-        mu_text_printf(&key, "%s.attention.key_length_mla", arch);
-        mu_gguf_out_u32(out, mu_text_get(&key), c->qk_nope_head_dim + c->qk_rope_head_dim);
-        mu_text_clear(&key);
-        mu_text_printf(&key, "%s.expert_gating_func", arch);
-        mu_gguf_out_u32(out, mu_text_get(&key), 2); /* sigmoid */
-    }
     if (key.status != MU_OK) out->metadata.status = key.status;
     mu_text_fini(&key);
     add_rope(out, arch, c);

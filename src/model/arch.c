@@ -40,9 +40,9 @@ static const struct mu_role_name common_names[] = {
     {MU_ROLE_Q_B, "self_attn.q_b_proj.weight", "attn_q_b.weight"},
     {MU_ROLE_KV_A, "self_attn.kv_a_proj_with_mqa.weight", "attn_kv_a_mqa.weight"},
     {MU_ROLE_KV_A_NORM, "self_attn.kv_a_layernorm.weight", "attn_kv_a_norm.weight"},
-    {MU_ROLE_KV_B, "self_attn.kv_b_proj.weight", "attn_kv_b.weight"},
-    {MU_ROLE_K_B, "", "attn_k_b.weight"}, /* only GGUF holds them apart */
-    {MU_ROLE_V_B, "", "attn_v_b.weight"},
+    {MU_ROLE_KV_B, "self_attn.kv_b_proj.weight", "attn_kv_b.weight"}, /* in older GGUF files */
+    {MU_ROLE_K_B, "self_attn.kv_b_proj.weight", "attn_k_b.weight"},
+    {MU_ROLE_V_B, "self_attn.kv_b_proj.weight", "attn_v_b.weight"},
     {MU_ROLE_ROUTER, "mlp.gate.weight", "ffn_gate_inp.weight"},
     {MU_ROLE_ROUTER_BIAS, "mlp.router.bias", "ffn_gate_inp.bias"},
     {MU_ROLE_ROUTER_CORRECTION, "mlp.gate.e_score_correction_bias", "exp_probs_b.bias"},

@@ -264,6 +264,32 @@ mu_status mu_program_build(const struct mu_config *config, const struct mu_shard
  * files hold rope pairs side by side, memory has all first halves before all second halves. */
 uint32_t mu_tensor_use_row(const struct mu_tensor_use *use, uint32_t i);
 
+/*
+ * The rows of a stored tensor as a shard wants them: where they lie in the file, or made in a room
+ * of the caller's (64-byte aligned, room_bytes, one a thread) when they are stored in another
+ * order, on their side, or made on demand. How blocks are decoded the caller brings along.
+ */
+#define MU_USE_ROWS 64 /* at once, at most */
+typedef void mu_decode_fn(enum mu_dtype type, const void *stored, float *out, uint64_t n);
+struct mu_use_rows {
+    const struct mu_tensor_use *use;
+    const struct mu_tensor *tensor;
+    enum mu_dtype type; /* of the rows; not the tensor's where blocks had to be turned round */
+    bool packed;        /* rows of tensor->packed_type: see mu_tensor_packed_rows */
+    uint64_t row_bytes;
+    size_t room_bytes, made;
+    mu_decode_fn *decode;
+};
+enum mu_dtype mu_use_rows_type(const struct mu_tensor_use *use, const struct mu_tensor *tensor);
+uint64_t mu_use_rows_values(const struct mu_tensor_use *use); /* of a row */
+void mu_use_rows_init(struct mu_use_rows *rows, const struct mu_tensor_use *use,
+                      const struct mu_tensor *tensor, bool packed, mu_decode_fn *decode);
+void mu_use_rows_get(const struct mu_use_rows *rows, uint32_t first, uint32_t n, uint8_t *room,
+                     const uint8_t **out);
+/* The values of a vector; `stored` has room for a stored row, `whole` for its values. */
+void mu_use_vector(const struct mu_tensor_use *use, const struct mu_tensor *tensor,
+                   mu_decode_fn *decode, uint8_t *stored, float *whole, float *out);
+
 /* First vocabulary row of vocabulary segment i. */
 static inline uint32_t mu_vocab_border(uint32_t vocab, uint32_t i)
 {

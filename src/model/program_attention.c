@@ -137,9 +137,9 @@ static uint32_t add_unfold(struct mu_builder *b, uint32_t layer, bool keys)
             use.rows = c->kv_lora_rank;
         }
         (void)mu_builder_tensor(b,
-                                joined ? MU_ROLE_KV_B
-                                : keys ? MU_ROLE_K_B
-                                       : MU_ROLE_V_B,
+                                c->kv_b_joined ? MU_ROLE_KV_B
+                                : keys         ? MU_ROLE_K_B
+                                               : MU_ROLE_V_B,
                                 layer, use);
     }
     return first;

@@ -351,4 +351,27 @@ def every_failing_allocation_read_and_thread_is_survived():
                 assert done.stderr.count("\n") == 1 and done.stderr.startswith("muster: "), where
 
 
+@case
+def experts_and_latents_answer_the_same_from_the_file_convert_makes():
+    for name in ("mixtral", "qwen2_moe", "gpt_oss", "deepseek_v3"):
+        model = str(GOLDEN / "1_tiny" / name)
+        with tempfile.TemporaryDirectory() as folder:
+            gguf = f"{folder}/model.gguf"
+            muster("convert", model, gguf, "--quiet")
+            words = ("--tokens", "1,2,3,40,50,60,7", "-n", "12", "--greedy", "--compute", "f32")
+            assert generate(*words, model=gguf)["digest"] == generate(*words, model=model)["digest"], name
+
+
+@case
+def what_gguf_has_no_words_for_is_not_written():
+    with tempfile.TemporaryDirectory() as folder:
+        model = pathlib.Path(folder) / "model"
+        shutil.copytree(GOLDEN / "1_tiny/gpt_oss", model)
+        config = json.loads((model / "config.json").read_text())
+        config["layer_types"] = ["full_attention", "sliding_attention"] * 2
+        (model / "config.json").write_text(json.dumps(config))
+        refused(3, "convert", str(model), f"{folder}/model.gguf", "--quiet", says="sliding layers")
+        assert not os.path.exists(f"{folder}/model.gguf")
+
+
 finish()

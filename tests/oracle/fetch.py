@@ -89,6 +89,21 @@ def llamacpp_source(cache):
     return from_llamacpp("", pathlib.Path(cache) / f"{LLAMACPP[0].replace('==', '-')}/source")
 
 
+def llamacpp_program(cache, name, folder):
+    """bench/peers/NAME.c as a program in the folder, with the llama.cpp that `make peers` built."""
+    home = llamacpp_source(cache).parent
+    builds = [b for b in sorted(home.glob("build*")) if (b / "src/libllama.a").exists()]
+    if not builds:
+        raise CannotFetch("llama.cpp is not built: run make peers once")
+    libraries = ["src/libllama.a", "ggml/src/libggml.a", "ggml/src/libggml-cpu.a", "ggml/src/libggml-base.a"]
+    source = pathlib.Path(__file__).resolve().parents[2] / f"bench/peers/{name}.c"
+    program = pathlib.Path(folder) / name
+    subprocess.run(["gcc", "-O2", f"-I{home}/source/include", f"-I{home}/source/ggml/include", source,
+                    *(builds[-1] / library for library in libraries), "-lstdc++", "-lm", "-lpthread",
+                    "-ldl", "-lgomp", "-o", program], check=True)
+    return program
+
+
 def main():
     known = {"smollm2": smollm2, "llamacpp": llamacpp, "source": llamacpp_source}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
