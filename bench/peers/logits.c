@@ -6,8 +6,6 @@
  */
 #include <llama.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 static void quiet(enum ggml_log_level level, const char *text, void *data)
 {
@@ -20,8 +18,13 @@ int main(int argc, char **argv)
     llama_token ids[4096];
     int n = 0;
     if (argc != 3) return 2;
-    for (char *at = argv[2]; *at && n < 4096; at += *at == ',')
-        ids[n++] = (llama_token)strtol(at, &at, 10);
+    ids[0] = 0;
+    for (const char *at = argv[2]; *at && n < 4095; at++)
+        if (*at == ',')
+            ids[++n] = 0;
+        else
+            ids[n] = ids[n] * 10 + (*at - '0');
+    n++;
     llama_log_set(quiet, NULL);
     llama_backend_init();
     struct llama_model *model = llama_model_load_from_file(argv[1], llama_model_default_params());
