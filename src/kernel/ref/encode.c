@@ -213,12 +213,16 @@ static struct line line_through(const float *x, const float *w, const float *cod
 }
 
 /* The line for codes 0..top with the least weighted error; candidates shrink or stretch the range
- * of the values. `n` is at most 32. */
-static struct line best_line(const float *x, const float *w, unsigned n, float top)
+ * of the values. Large values weigh more, but small ones are not given up: the weight is |x| and
+ * the root mean square. `n` is at most 32. */
+static struct line best_line(const float *x, unsigned n, float top)
 {
     struct line best = {0};
-    float low = 0, high = 0, least = INFINITY;
+    float w[32], low = 0, high = 0, sum = 0, least = INFINITY;
+    for (unsigned i = 0; i < n; i++)
+        sum += x[i] * x[i];
     for (unsigned i = 0; i < n; i++) {
+        w[i] = sqrtf(sum / (float)n) + fabsf(x[i]);
         low = MU_MIN(low, x[i]);
         high = MU_MAX(high, x[i]);
     }
@@ -270,12 +274,8 @@ static void encode_q2_k(const float *x, uint8_t *b)
 {
     struct line line[16];
     struct lines l;
-    for (size_t g = 0; g < 16; g++) {
-        float w[16];
-        for (size_t i = 0; i < 16; i++)
-            w[i] = fabsf(x[16 * g + i]);
-        line[g] = best_line(x + 16 * g, w, 16, 3);
-    }
+    for (size_t g = 0; g < 16; g++)
+        line[g] = best_line(x + 16 * g, 16, 3);
     quantise_lines(line, 16, 15, &l);
     for (size_t g = 0; g < 16; g++)
         b[g] = (uint8_t)(l.sc[g] | l.m[g] << 4);
@@ -302,14 +302,8 @@ static void encode_lines_32(const float *x, uint8_t *b, bool five)
     uint8_t *fifth = b + 16, *q = b + (five ? 48 : 16);
     struct line line[8];
     struct lines l;
-    for (size_t g = 0; g < 8; g++) {
-        float w[32], sum = 0;
-        for (size_t i = 0; i < 32; i++)
-            sum += x[32 * g + i] * x[32 * g + i];
-        for (size_t i = 0; i < 32; i++)
-            w[i] = sqrtf(sum / 32) + fabsf(x[32 * g + i]);
-        line[g] = best_line(x + 32 * g, w, 32, top);
-    }
+    for (size_t g = 0; g < 8; g++)
+        line[g] = best_line(x + 32 * g, 32, top);
     quantise_lines(line, 8, 63, &l);
     memcpy(b, l.half, 4);
     put_6bit(b + 4, &l);
