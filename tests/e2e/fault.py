@@ -6,11 +6,18 @@ Needs the build with internal checks, which make test gives.
 import os
 import re
 import subprocess
+import tempfile
 
-from _case import MUSTER, Skip, case, finish
+from _case import MUSTER, ROOT, Skip, case, finish
 
+GOLDEN = ROOT / "tests/golden"
 # Command lines that allocate, read or write in a way of their own.
-COMMANDS = (["--help"], ["--man"], ["completion", "bash"], ["completion", "--help"])
+COMMANDS = (["--help"], ["--man"], ["completion", "bash"], ["completion", "--help"],
+            ["inspect", str(GOLDEN / "1_tiny/llama_gqa"), "--json"], ["inspect", "synth:"],
+            ["tokenize", str(GOLDEN / "sentencepiece/bpe"), "--file", str(GOLDEN / "chat_mini.jsonl")],
+            ["tokenize", str(GOLDEN / "sentencepiece/unigram"), "--file", str(GOLDEN / "chat_mini.jsonl")],
+            ["convert", str(GOLDEN / "1_tiny/qwen2"), os.path.join(tempfile.gettempdir(), "muster-fault.gguf"),
+             "--weights", "q4_k", "--quiet"])
 MOST = 400  # of one point; beyond it a sample, evenly spread
 
 

@@ -159,7 +159,7 @@ def write_golden(folder):
     for kind in ("bpe", "unigram"):
         model = train(folder / kind, text, kind, vocab_size=500, byte_fallback=True,
                       normalization_rule_tsv=str(rules), user_defined_symbols=["<sep>", "▁▁▁"])
-        target = ROOT / f"tests/golden/sentencepiece/{kind}.model"
+        target = ROOT / f"tests/golden/sentencepiece/{kind}/tokenizer.model"
         target.write_bytes(model.read_bytes())
         sp = sentencepiece.SentencePieceProcessor(model_file=str(model))
         texts = make_texts(120, 7)

@@ -20,7 +20,7 @@ static struct mu_tokenizer *open_model(const char *kind)
     struct mu_err err = MU_ERR_INIT;
     struct mu_tokenizer_spec *spec;
     struct mu_tokenizer *t;
-    (void)snprintf(name, sizeof name, "%s.model", kind);
+    (void)snprintf(name, sizeof name, "%s/tokenizer.model", kind);
     golden_path(path, name);
     if (mu_tokenizer_spec_read_file(path, &spec, &err) != MU_OK) fail_msg("%s", err.what);
     if (mu_tokenizer_create(spec, &t, &err) != MU_OK) fail_msg("%s", err.what);
@@ -73,7 +73,7 @@ static void a_model_that_was_cut_is_refused_or_smaller(void **state)
     static char bytes[1 << 17];
     char path[512];
     (void)state;
-    golden_path(path, "unigram.model");
+    golden_path(path, "unigram/tokenizer.model");
     FILE *f = fopen(path, "rb");
     assert_non_null(f);
     size_t n = fread(bytes, 1, sizeof bytes, f);
