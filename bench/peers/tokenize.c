@@ -84,7 +84,9 @@ static void time_texts(const struct llama_vocab *vocab, int times)
 int main(int argc, char **argv)
 {
     if (argc < 3) return 2;
-    int times = argc > 3 ? atoi(argv[3]) : 1;
+    int times = 0;
+    for (const char *p = argc > 3 ? argv[3] : "1"; *p >= '0' && *p <= '9'; p++)
+        times = times * 10 + (*p - '0');
     llama_log_set(quiet, NULL);
     for (int i = 0; strcmp(argv[2], "load") == 0 && i < times; i++) {
         double begin = now();
