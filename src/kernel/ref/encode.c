@@ -141,7 +141,8 @@ static void encode_q6_k(const float *x, uint8_t *b)
     float d = scale_scales(scale, 16, 128, &half, sc);
     memset(b, 0, 192);
     for (size_t i = 0; i < 256; i++) {
-        float step = d * (float)sc[i / 16];
+        size_t g = i / 16;
+        float step = d * (float)sc[g];
         unsigned code = (unsigned)(nearest(step != 0 ? x[i] / step : 0, -32, 31) + 32);
         uint8_t *low = b + i / 128 * 64 + i % 64, *high = b + 128 + i / 128 * 32 + i % 32;
         *low = (uint8_t)(*low | (code & 15) << (i / 64 % 2 * 4));
@@ -168,7 +169,8 @@ static void encode_q3_k(const float *x, uint8_t *b)
     float d = scale_scales(scale, 16, 32, &half, sc);
     memset(b, 0, 108);
     for (size_t i = 0; i < 256; i++) {
-        float step = d * (float)sc[i / 16];
+        size_t g = i / 16;
+        float step = d * (float)sc[g];
         unsigned code = (unsigned)(nearest(step != 0 ? x[i] / step : 0, -4, 3) + 4);
         put_2bit(b + 32, i, code);
         b[i % 32] = (uint8_t)(b[i % 32] | (code >> 2) << (i / 32));
