@@ -166,53 +166,65 @@ static void put_nibbles(uint8_t *out, const uint8_t *codes, unsigned n)
             out[j] = (uint8_t)(codes[j] | codes[j + 16] << 4);
 }
 
+static void put_scale(const struct mu_quantised *q, uint64_t o, uint64_t k, uint8_t *out)
+{
+    float scale = scale_at(q, o, k);
+    memcpy(out, &scale, sizeof scale);
+}
+
+static float value_at(const struct mu_quantised *q, uint64_t o, uint64_t k, uint8_t code)
+{
+    float number = q->numbers ? q->numbers[code]
+                   : q->e4m3  ? mu_e4m3_to_f32(code)
+                              : (float)(code - zero_at(q, o, group_at(q, k)));
+    return number * scale_at(q, o, k);
+}
+
 /* One block whose first value is column k of row o; of F32, one value. */
 static void put_block(const struct mu_quantised *q, enum mu_dtype type, uint64_t o, uint64_t k,
                       const uint8_t *codes, uint8_t *out)
 {
     const unsigned n = mu_dtype(type)->block_values;
-    if (type == MU_DTYPE_MXFP4) {
-        out[0] = q->scale.data[scale_index(q, o, group_at(q, k))];
-        put_nibbles(out + 1, codes, n);
-        return;
-    }
-    if (type == MU_DTYPE_Q4G) {
-        put_nibbles(out, codes, n);
-        return;
-    }
-    if (type == MU_DTYPE_Q8G) {
-        memcpy(out, codes, n);
-        return;
-    }
-    float scale = scale_at(q, o, k), number;
-    memcpy(out, &scale, 4);
+    const uint64_t g = group_at(q, k);
+    int16_t zero;
+    float value;
     switch ((int)type) {
     case MU_DTYPE_Q4Z:
     case MU_DTYPE_Q4Z_128:
-        out[4] = (uint8_t)zero_at(q, o, group_at(q, k));
+        put_scale(q, o, k, out);
+        out[4] = (uint8_t)zero_at(q, o, g);
         put_nibbles(out + 5, codes, n);
         break;
     case MU_DTYPE_Q8Z:
-    case MU_DTYPE_Q8Z_128: {
-        int16_t zero = (int16_t)zero_at(q, o, group_at(q, k));
-        memcpy(out + 4, &zero, 2);
+    case MU_DTYPE_Q8Z_128:
+        put_scale(q, o, k, out);
+        zero = (int16_t)zero_at(q, o, g);
+        memcpy(out + 4, &zero, sizeof zero);
         memcpy(out + 6, codes, n);
         break;
-    }
+    case MU_DTYPE_Q4G:
+        put_nibbles(out, codes, n);
+        break;
+    case MU_DTYPE_Q8G:
+        memcpy(out, codes, n);
+        break;
     case MU_DTYPE_NF4:
     case MU_DTYPE_FP4:
+        put_scale(q, o, k, out);
         put_nibbles(out + 4, codes, n);
         break;
     case MU_DTYPE_E4M3:
     case MU_DTYPE_E4M3_128:
+        put_scale(q, o, k, out);
         memcpy(out + 4, codes, n);
         break;
+    case MU_DTYPE_MXFP4:
+        out[0] = q->scale.data[scale_index(q, o, g)];
+        put_nibbles(out + 1, codes, n);
+        break;
     default:
-        number = q->numbers ? q->numbers[codes[0]]
-                 : q->e4m3  ? mu_e4m3_to_f32(codes[0])
-                            : (float)(codes[0] - zero_at(q, o, group_at(q, k)));
-        number *= scale;
-        memcpy(out, &number, 4);
+        value = value_at(q, o, k, codes[0]);
+        memcpy(out, &value, sizeof value);
         break;
     }
 }
