@@ -22,6 +22,7 @@ FLAGS := -std=c17 -g $(OPT) -ffp-contract=off -fno-math-errno -pthread $(WARN) $
 FLAGS_ref         := -O3
 FLAGS_codec       := -O3
 FLAGS_encode      := -O3
+FLAGS_codec_packed := -O3
 FLAGS_pack        := -O3
 VECTOR_OPT        := $(if $(SANITIZE),-O1,-O3)
 FLAGS_avx2        := $(VECTOR_OPT) -mavx2 -mfma -mf16c

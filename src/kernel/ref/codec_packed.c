@@ -17,8 +17,11 @@ static void scale_f32(struct mu_parts *p, const uint8_t *b)
 /* n codes of 4 bits: of each 32, the first half in low nibbles. */
 static void codes_4bit(int8_t *code, const uint8_t *q, unsigned n)
 {
-    for (unsigned i = 0; i < n; i++)
-        code[i] = (int8_t)(q[i / 32 * 16 + i % 16] >> (i / 16 % 2 * 4) & 15);
+    for (; n > 0; n -= 32, code += 32, q += 16)
+        for (unsigned i = 0; i < 16; i++) {
+            code[i] = (int8_t)(q[i] & 15);
+            code[i + 16] = (int8_t)(q[i] >> 4);
+        }
 }
 
 /* (code - zero) * scale, as a difference of two products: of scales that came from 16 bits both
