@@ -29,10 +29,8 @@ static bool tp_allowed(const struct mu_plan_request *q, uint32_t tp)
 {
     const struct mu_config *c = q->config;
     if (q->tp && tp != q->tp) return false;
-    if (q->engine->even_heads == 0) {
-        uint32_t most = mu_model_tp_max(c);
-        return tp <= most && (tp == 1 || strcmp(c->architecture, "olmo2") != 0);
-    }
+    if (tp > mu_model_tp_max(c)) return false;
+    if (q->engine->even_heads == 0) return tp == 1 || strcmp(c->architecture, "olmo2") != 0;
     bool kv = c->n_kv_heads % tp == 0 || tp % c->n_kv_heads == 0 || c->kv_lora_rank;
     return c->n_heads % tp == 0 && kv;
 }

@@ -83,6 +83,8 @@ const struct mu_plan_format *mu_plan_format_of(const struct mu_config *config)
     if (config->quant_method[0]) name = mu_str(config->quant_method);
     if (strcmp(config->quant_method, "fp8") == 0 && config->quant_block[0])
         name = MU_STR("fp8_block");
+    else if (strncmp(config->quant_format, "float", 5) == 0)
+        name = MU_STR("fp8"); /* compressed-tensors' float-quantized */
     else if (config->quant_method[0] && config->quant_bits == 8)
         name = MU_STR("int8");
     const struct mu_plan_format *format = mu_plan_format(name, NULL);
@@ -192,12 +194,13 @@ static void take_from_file(const struct mu_config *c, const struct mu_program *p
 {
     size_t hint = 0;
     for (size_t i = 0; i < n; i++)
-        rest[layer_of(tensors[i].name, c->n_layers)] += (double)tensors[i].n_bytes;
+        rest[layer_of(tensors[i].name, c->n_layers)] += (double)mu_tensor_stored_bytes(&tensors[i]);
     for (uint32_t i = 0; i < p->n_tensors; i++) {
         const struct mu_tensor_use *use = &p->tensors[i];
         const struct mu_tensor *t = find(tensors, n, use->name, &hint);
         uint32_t layer = use->role <= MU_ROLE_FINAL_NORM ? c->n_layers : use->layer;
-        w->bytes[layer][use->role] = t ? (double)t->n_bytes / (double)t->n_values : 0;
+        w->bytes[layer][use->role] =
+            t ? (double)mu_tensor_stored_bytes(t) / (double)t->n_values : 0;
         if (t) rest[layer] -= w->bytes[layer][use->role] * whole_values(c, use);
     }
     for (uint32_t layer = 0; layer < c->n_layers; layer++) {
