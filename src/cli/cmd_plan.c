@@ -11,7 +11,7 @@
 static const struct mu_option options[] = {
     {"on", 0, MU_OPTION_TEXT, offsetof(struct plan_options, on), "HW",
      .help = "machines: 8xh200_sxm, 2x8xh100 (two hosts), 4xA100-80G+2xL40S, rtx_4090:20GiB; "
-             "default: this one"},
+             "or a file with one such part a line; default: this one"},
     {"engine", 0, MU_OPTION_TEXT, offsetof(struct plan_options, engine), "NAME",
      .help = "what runs it", .default_value = "muster",
      .choices = "muster|vllm|sglang|trtllm|llama.cpp|transformers"},

@@ -12,9 +12,10 @@
 #include <stdio.h>
 #include <strings.h>
 
-#define OUT_MAX_BYTES (64u << 20)
-#define TABLE_ROWS    12
-#define NAME_MAX_LEN  120
+#define OUT_MAX_BYTES  (64u << 20)
+#define TABLE_ROWS     12
+#define NAME_MAX_LEN   120
+#define RACK_MAX_BYTES 65536
 
 struct question {
     const struct plan_options *options;
@@ -185,6 +186,31 @@ static mu_status find_here(struct question *q, struct mu_err *err)
     return MU_OK;
 }
 
+/* A rack in a file: one part a line, '#' begins a comment. */
+static mu_status read_rack(struct question *q, const char *path, struct mu_err *err)
+{
+    struct mu_text file, parts;
+    mu_text_init(&file, RACK_MAX_BYTES);
+    mu_text_init(&parts, RACK_MAX_BYTES);
+    mu_status status = mu_file_read(path, &file, err);
+    struct mu_str rest = {mu_text_get(&file), file.len};
+    while (status == MU_OK && rest.len) {
+        struct mu_str line = mu_str_take(&rest, '\n');
+        line = mu_str_take(&line, '#');
+        while (line.len && strchr(" \t\r", line.p[line.len - 1]))
+            line.len--;
+        if (line.len == 0) continue;
+        if (parts.len) mu_text_char(&parts, '+');
+        mu_text_add(&parts, line.p, line.len);
+    }
+    if (status == MU_OK) status = mu_text_status(&parts, err);
+    if (status == MU_OK)
+        status = mu_plan_rack_parse(mu_text_get(&parts), q->catalog, &q->rack, err);
+    mu_text_fini(&parts);
+    mu_text_fini(&file);
+    return status;
+}
+
 static mu_status find_rack(struct question *q, struct mu_err *err)
 {
     const struct plan_options *o = q->options;
@@ -192,6 +218,7 @@ static mu_status find_rack(struct question *q, struct mu_err *err)
     if (!o->on && strcmp(o->engine, "muster") != 0)
         return mu_fail(err, MU_E_USAGE, "--engine %s is planned for only with --on", o->engine);
     if (!o->on) return find_here(q, err);
+    if (mu_file_exists(o->on) && !mu_file_is_folder(o->on)) return read_rack(q, o->on, err);
     return mu_plan_rack_parse(o->on, q->catalog, &q->rack, err);
 }
 

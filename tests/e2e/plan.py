@@ -116,6 +116,17 @@ def an_edited_catalogue_is_used():
 
 
 @case
+def a_rack_may_be_a_file():
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "rack")
+        path.write_text("# two hosts\n2x4xa100-80g\n\nl40s:40GiB # one more\n")
+        d = plan("llama-3.1-70b", "--on", str(path), "--pp", "3", "--tp", "3")
+        assert len(d["candidates"][0]["devices"]) == 9
+        path.write_text("h100_sxn\n")
+        assert "h100_sxm" in muster("plan", "llama-3.1-8b", "--on", str(path), status=2)[1]
+
+
+@case
 def this_machine_is_planned_for():
     with tempfile.TemporaryDirectory() as folder:
         env = {"XDG_CACHE_HOME": folder}

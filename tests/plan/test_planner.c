@@ -114,6 +114,38 @@ static void bytes_of_known_models(void **state)
     }
 }
 
+/* Whatever a file holds is counted, also what the program does not know by name. */
+static void files_to_the_byte(void **state)
+{
+    static const char *const folders[] = {
+        "deepseek_v3",        "gpt_oss", "llama3_tied", "llama_gqa",
+        "llama_bias_sharded", "mixtral", "qwen2",       "qwen2_moe"};
+    const char *tests = getenv("MUSTER_TESTS");
+    (void)state;
+    for (size_t i = 0; i < MU_ARRAY_LEN(folders); i++) {
+        struct asked a;
+        struct mu_err err = MU_ERR_INIT;
+        char path[300];
+        ask(&a, "nano", "bf16", "h100", "vllm", 1);
+        mu_model_file_close(a.file);
+        (void)snprintf(path, sizeof path, "%s/golden/1_tiny/%s", tests ? tests : "tests",
+                       folders[i]);
+        if (mu_model_file_open(path, MU_OPEN_HEADER_ONLY, &a.file, &err) != MU_OK)
+            fail_msg("%s: %s", path, err.what);
+        a.request.config = mu_model_file_config(a.file);
+        a.request.n_tensors = mu_model_file_tensors(a.file, &a.request.tensors);
+        answer(&a);
+        double sum = 0;
+        for (size_t t = 0; t < a.request.n_tensors; t++)
+            sum += (double)mu_tensor_stored_bytes(&a.request.tensors[t]);
+        const struct mu_plan_candidate *c = with(&a, 1, 1, 1);
+        if (fabs(c->devices[0].memory.weights_bytes - sum) > 0.5)
+            fail_msg("%s: %.0f bytes, not %.0f", folders[i], c->devices[0].memory.weights_bytes,
+                     sum);
+        done(&a);
+    }
+}
+
 /* 140, 70 and 35 GB as people reckon, a quarter of it on each of four; the exact bytes beside. */
 static void seventy_billion_over_four(void **state)
 {
@@ -372,6 +404,7 @@ static void it_is_quick(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(files_to_the_byte),
         cmocka_unit_test(bytes_of_known_models),
         cmocka_unit_test(seventy_billion_over_four),
         cmocka_unit_test(placements_hold_the_model),
