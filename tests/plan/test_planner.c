@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -261,6 +262,36 @@ static void coder_on_ada(void **state)
     }
 }
 
+/* Figures that engines' makers or users publish, none of them used in the fit. */
+static void published_figures(void **state)
+{
+    static const struct {
+        const char *model, *type, *on, *engine;
+        uint32_t batch, input, output;
+        double tokens_per_s, tolerance;
+    } rows[] = {
+        {"qwen3-8b", "bf16", "h100", "vllm", 4, 1000, 1000, 497, 0.15},
+        {"qwen3-8b", "bf16", "h100", "sglang", 4, 1000, 1000, 526, 0.15},
+        {"qwen3-8b", "bf16", "h100", "trtllm", 4, 1000, 1000, 487, 0.15},
+        {"llama-3.1-70b", "fp8", "2xh200", "trtllm", 512, 1000, 1000, 2 * 2587, 0.2},
+        {"gpt-oss-20b", "mxfp4", "h200", "trtllm", 512, 1000, 1000, 13858, 0.3},
+        {"llama-3-8b", "q4_0", "rtx_6000_ada", "llama.cpp", 1, 1, 128, 168.9, 0.1},
+    };
+    (void)state;
+    for (size_t i = 0; i < MU_ARRAY_LEN(rows); i++) {
+        struct asked a;
+        ask(&a, rows[i].model, rows[i].type, rows[i].on, rows[i].engine, rows[i].batch);
+        a.request.input = rows[i].input;
+        a.request.output = rows[i].output;
+        answer(&a);
+        double got = a.plan->candidates[0].predicted.decode_tokens_per_s;
+        if (fabs(got / rows[i].tokens_per_s - 1) > rows[i].tolerance)
+            fail_msg("%s with %s: %.1f tokens/s, published are %.1f", rows[i].model, rows[i].engine,
+                     got, rows[i].tokens_per_s);
+        done(&a);
+    }
+}
+
 /* ---- Properties ---------------------------------------------------------------------------- */
 
 static double tpot(const char *model, const char *type, const char *on, uint32_t batch,
@@ -387,17 +418,17 @@ static void it_is_quick(void **state)
     most *= 20;
 #endif
     ask(&a, "llama-3.1-70b", "bf16", "8xh200", "vllm", 8);
-    uint64_t start = mu_clock_ns();
+    clock_t start = clock(); /* of this process: the machine may be busy */
     answer(&a);
-    assert_true(mu_clock_seconds_since(start) < limit);
+    assert_true((double)(clock() - start) / CLOCKS_PER_SEC < limit);
     done(&a);
     ask(&a, "llama-3.1-70b", "bf16", "2x8xh200", "muster", 8);
     for (size_t i = 0; i < MU_ARRAY_LEN(types); i++)
         a.request.formats[i] = mu_plan_format(mu_str(types[i]), NULL);
     a.request.n_formats = MU_ARRAY_LEN(types);
-    start = mu_clock_ns();
+    start = clock();
     answer(&a);
-    assert_true(mu_clock_seconds_since(start) < most);
+    assert_true((double)(clock() - start) / CLOCKS_PER_SEC < most);
     done(&a);
 }
 
@@ -410,6 +441,7 @@ int main(void)
         cmocka_unit_test(placements_hold_the_model),
         cmocka_unit_test(what_fits_where),
         cmocka_unit_test(coder_on_ada),
+        cmocka_unit_test(published_figures),
         cmocka_unit_test(more_work_takes_longer),
         cmocka_unit_test(mixed_racks_share_by_speed),
         cmocka_unit_test(racks_are_read),
