@@ -93,7 +93,8 @@ static void add_overview(struct mu_text *out)
 static const struct mu_command *command_find(const char *name, struct mu_err *err)
 {
     const char *nearest = NULL;
-    unsigned nearest_distance = 4;
+    /* A word none of whose letters fit is no misspelling. */
+    unsigned nearest_distance = (unsigned)MU_MIN(strlen(name), (size_t)4);
     for (const struct mu_command *const *c = mu_commands; *c; c++) {
         unsigned d = mu_text_distance(name, (*c)->spec.command);
         if (d == 0) return *c;
