@@ -33,7 +33,7 @@ DEFS  := -D_GNU_SOURCE -DMU_VERSION='"$(VERSION)"' -Isrc $(shell pkg-config --cf
 CFLAGS_OF = $(FLAGS) $(DEFS) $(FLAGS_$(notdir $(basename $<)))
 # Optional: with its header here, the library is looked for when the program wants it.
 optional = $(if $(shell pkg-config --exists '$(1)' && echo yes),-DMU_HAVE_$(2) $(shell pkg-config --cflags '$(1)'))
-DEFS  += $(call optional,libcurl >= 7.85,CURL)
+DEFS  += $(call optional,libcurl >= 7.85,CURL) $(call optional,ncursesw,CURSES)
 LIBS  := $(shell pkg-config --libs $(PACKAGES)) -lm -ldl -pthread
 
 ifneq ($(V),1)

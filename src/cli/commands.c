@@ -14,6 +14,7 @@
     X(perplexity) \
     X(convert) \
     X(check) \
+    X(top) \
     X(validate_perf) \
     X(completion)
 /* clang-format on */

@@ -106,6 +106,26 @@ static void cut_by_cgroup(const char *root, struct mu_probe_cpu *out)
     out->available_bytes = MU_MIN(out->available_bytes, (uint64_t)left);
 }
 
+/* "cpu  user nice system idle iowait ...", in hundredths of a second. */
+static void busy_read(const char *root, struct mu_probe_cpu *out)
+{
+    char line[256];
+    double idle = 0, all = 0, value;
+    out->busy_s = out->all_s = probe_absent(MU_PROBE_NO_FILE);
+    if (!sys_text(root, line, sizeof line, "proc/stat") || strncmp(line, "cpu ", 4) != 0) return;
+    const char *p = line + 4;
+    for (unsigned i = 0; i < 8; i++) {
+        p += strspn(p, " ");
+        size_t len = strcspn(p, " ");
+        if (!mu_parse_f64((struct mu_str){p, len}, &value)) return;
+        all += value;
+        if (i == 3 || i == 4) idle += value;
+        p += len;
+    }
+    out->busy_s = probe_value((all - idle) * 0.01);
+    out->all_s = probe_value(all * 0.01);
+}
+
 static void proc_read(const char *root, const char *name, struct mu_text *out)
 {
     char path[512];
@@ -134,4 +154,5 @@ void mu_probe_cpu(const char *given_root, struct mu_probe_cpu *out)
     clocks_read(root, out);
     out->temperature_c = hottest(root);
     out->energy_j = packages_energy(root);
+    busy_read(root, out);
 }

@@ -220,7 +220,7 @@ struct mu_probe_sample {
 /* What the sampling itself cost, and how late its ticks were. */
 struct mu_probe_sampler_cost {
     uint64_t n_ticks, n_missed;
-    double cpu_s, wall_s;
+    double busy_s, wall_s; /* busy: in calls of the driver and beside them, at most one core */
     double mean_tick_ms, max_tick_ms;
     double mean_late_ms, max_late_ms;
 };
@@ -247,6 +247,7 @@ struct mu_probe_cpu {
     struct mu_probe_value clock_mhz, clock_max_mhz; /* mean of the cores; the fastest allowed */
     struct mu_probe_value temperature_c;            /* the hottest zone */
     struct mu_probe_value energy_j;                 /* RAPL, all packages; wraps */
+    struct mu_probe_value busy_s, all_s;            /* of all threads, since the start */
     struct mu_probe_value quota_cpus, memory_limit_bytes; /* of the cgroup */
     char governor[32];
 };

@@ -33,13 +33,6 @@ static void tick(struct mu_probe_sampler *s, struct mu_probe_sample *row)
     }
 }
 
-static double thread_cpu_s(void)
-{
-    struct timespec t = {0};
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 static void tick_account(struct mu_probe_sampler *s, const struct mu_probe_sample *row,
                          double tick_ms, double late_ms, uint64_t missed)
 {
@@ -51,7 +44,7 @@ static void tick_account(struct mu_probe_sampler *s, const struct mu_probe_sampl
     s->cost.n_missed += missed;
     s->cost.max_tick_ms = MU_MAX(s->cost.max_tick_ms, tick_ms);
     s->cost.max_late_ms = MU_MAX(s->cost.max_late_ms, late_ms);
-    s->cost.cpu_s = thread_cpu_s();
+    s->cost.busy_s += tick_ms * 1e-3;
     (void)pthread_mutex_unlock(&s->lock);
 }
 

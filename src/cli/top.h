@@ -1,0 +1,47 @@
+/* What muster top gathers and how it is drawn: top_data.c, top_screen.c, cmd_top.c. */
+#ifndef MU_CLI_TOP_H
+#define MU_CLI_TOP_H
+
+#include "health/health.h"
+
+#define TOP_HISTORY 256 /* samples of a device that are kept, 10 a second */
+
+/* One view of everything; plain data of the thread that asked for it. */
+struct top_view {
+    struct mu_probe_node *node;
+    struct mu_probe_cpu cpu;
+    double cpu_busy; /* share since the view before; negative: not known yet */
+    struct {
+        struct mu_probe_sample samples[TOP_HISTORY];
+        unsigned n;
+    } gpus[MU_PROBE_GPUS_MAX];
+    json_t *engine;       /* the figures of its /metrics; NULL: none */
+    char engine_why[200]; /* why there are none */
+    double tokens_per_s;  /* from its counter; negative: not known */
+    struct mu_probe_sampler_cost cost;
+};
+
+struct top_data;
+/* Starts the sampler, and a thread that looks at the rest every second. */
+mu_status top_data_start(const char *url, const char *token, struct top_data **out,
+                         struct mu_err *err);
+void top_data_stop(struct top_data *data);
+mu_status top_view_get(struct top_data *data, struct top_view *view, struct mu_err *err);
+/* Before the first get, zero it. */
+void top_view_fini(struct top_view *view);
+json_t *top_view_json(const struct top_view *view);
+
+enum top_tone { TOP_PLAIN, TOP_HEAD, TOP_GOOD, TOP_WARN, TOP_BAD };
+#define TOP_LINES_MAX 256
+#define TOP_WIDTH_MAX 240
+struct top_screen {
+    struct {
+        char text[TOP_WIDTH_MAX + 1];
+        enum top_tone tone;
+    } lines[TOP_LINES_MAX];
+    unsigned n, width;
+};
+/* Draws the view in lines of at most `width` ASCII characters. */
+void top_screen_draw(struct top_screen *screen, const struct top_view *view, unsigned width);
+
+#endif
