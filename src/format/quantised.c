@@ -424,8 +424,8 @@ static mu_status make_fp4(struct finder *f, struct mu_tensor *t)
     return make_bnb_4bit(f, t, "weight.quant_state.bitsandbytes__fp4");
 }
 
-/* X_blocks and X_scales of stacked experts: [expert][row][block], with 16 bytes a block. They become
- * X, which is what the same tensor is called in 16 bits (where it is stored on its side). */
+/* X_blocks and X_scales of stacked experts: [expert][row][block], with 16 bytes a block. They
+ * become X, which is what the same tensor is called in 16 bits (where it is stored on its side). */
 static mu_status make_mxfp4(struct finder *f, struct mu_tensor *t)
 {
     struct mu_quantised *q = f->q;

@@ -105,7 +105,8 @@ static void line_take(char *line)
     GLOBAL(path)
     GLOBAL(near_path)
     GLOBAL(group)
-    GLOBAL(layout_535) GLOBAL(rubbish) GLOBAL(hang_ms) if (strcmp(key, "driver") == 0)
+    GLOBAL(layout_535)
+    GLOBAL(rubbish) GLOBAL(hang_ms) if (strcmp(key, "driver") == 0)
         snprintf(fake.driver, sizeof fake.driver, "%s", rest);
     for (unsigned i = 0; strcmp(key, "gpu") != 0 && i < GPUS_MAX; i++)
         number_set(&fake.gpu[i], key, rest);
