@@ -77,12 +77,19 @@ static double form_error(enum mu_form form, double w, double x, double block_max
     return 0;
 }
 
+/* What sets the scale of a block: its largest magnitude, or, where that is three times what all but
+ * its own four values have, theirs. */
 static double block_max(const float *x, uint32_t k)
 {
-    double largest = 0;
-    for (uint32_t i = k; i < k + 32; i++)
-        largest = fmax(largest, fabs((double)x[i]));
-    return largest;
+    double largest = 0, second = 0;
+    for (uint32_t i = k; i < k + 32; i += 4) {
+        double four = 0;
+        for (uint32_t j = i; j < i + 4; j++)
+            four = fmax(four, fabs((double)x[j]));
+        second = fmax(second, fmin(four, largest));
+        largest = fmax(largest, four);
+    }
+    return second * 2.99 > largest ? largest : fmax(second, largest / 128);
 }
 
 static void check_values(const struct setup *t, const float *y)

@@ -34,7 +34,7 @@ static void panel_cells(const struct work *k, unsigned g, uint32_t first, uint32
 {
     const uint8_t *group = group_at(k, g);
     if (k->packed.lanes)
-        group_read(k->w->type, group, group + k->packed.scale_offset, first, n, NULL, 0, NULL, out);
+        group_read(k->w->type, group, group + k->packed.scale_offset, first, n, NULL, NULL, out);
     else
         mu_cpu_cells_from_stored(k->w, &k->packed, k->group + g, first, n, out);
 }
@@ -46,10 +46,10 @@ static void segment_int(const struct work *k, uint32_t first, uint32_t end, stru
     uint32_t skip = k->packed.skip / MU_CELL, x_first = first / MU_CELL,
              n = (end - first) / MU_CELL;
     if (k->n_rows == 1 && k->packed.lanes) {
-        struct q8_row x = q8_row_at(row_at(k, 0), k->w->cols);
+        const struct q8_block *x = q8_at(row_at(k, 0), 0, 0) + x_first;
         for (unsigned g = 0; g < 2; g++)
             group_read(k->w->type, group_at(k, g), group_at(k, g) + k->packed.scale_offset,
-                       skip + x_first, n, &x, x_first, parts->sum + MU_LANES * g, NULL);
+                       skip + x_first, n, x, parts->sum + MU_LANES * g, NULL);
         return;
     }
     for (uint32_t c = 0, m; c < n; c += m) {
@@ -61,8 +61,9 @@ static void segment_int(const struct work *k, uint32_t first, uint32_t end, stru
             rows = MU_CEIL_DIV(left, MU_CEIL_DIV(left, (uint32_t)INT_ROWS));
             int_tile_fn *run = int_tiles[rows - 1][k->form.kind][k->form.halves];
             for (unsigned g = 0; g < 2; g += GROUPS)
-                run(k->form.offset, panel[g], PANEL_CELLS, m, row_at(k, r), k->a->x_stride,
-                    k->w->cols, x_first + c, parts + r, g);
+                run(k->form.offset, panel[g], PANEL_CELLS, m,
+                    row_at(k, r) + (x_first + c) * sizeof(struct q8_block), k->a->x_stride,
+                    parts + r, g);
         }
     }
 }

@@ -29,22 +29,19 @@ struct part {
     float sum[MU_ROW_TILE]; /* of one row over one segment, so far */
 };
 
-/* A row of activations in MU_FORM_Q8: all codes, all scales, then minus the sums of the codes, of
- * whole blocks and of their first halves. Any block can be written alone. */
-struct q8_row {
-    const int8_t *code;
-    const float *scale;
-    const int32_t *total, *half;
+/*
+ * 32 activations in MU_FORM_Q8; a row is a run of these. A value is its code times the scale, but
+ * for the four values of the block's widest step: they are code + 128 top.
+ */
+struct q8_block {
+    int8_t code[MU_CELL];
+    float scale;
+    int32_t total, half; /* minus the sum of the values so coded, and of the first sixteen */
+    int8_t top[2][MU_CELL_STEP]; /* [step / 4]; the other is 0, and both in most blocks */
+    uint32_t step;
 };
 
-SIMD struct q8_row q8_row_at(const void *x, uint32_t cols)
-{
-    size_t blocks = MU_CEIL_DIV(cols, MU_CELL);
-    const char *p = x;
-    return (struct q8_row){(const int8_t *)p, (const float *)(const void *)(p + 32 * blocks),
-                           (const int32_t *)(const void *)(p + 36 * blocks),
-                           (const int32_t *)(const void *)(p + 40 * blocks)};
-}
+#define TOP_BITS 7 /* the weight of a top code, 128 */
 
 /* ---- codes and scales of a packed cell ---- */
 
@@ -69,6 +66,22 @@ SIMD void cell_codes(const struct mu_lanes *l, const uint8_t *p, vi code[8])
         if (l->high) code[s] = vi_or(code[s], plane_step(high, l->high, s, l->low));
         if (l->table) code[s] = vi_lookup(l->table, code[s]);
     }
+}
+
+/* Step s alone, whichever it is. */
+SIMD vi cell_code_step(const struct mu_lanes *l, const uint8_t *p, unsigned s)
+{
+    vi code = vi_load(p + 64 * (s % l->low));
+    if (l->low < 8)
+        code = vi_and(vi_srlv(code, vi_set1((int)(s / l->low * l->low))),
+                      vi_set1((int)(0x01010101u * ((1u << l->low) - 1))));
+    if (l->high) {
+        unsigned at = s / l->high * l->high;
+        vi high = vi_srlv(vi_load(p + 64 * (l->low + s % l->high)), vi_set1((int)at));
+        high = vi_and(high, vi_set1((int)(0x01010101u * ((1u << l->high) - 1))));
+        code = vi_or(code, vi_sll(high, l->low));
+    }
+    return l->table ? vi_lookup(l->table, code) : code;
 }
 
 /* Scales and minima of the halves of cell i of a super-block; [1] only where they differ. */
@@ -136,6 +149,21 @@ SIMD vi sum_start(enum mu_cell_kind kind, int offset, int minus_sum)
     return vi_set1(minus_sum * (mu_cell_wide(kind) ? START_WIDE(offset) : offset));
 }
 
+/* Whether the block, or that half of it, has top codes other than 0. */
+SIMD bool top_there(const struct q8_block *b, bool halves, unsigned h)
+{
+    uint32_t bits[2];
+    memcpy(bits, b->top, sizeof bits);
+    return halves ? bits[h] : bits[0] | bits[1];
+}
+
+/* Adds the products of the top codes; w are the weights of the widest step. */
+SIMD vi top_add(enum mu_cell_kind kind, vi w, const int8_t *top, vi sum)
+{
+    vi products = vi_dot(vi_set1(0), w, broadcast_4(top), mu_cell_wide(kind));
+    return vi_add(sum, vi_sll(products, TOP_BITS));
+}
+
 /* Adds a cell's (or half a cell's) share to the sum of an output: the only place where rounding
  * happens in this form. */
 SIMD vf cell_add(enum mu_cell_kind kind, vi products, vf scale, vf min, int minus_sum,
@@ -149,12 +177,10 @@ SIMD vf cell_add(enum mu_cell_kind kind, vi products, vf scale, vf min, int minu
 /* One row, one group: codes go from memory to registers to the sum. */
 SIMD vf group_one_row(const struct mu_lanes *l, enum mu_cell_kind kind, bool halves,
                       const uint8_t *group, const uint8_t *scales, uint32_t first, uint32_t n,
-                      const struct q8_row *x, uint32_t x_first)
+                      const struct q8_block *x)
 {
     vf sum = vf_set1(0);
-    for (uint32_t c = first; c < first + n; c++) {
-        uint32_t b = x_first + (c - first);
-        const int8_t *codes = x->code + (size_t)b * MU_CELL;
+    for (uint32_t c = first; c < first + n; c++, x++) {
         const uint8_t *p = group + (size_t)c * mu_lanes_code_bytes(l);
         const uint8_t *super = scales + (size_t)(c / l->cells) * mu_lanes_super_bytes(l);
         vi code[8];
@@ -162,18 +188,23 @@ SIMD vf group_one_row(const struct mu_lanes *l, enum mu_cell_kind kind, bool hal
         cell_prefetch(l, p, super, c);
         cell_codes(l, p, code);
         cell_scales(l, super, c % l->cells, scale, min);
-        int low = x->half[b], high = x->total[b] - low;
+        int low = x->half, high = x->total - low;
         vi a = sum_start(kind, l->offset, low), z = sum_start(kind, l->offset, high);
         UNROLL for (unsigned s = 0; s < 4; s++)
         {
-            a = vi_dot(a, code[s], broadcast_4(codes + 4 * s), mu_cell_wide(kind));
-            z = vi_dot(z, code[s + 4], broadcast_4(codes + 4 * s + 16), mu_cell_wide(kind));
+            a = vi_dot(a, code[s], broadcast_4(x->code + 4 * s), mu_cell_wide(kind));
+            z = vi_dot(z, code[s + 4], broadcast_4(x->code + 4 * s + 16), mu_cell_wide(kind));
+        }
+        if (top_there(x, false, 0)) {
+            vi widest = cell_code_step(l, p, x->step);
+            a = top_add(kind, widest, x->top[0], a);
+            z = top_add(kind, widest, x->top[1], z);
         }
         if (halves) {
-            sum = cell_add(kind, a, scale[0], min[0], low, x->scale[b], sum);
-            sum = cell_add(kind, z, scale[1], min[1], high, x->scale[b], sum);
+            sum = cell_add(kind, a, scale[0], min[0], low, x->scale, sum);
+            sum = cell_add(kind, z, scale[1], min[1], high, x->scale, sum);
         } else {
-            sum = cell_add(kind, vi_add(a, z), scale[0], min[0], x->total[b], x->scale[b], sum);
+            sum = cell_add(kind, vi_add(a, z), scale[0], min[0], x->total, x->scale, sum);
         }
     }
     return sum;
@@ -202,8 +233,8 @@ SIMD void cells_widen(const struct mu_lanes *l, const uint8_t *group, const uint
 
 /* Both jobs above for each packed type: sums == NULL asks for cells. */
 static void group_read(enum mu_dtype type, const uint8_t *group, const uint8_t *scales,
-                       uint32_t first, uint32_t n, const struct q8_row *x, uint32_t x_first,
-                       float *sums, struct mu_cell *cells)
+                       uint32_t first, uint32_t n, const struct q8_block *x, float *sums,
+                       struct mu_cell *cells)
 {
 #define CASE_(name, low, high, offset, n_cells, head, kind, table)                                 \
     case MU_DTYPE_##name: {                                                                        \
@@ -211,7 +242,7 @@ static void group_read(enum mu_dtype type, const uint8_t *group, const uint8_t *
         const bool halves = mu_lanes_halves(&l);                                                   \
         const enum mu_cell_kind cell = mu_lanes_kind(&l);                                          \
         if (sums)                                                                                  \
-            vf_store(sums, group_one_row(&l, cell, halves, group, scales, first, n, x, x_first));  \
+            vf_store(sums, group_one_row(&l, cell, halves, group, scales, first, n, x));           \
         else                                                                                       \
             cells_widen(&l, group, scales, first, n, cells);                                       \
         break;                                                                                     \
@@ -296,32 +327,31 @@ static void group_columns(enum mu_dtype type, const uint8_t *group, const float 
 #undef CASE_
 }
 
+SIMD const struct q8_block *q8_at(const char *x, unsigned row, size_t x_stride)
+{
+    return (const struct q8_block *)(const void *)(x + row * x_stride);
+}
+
 /* R rows, GROUPS groups, n cells of a panel: adds to `parts`. */
 SIMD void int_tile(const unsigned R, enum mu_cell_kind kind, const bool halves, int offset,
                    const struct mu_cell *panel, size_t group_stride, uint32_t n, const char *x,
-                   size_t x_stride, uint32_t cols, uint32_t x_first, struct part *parts,
-                   unsigned group)
+                   size_t x_stride, struct part *parts, unsigned group)
 {
     vf sum[INT_ROWS][GROUPS];
     const unsigned runs = halves ? 2 : 1, steps = halves ? 4 : 8;
     UNROLL for (unsigned r = 0; r < R; r++) UNROLL for (unsigned g = 0; g < GROUPS; g++) sum[r][g] =
         vf_load(parts[r].sum + MU_LANES * (group + g));
-    for (uint32_t c = 0; c < n; c++) {
+    for (uint32_t c = 0; c < n; c++, x += sizeof(struct q8_block)) {
         UNROLL for (unsigned h = 0; h < runs; h++)
         {
             vi dot[INT_ROWS][GROUPS];
             int minus_sum[INT_ROWS];
             UNROLL for (unsigned r = 0; r < R; r++)
             {
-                struct q8_row row = q8_row_at(x + r * x_stride, cols);
-                int total = row.total[x_first + c];
-                if (halves) {
-                    int low = row.half[x_first + c];
-                    total = h ? total - low : low;
-                }
-                minus_sum[r] = total;
+                const struct q8_block *b = q8_at(x, r, x_stride);
+                minus_sum[r] = !halves ? b->total : h ? b->total - b->half : b->half;
                 UNROLL for (unsigned g = 0; g < GROUPS; g++) dot[r][g] =
-                    sum_start(kind, offset, total);
+                    sum_start(kind, offset, minus_sum[r]);
             }
             UNROLL for (unsigned s = h * steps; s < (h + 1) * steps; s++)
             {
@@ -330,22 +360,29 @@ SIMD void int_tile(const unsigned R, enum mu_cell_kind kind, const bool halves, 
                     vi_load(panel[g * group_stride + c].code[s]);
                 UNROLL for (unsigned r = 0; r < R; r++)
                 {
-                    vi b = broadcast_4((const int8_t *)x + r * x_stride +
-                                       (size_t)(x_first + c) * MU_CELL + 4 * s);
+                    vi b = broadcast_4(q8_at(x, r, x_stride)->code + 4 * s);
                     UNROLL for (unsigned g = 0; g < GROUPS; g++) dot[r][g] =
                         vi_dot(dot[r][g], w[g], b, mu_cell_wide(kind));
                 }
             }
+            bool tops = false;
+            UNROLL for (unsigned r = 0; r < R; r++) tops |=
+                top_there(q8_at(x, r, x_stride), halves, h);
+            if (tops) /* all rows or none: for those without, it adds 0 */
+                UNROLL for (unsigned r = 0; r < R; r++)
+                {
+                    const struct q8_block *b = q8_at(x, r, x_stride);
+                    const int8_t *top = b->top[halves ? h : b->step / 4];
+                    UNROLL for (unsigned g = 0; g < GROUPS; g++) dot[r][g] = top_add(
+                        kind, vi_load(panel[g * group_stride + c].code[b->step]), top, dot[r][g]);
+                }
             UNROLL for (unsigned g = 0; g < GROUPS; g++)
             {
                 const struct mu_cell *cell = &panel[g * group_stride + c];
                 vf scale = vf_load(cell->scale[h]), min = vf_load(cell->min[h]);
-                UNROLL for (unsigned r = 0; r < R; r++)
-                {
-                    struct q8_row row = q8_row_at(x + r * x_stride, cols);
-                    sum[r][g] = cell_add(kind, dot[r][g], scale, min, minus_sum[r],
-                                         row.scale[x_first + c], sum[r][g]);
-                }
+                UNROLL for (unsigned r = 0; r < R; r++) sum[r][g] =
+                    cell_add(kind, dot[r][g], scale, min, minus_sum[r],
+                             q8_at(x, r, x_stride)->scale, sum[r][g]);
             }
         }
     }
@@ -354,16 +391,15 @@ SIMD void int_tile(const unsigned R, enum mu_cell_kind kind, const bool halves, 
 }
 
 typedef void int_tile_fn(int offset, const struct mu_cell *panel, size_t group_stride, uint32_t n,
-                         const char *x, size_t x_stride, uint32_t cols, uint32_t x_first,
-                         struct part *parts, unsigned group);
+                         const char *x, size_t x_stride, struct part *parts, unsigned group);
 
 #define INT_TILE_(R, kind, halves)                                                                 \
     static void int_tile_##R##_##kind##_##halves(                                                  \
         int offset, const struct mu_cell *panel, size_t group_stride, uint32_t n, const char *x,   \
-        size_t x_stride, uint32_t cols, uint32_t x_first, struct part *parts, unsigned group)      \
+        size_t x_stride, struct part *parts, unsigned group)                                       \
     {                                                                                              \
-        int_tile(R, MU_CELL_##kind, halves, offset, panel, group_stride, n, x, x_stride, cols,     \
-                 x_first, parts, group);                                                           \
+        int_tile(R, MU_CELL_##kind, halves, offset, panel, group_stride, n, x, x_stride, parts,    \
+                 group);                                                                           \
     }
 #define INT_TILES_(R)                                                                              \
     INT_TILE_(R, NARROW, 0)                                                                        \
