@@ -3,6 +3,8 @@
 
 #ifdef MU_CHECKS
 
+#include "base/status.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -12,6 +14,7 @@
 static const char *const names[MU_FAULT_COUNT] = {"alloc", "read", "write", "thread"};
 static atomic_ullong passed[MU_FAULT_COUNT];
 static unsigned long long fail_at[MU_FAULT_COUNT]; /* 0: never */
+static _Thread_local bool forbidden_here;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void print_totals(void)
@@ -37,8 +40,14 @@ static void configure(void)
     }
 }
 
+void mu_fault_forbid(bool forbidden)
+{
+    forbidden_here = forbidden;
+}
+
 bool mu_fault_hit(enum mu_fault point)
 {
+    MU_ASSERT(!forbidden_here);
     (void)pthread_once(&once, configure);
     unsigned long long n = atomic_fetch_add_explicit(&passed[point], 1, memory_order_relaxed) + 1;
     return n == fail_at[point];

@@ -6,6 +6,9 @@
  *     MUSTER_FAULT=read:1        the first read or mapping fails
  *     MUSTER_FAULT=count         nothing fails; the totals are printed when the process ends
  *
+ * A thread may also forbid itself to pass any of these points, for the length of a step: to pass
+ * one then is a failed assertion.
+ *
  * Release builds carry none of it. Any thread.
  */
 #ifndef MU_BASE_FAULT_H
@@ -20,11 +23,16 @@ enum mu_fault { MU_FAULT_ALLOC, MU_FAULT_READ, MU_FAULT_WRITE, MU_FAULT_THREAD, 
 #ifdef MU_CHECKS
 /* Counts one passage of this point; true when it is the one that must fail. */
 bool mu_fault_hit(enum mu_fault point);
+void mu_fault_forbid(bool forbidden);
 #else
 static inline bool mu_fault_hit(enum mu_fault point)
 {
     (void)point;
     return false;
+}
+static inline void mu_fault_forbid(bool forbidden)
+{
+    (void)forbidden;
 }
 #endif
 

@@ -6,6 +6,7 @@
 #include "engine/execute_int.h"
 
 #include "base/checked.h"
+#include "base/fault.h"
 
 static uint32_t op_rows(const struct run *run, const struct mu_op *op)
 {
@@ -502,9 +503,8 @@ static void run_received(const struct run *run, uint32_t i, unsigned member)
     mu_team_barrier(run->rank->team);
 }
 
-static void run_member(void *arg, unsigned member)
+static void run_operations(const struct run *run, unsigned member)
 {
-    const struct run *run = arg;
     struct mu_rank *rank = run->rank;
     for (uint32_t i = 0; i < run->p->n_ops; i++) {
         uint32_t n = op_pieces(run, &run->p->ops[i]), piece;
@@ -516,6 +516,13 @@ static void run_member(void *arg, unsigned member)
         if (rank->status != MU_OK) return; /* all members see it: the barrier stands between */
         if (run->p->ops[i].kind == MU_OP_RECEIVE) run_received(run, i, member);
     }
+}
+
+static void run_member(void *arg, unsigned member)
+{
+    mu_fault_forbid(true); /* nothing in a step allocates, reads, writes or starts a thread */
+    run_operations(arg, member);
+    mu_fault_forbid(false);
 }
 
 mu_status mu_rank_execute(struct mu_rank *rank, uint32_t serial)

@@ -161,13 +161,31 @@ static void counting_changes_nothing(void **state)
     assert_int_equal(run_child("nonsense"), 0);
 }
 
+/* A thread that forbade itself the points is stopped at one, and goes on once it may again. */
+static void forbidden_points_are_trapped(void **state)
+{
+    (void)state;
+    mu_fault_forbid(true);
+    mu_fault_forbid(false);
+    mu_free(mu_alloc(1));
+    pid_t pid = fork();
+    if (pid == 0) {
+        mu_fault_forbid(true);
+        mu_free(mu_alloc(1));
+        _exit(0);
+    }
+    int status = 0;
+    assert_true(pid > 0 && waitpid(pid, &status, 0) == pid);
+    assert_true(WIFSIGNALED(status));
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "child") == 0) return child(argv[2]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_may_fail), cmocka_unit_test(every_read_may_fail),
         cmocka_unit_test(every_write_may_fail),      cmocka_unit_test(every_thread_may_fail),
-        cmocka_unit_test(counting_changes_nothing),
+        cmocka_unit_test(counting_changes_nothing),  cmocka_unit_test(forbidden_points_are_trapped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
