@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define SPINS          2000 /* see team.c */
-#define ABORT_CHECK_MS 100
+#define ABORT_CHECK_MS 100  /* an abort may come between the look at it and the sleep */
 
 struct mu_comm {
     struct mu_comm_group *group;
@@ -68,7 +68,7 @@ static mu_status wait_change(const struct mu_comm_group *group, _Atomic uint32_t
     }
     while (atomic_load_explicit(word, memory_order_acquire) == value) {
         if (aborted(group)) return MU_E_PEER;
-        mu_wait_word(word, value);
+        (void)mu_wait_word_for(word, value, ABORT_CHECK_MS);
     }
     return MU_OK;
 }
