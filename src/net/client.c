@@ -71,7 +71,7 @@ static mu_status fault_fill(struct mu_net_answer *a, enum mu_net_fault fault, co
 #undef curl_easy_getinfo
 
 static struct {
-#define POINTER_(name) __typeof__(&curl_##name) name;
+#define POINTER_(name) __typeof__ (&curl_##name)(name);
     FUNCTIONS(POINTER_)
 #undef POINTER_
 } curl;
@@ -235,9 +235,8 @@ static enum mu_net_fault transfer_drive(CURLM *multi, struct transfer *t, CURLco
         if (curl.multi_perform(multi, &running) != CURLM_OK) return MU_NET_OTHER;
         if (!running) break;
         if (r->stop && r->stop()) return MU_NET_STOPPED;
-        uint64_t since = t->last_byte_ns ? t->last_byte_ns : t->start_ns;
-        if (r->idle_ms && mu_clock_seconds_since(since) * 1e3 > r->idle_ms)
-            return t->n_bytes ? MU_NET_STALLED : MU_NET_NO_ANSWER;
+        if (r->idle_ms && t->n_bytes && mu_clock_seconds_since(t->last_byte_ns) * 1e3 > r->idle_ms)
+            return MU_NET_STALLED;
         (void)curl.multi_poll(multi, NULL, 0, WAIT_MS, NULL);
     }
     int left;

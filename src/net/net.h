@@ -30,7 +30,7 @@ struct mu_net_request {
     const char *body;  /* JSON to POST; NULL: GET */
     const char *token; /* sent as Authorization: Bearer; NULL: none */
     uint32_t connect_ms, total_ms;
-    uint32_t idle_ms; /* without a byte; 0: only the total counts */
+    uint32_t idle_ms; /* between two bytes; 0, and before the first: only the total counts */
     size_t body_max;  /* bytes of an answer that are taken; more is MU_NET_TOO_LARGE */
     /* Each event of a stream of server-sent events, without "data: "; false ends the request. NULL:
      * the answer is not looked into. */
@@ -63,7 +63,7 @@ struct mu_net_events {
 void mu_net_events_init(struct mu_net_events *events, size_t line_max);
 void mu_net_events_fini(struct mu_net_events *events);
 /* False when `event` said so. */
-bool mu_net_events_feed(struct mu_net_events *events, const char *bytes, size_t len,
+bool mu_net_events_feed(struct mu_net_events *e, const char *bytes, size_t len,
                         bool (*event)(void *context, struct mu_str data), void *context);
 
 #endif
