@@ -65,7 +65,7 @@ static mu_status once(struct top_data *data, struct top_view *view, bool json, s
 /* clang-format on */
 
 static struct {
-#define POINTER_(name) __typeof__(&(name)) name;
+#define POINTER_(name) __typeof__ (&(name))(name);
     FUNCTIONS(POINTER_)
 #undef POINTER_
 } lib;

@@ -25,11 +25,11 @@ struct top_data;
 /* Starts the sampler, and a thread that looks at the rest every second. */
 mu_status top_data_start(const char *url, const char *token, struct top_data **out,
                          struct mu_err *err);
-void top_data_stop(struct top_data *data);
-mu_status top_view_get(struct top_data *data, struct top_view *view, struct mu_err *err);
+void top_data_stop(struct top_data *d);
+mu_status top_view_get(struct top_data *d, struct top_view *v, struct mu_err *err);
 /* Before the first get, zero it. */
-void top_view_fini(struct top_view *view);
-json_t *top_view_json(const struct top_view *view);
+void top_view_fini(struct top_view *v);
+json_t *top_view_json(const struct top_view *v);
 
 enum top_tone { TOP_PLAIN, TOP_HEAD, TOP_GOOD, TOP_WARN, TOP_BAD };
 #define TOP_LINES_MAX 256
@@ -42,6 +42,6 @@ struct top_screen {
     unsigned n, width;
 };
 /* Draws the view in lines of at most `width` ASCII characters. */
-void top_screen_draw(struct top_screen *screen, const struct top_view *view, unsigned width);
+void top_screen_draw(struct top_screen *s, const struct top_view *view, unsigned width);
 
 #endif

@@ -229,13 +229,13 @@ struct mu_probe_sampler;
 /* Reads the fast metrics of every GPU `hz` times a second into a ring of the latest `n_kept`. */
 mu_status mu_probe_sampler_start(struct mu_probe *probe, double hz, unsigned n_kept,
                                  struct mu_probe_sampler **out, struct mu_err *err);
-void mu_probe_sampler_stop(struct mu_probe_sampler *sampler); /* NULL is fine */
-unsigned mu_probe_sampler_gpus(const struct mu_probe_sampler *sampler);
+void mu_probe_sampler_stop(struct mu_probe_sampler *s); /* NULL is fine */
+unsigned mu_probe_sampler_gpus(const struct mu_probe_sampler *s);
 /* Copies the latest samples of one GPU, at most `max`, oldest first; returns how many. Any thread.
  */
-unsigned mu_probe_sampler_read(struct mu_probe_sampler *sampler, unsigned gpu,
+unsigned mu_probe_sampler_read(struct mu_probe_sampler *s, unsigned gpu,
                                struct mu_probe_sample *out, unsigned max);
-void mu_probe_sampler_cost_get(struct mu_probe_sampler *sampler, struct mu_probe_sampler_cost *out);
+void mu_probe_sampler_cost_get(struct mu_probe_sampler *s, struct mu_probe_sampler_cost *out);
 
 /* --- the CPU --------------------------------------------------------------------------------- */
 
@@ -252,13 +252,13 @@ struct mu_probe_cpu {
     char governor[32];
 };
 
-/* `root` as in the options. Any thread. */
-void mu_probe_cpu(const char *root, struct mu_probe_cpu *out);
+/* The root as in the options. Any thread. */
+void mu_probe_cpu(const char *given_root, struct mu_probe_cpu *out);
 
 /* --- as JSON ---------------------------------------------------------------------------------- */
 
 /* New references; NULL, or less than all, when memory is out. */
-json_t *mu_probe_gpu_json(const struct mu_probe_gpu *gpu);
+json_t *mu_probe_gpu_json(const struct mu_probe_gpu *g);
 json_t *mu_probe_driver_json(const struct mu_probe_node *node);
 json_t *mu_probe_topology_json(const struct mu_probe_node *node);
 json_t *mu_probe_xids_json(const struct mu_probe_node *node);

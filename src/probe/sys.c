@@ -40,7 +40,7 @@ bool sys_text(const char *root, char *out, size_t size, const char *path, ...)
     va_start(args, path);
     int n = vsnprintf(full + lead, sizeof full - (size_t)lead, path, args);
     va_end(args);
-    return n > 0 && (size_t)(lead + n) < sizeof full && text_read(full, out, size);
+    return n > 0 && (size_t)lead + (size_t)n < sizeof full && text_read(full, out, size);
 }
 
 struct mu_probe_value sys_number(const char *root, const char *path, ...)
@@ -52,7 +52,7 @@ struct mu_probe_value sys_number(const char *root, const char *path, ...)
     va_start(args, path);
     int n = vsnprintf(full + lead, sizeof full - (size_t)lead, path, args);
     va_end(args);
-    if (n <= 0 || (size_t)(lead + n) >= sizeof full || !text_read(full, text, sizeof text))
+    if (n <= 0 || (size_t)lead + (size_t)n >= sizeof full || !text_read(full, text, sizeof text))
         return probe_absent(MU_PROBE_NO_FILE);
     double value;
     /* "16.0 GT/s PCIe", "max 100000": what follows the number is its unit, or another number. */

@@ -11,13 +11,12 @@ struct mu_report_table;
 /* `heads` are the columns' names; one that begins with '>' stands right. */
 mu_status mu_report_table_create(const char *const *heads, unsigned n_columns,
                                  struct mu_report_table **out, struct mu_err *err);
-void mu_report_table_destroy(struct mu_report_table *table);
+void mu_report_table_destroy(struct mu_report_table *t);
 /* Begins a row; cells that are not set stay empty. */
-void mu_report_table_row(struct mu_report_table *table);
-void mu_report_table_cell(struct mu_report_table *table, unsigned column, const char *format, ...)
+void mu_report_table_row(struct mu_report_table *t);
+void mu_report_table_cell(struct mu_report_table *t, unsigned column, const char *format, ...)
     MU_PRINTF(3, 4);
 /* Appends the table, its columns as wide as they need; fails when memory was out anywhere. */
-mu_status mu_report_table_print(struct mu_report_table *table, struct mu_text *out,
-                                struct mu_err *err);
+mu_status mu_report_table_print(struct mu_report_table *t, struct mu_text *out, struct mu_err *err);
 
 #endif

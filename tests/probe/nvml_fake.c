@@ -106,8 +106,9 @@ static void line_take(char *line)
     GLOBAL(near_path)
     GLOBAL(group)
     GLOBAL(layout_535)
-    GLOBAL(rubbish) GLOBAL(hang_ms) if (strcmp(key, "driver") == 0)
-        snprintf(fake.driver, sizeof fake.driver, "%s", rest);
+    GLOBAL(rubbish)
+    GLOBAL(hang_ms)
+    if (strcmp(key, "driver") == 0) snprintf(fake.driver, sizeof fake.driver, "%s", rest);
     for (unsigned i = 0; strcmp(key, "gpu") != 0 && i < GPUS_MAX; i++)
         number_set(&fake.gpu[i], key, rest);
 }
@@ -186,13 +187,15 @@ static int enter(const char *function)
         if (code_) return code_;                                                                   \
     } while (0)
 
+/* Parameters and bodies cannot stand in parentheses. NOLINTBEGIN(bugprone-macro-parentheses) */
 #define SYSTEM(name, params, body)                                                                 \
-    EXPORT int name params;                                                                        \
-    EXPORT int name params                                                                         \
+    EXPORT int(name) params;                                                                       \
+    EXPORT int(name) params                                                                        \
     {                                                                                              \
         ENTER();                                                                                   \
         body return 0;                                                                             \
     }
+/* NOLINTEND(bugprone-macro-parentheses) */
 #define U32(name, expression)                                                                      \
     SYSTEM(name, (struct gpu * g, unsigned *out),                                                  \
            { *out = fake.rubbish ? 0xdeadbeefu : (unsigned)(expression); })
