@@ -236,8 +236,9 @@ static void fault_find(struct look *l, const struct tokens *t, const struct mu_n
     bool gone = a->http_status == 0 && t->n_events == 0 && !seen_alive;
     const char *what = fault->what;
     if (a->fault == MU_NET_NO_LIBRARY || a->fault == MU_NET_BAD_URL)
-        look_find(l, LOOK_BAD, LOOK_LIVE, -1, mu_net_fault_name(a->fault), "", "not asked: %s",
-                  what);
+        look_find(l, LOOK_BAD, LOOK_LIVE, -1, mu_net_fault_name(a->fault),
+                  a->fault == MU_NET_NO_LIBRARY ? "install libcurl4" : "",
+                  "the engine was not asked: %s", what);
     else if (gone)
         look_find(l, LOOK_GONE, LOOK_LIVE, -1, mu_net_fault_name(a->fault),
                   "see that it runs, and that host and port are right", "the engine is gone: %s",
@@ -437,7 +438,7 @@ mu_status look_engine(struct look *l, struct mu_err *err)
     mu_status status = tokens_probe(l, model, alive, err);
     json_decref(models);
     if (status != MU_OK) return status;
-    look_source(l, "engine", alive || l->made_tokens ? NULL : "it does not answer");
+    look_source(l, "engine", alive || l->made_tokens ? NULL : "no answer came from it");
     if (health_http == 200 && !l->made_tokens)
         look_find(l, LOOK_NOTE, LOOK_LIVE, -1, "health_route_fooled", "",
                   "its health route answers 200 all the same");
