@@ -236,9 +236,13 @@ static void predict(const struct replica *r, struct mu_plan_prediction *out)
 
 static void add_parts(const struct replica *r, struct mu_plan_prediction *out)
 {
-    for (uint32_t i = 0; i < r->candidate->pp * r->candidate->tp; i++) {
+    uint32_t tp = r->candidate->tp;
+    double slowest = 0; /* of a stage's ranks: their shares of the weights need not be equal */
+    for (uint32_t i = 0; i < r->candidate->pp * tp; i++) {
         const struct mu_plan_device *d = &r->devices[i];
-        if (d->tp_rank == 0) out->weights_s += d->memory.weights_bytes / d->device->bytes_per_s;
+        if (d->tp_rank == 0) slowest = 0;
+        slowest = MU_MAX(slowest, d->memory.weights_bytes / d->device->bytes_per_s);
+        if (d->tp_rank + 1 == tp) out->weights_s += slowest;
         out->watts += d->device->watts;
     }
 }

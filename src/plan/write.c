@@ -221,8 +221,10 @@ void mu_plan_write_launch(const struct mu_plan *plan, const char *model, struct 
     const struct mu_plan_candidate *c = &plan->candidates[0];
     const struct mu_plan_request *q = &plan->request;
     unsigned context = q->input + q->output;
-    mu_text_printf(out, "muster serve %s --tp %u --pp %u --dp %u --context %u\n", model, c->tp,
-                   c->pp, c->dp, context);
+    mu_text_printf(out, "muster generate %s --tp %u --pp %u --context %u", model, c->tp, c->pp,
+                   context);
+    if (c->dp > 1) mu_text_printf(out, " --dp %u", c->dp);
+    mu_text_char(out, '\n');
     if (c->pp > 1 && uneven(plan, c)) {
         mu_text_str(out, "VLLM_PP_LAYER_PARTITION=");
         for (uint32_t s = 0; s < c->pp; s++)
