@@ -387,7 +387,7 @@ static mu_status write_out(struct conversion *c, const char *path, bool quiet, s
 {
     MU_TRY(mu_gguf_out_create(path, &c->out, err));
     struct rope_factors factors[2];
-    uint32_t n_values, n_factors = 0;
+    uint32_t n_values = 0, n_factors = 0;
     if (c->config->names == MU_NAMES_HF) {
         MU_TRY(carry_tokenizer(c, quiet, err));
         n_factors = list_rope_factors(c->config, factors, &n_values);
@@ -461,13 +461,13 @@ static mu_status check_result(struct conversion *c, const char *path, struct mu_
 {
     struct mu_shard whole = {.layer_end = c->config->n_layers, .tp_size = 1};
     struct mu_model_file *result = NULL;
-    struct mu_program *p, *q;
+    struct mu_program *p = NULL, *q = NULL;
     const char *what = NULL;
     mu_status status = mu_model_file_open(path, MU_OPEN_HEADER_ONLY, &result, err);
     if (status == MU_OK) status = mu_program_build(c->config, &whole, c->arena, &p, err);
     const struct mu_config *read = status == MU_OK ? mu_model_file_config(result) : NULL;
     if (read) status = mu_program_build(read, &whole, c->arena, &q, err);
-    if (status == MU_OK) what = difference(c->config, read, p, q);
+    if (p && q && status == MU_OK) what = difference(c->config, read, p, q);
     if (what) {
         status = mu_fail(err, MU_E_UNSUPPORTED,
                          "GGUF has no words for this model's %s; nothing is left behind", what);

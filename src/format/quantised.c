@@ -367,6 +367,18 @@ static mu_status set_nested(struct finder *f, const json_t *state, uint64_t n_sc
     return MU_OK;
 }
 
+/* Whether the map of codes to numbers in the file is the one that everybody uses. */
+static bool same_numbers(const struct mu_tensor *map, const float numbers[16])
+{
+    if (map->type != MU_DTYPE_F32 || map->n_values != 16) return false;
+    for (size_t i = 0; i < 16; i++) {
+        float number;
+        memcpy(&number, map->data + i * sizeof number, sizeof number);
+        if (number != numbers[i]) return false;
+    }
+    return true;
+}
+
 static mu_status set_flat(struct finder *f, const json_t *state, const char *part)
 {
     struct mu_quantised *q = f->q;
@@ -382,8 +394,7 @@ static mu_status set_flat(struct finder *f, const json_t *state, const char *par
     /* The bytes may be stored as any type. */
     if (codes->n_bytes != MU_CEIL_DIV(rows * cols, 2u)) return misfit(f, "weight");
     if (scales->n_values != n_scales) return misfit(f, "weight.absmax");
-    if (map &&
-        (map->n_bytes != 64 || map->type != MU_DTYPE_F32 || memcmp(map->data, q->numbers, 64) != 0))
+    if (map && !same_numbers(map, q->numbers))
         return fault(f, MU_E_UNSUPPORTED, "weight.quant_map", "holds values of its own");
     q->codes = codes->data;
     q->bits = 4;

@@ -40,7 +40,7 @@ uint32_t mu_builder_rows(struct mu_builder *b, enum mu_tensor_role role, uint32_
                          uint32_t cols, struct mu_rows rows);
 /* This shard's columns of a matrix whose sums are cut. */
 uint32_t mu_builder_columns(struct mu_builder *b, enum mu_tensor_role role, uint32_t layer,
-                            uint32_t whole_cols, enum mu_cut_name cut);
+                            uint32_t whole_cols, enum mu_cut_name name);
 
 /* The norm in front of attention (or of the MLP) of a layer, if the architecture has one. */
 void mu_builder_pre_norm(struct mu_builder *b, struct mu_op *op, enum mu_tensor_role role,

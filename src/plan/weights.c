@@ -105,9 +105,10 @@ static bool has_shape(const struct mu_config *c)
 {
     uint32_t ffn = c->n_experts ? c->expert_ffn : c->ffn;
     bool heads = c->n_heads && c->n_kv_heads && c->n_heads % c->n_kv_heads == 0;
-    bool head = c->kv_lora_rank ? c->v_head_dim && c->qk_rope_head_dim : c->head_dim != 0;
-    return heads && head && ffn && c->hidden && c->vocab && c->n_experts_used <= c->n_experts &&
-           c->head_dim % 2 == 0;
+    bool latent = c->v_head_dim && c->qk_rope_head_dim && c->qk_nope_head_dim;
+    bool head = c->kv_lora_rank ? latent : c->head_dim != 0;
+    bool experts = c->n_experts == 0 || (c->n_experts_used && c->n_experts_used <= c->n_experts);
+    return heads && head && experts && ffn && c->hidden && c->vocab && c->head_dim % 2 == 0;
 }
 
 /* One expert for all, no format, and an architecture that there is. */

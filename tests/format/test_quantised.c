@@ -444,8 +444,8 @@ static void unknown_forms_are_left_alone(void **state)
         "{\"quant_method\":\"awq\",\"bits\":4,\"version\":\"gemv\"}",
         "{\"quant_method\":\"gptq\",\"bits\":4,\"checkpoint_format\":\"marlin\"}",
         "{\"quant_method\":\"compressed-tensors\",\"format\":\"marlin-24\"}",
-        "{\"quant_method\":\"compressed-tensors\",\"format\":\"float-quantized\","
-        "\"sparsity_config\":{\"format\":\"sparse-24-bitmask\"}}",
+        ("{\"quant_method\":\"compressed-tensors\",\"format\":\"float-quantized\","
+         "\"sparsity_config\":{\"format\":\"sparse-24-bitmask\"}}"),
         "{\"quant_method\":\"aqlm\"}",
     };
     char *root = data_path("golden/6_quant/tensors");

@@ -174,13 +174,10 @@ static void output_batch(const struct mu_linear_args *a, const struct mu_cut *cu
         leaves[i] = (struct mu_run){s, s + 1};
         pieces[i] = part[i];
         segment_dot(a, o, cut->border[i], cut->border[i + 1], x, n, part[i]);
+        for (uint32_t r = 0; a->y_rows && r < n; r++)
+            a->y[a->y_rows[row + r] * a->y_stride + i * a->y_subtree + o] += part[i][r];
     }
-    if (a->y_rows) {
-        for (uint32_t i = 0; i < cut->run.end - cut->run.first; i++)
-            for (uint32_t r = 0; r < n; r++)
-                a->y[a->y_rows[row + r] * a->y_stride + i * a->y_subtree + o] += part[i][r];
-        return;
-    }
+    if (a->y_rows) return;
     unsigned n_trees = mu_segment_subtrees(cut->n, cut->run, trees);
     for (unsigned t = 0; t < n_trees; t++) {
         uint32_t i = trees[t].first - cut->run.first, leaf_count = trees[t].end - trees[t].first;
