@@ -157,34 +157,48 @@ static void norm_heads(const struct run *run, uint32_t tensor, float *x, uint32_
             run->k->norm(head_at(x, h, hd), head_at(x, h, hd), w, hd, eps, offset);
 }
 
-static void run_rope_kv(const struct run *run, const struct mu_op *op, uint32_t row)
+static void rotate_heads(const struct run *run, const struct mu_op *op, uint32_t row, float *x,
+                         uint32_t heads)
+{
+    const struct mu_rank *rank = run->rank;
+    const struct mu_config *c = run->p->config;
+    uint32_t width = mu_rope_width(c);
+    if (c->layer_no_rope[op->layer]) return;
+    bool local = c->layer_sliding[op->layer] && rank->cos_local;
+    size_t at = (size_t)run->step.positions[row] * (width / 2);
+    const float *cosines = (local ? rank->cos_local : rank->cos) + at;
+    const float *sines = (local ? rank->sin_local : rank->sin) + at;
+    for (uint32_t h = 0; h < heads; h++)
+        run->k->rope(head_at(x, h, c->head_dim), cosines, sines, width);
+}
+
+/* Norms and rotates some heads of a row's q, and some of its k, which go to the cache with v. */
+static void rope_heads(const struct run *run, const struct mu_op *op, uint32_t row,
+                       struct mu_run heads, struct mu_run kvs)
 {
     const struct mu_program *p = run->p;
-    const struct mu_rank *rank = run->rank;
-    const struct mu_config *c = p->config;
-    uint32_t hd = c->head_dim, width = mu_rope_width(c), position = run->step.positions[row];
-    float *q = row_f32(run, op->in, row), *k = head_at(q, p->n_heads, hd);
-    float *v = head_at(k, p->n_kv_heads, hd);
-    norm_heads(run, op->norm, q, p->n_heads);
-    norm_heads(run, op->norm2, k, p->n_kv_heads);
-    if (!c->layer_no_rope[op->layer]) {
-        bool local = c->layer_sliding[op->layer] && rank->cos_local;
-        size_t at = (size_t)position * (width / 2);
-        const float *cosines = (local ? rank->cos_local : rank->cos) + at;
-        const float *sines = (local ? rank->sin_local : rank->sin) + at;
-        for (uint32_t h = 0; h < p->n_heads + p->n_kv_heads; h++)
-            run->k->rope(head_at(q, h, hd), cosines, sines, width);
-    }
+    uint32_t hd = p->config->head_dim, position = run->step.positions[row];
+    float *q = head_at(row_f32(run, op->in, row), heads.first, hd);
+    float *k = head_at(row_f32(run, op->in, row), p->n_heads + kvs.first, hd);
+    norm_heads(run, op->norm, q, heads.end - heads.first);
+    norm_heads(run, op->norm2, k, kvs.end - kvs.first);
+    rotate_heads(run, op, row, q, heads.end - heads.first);
+    rotate_heads(run, op, row, k, kvs.end - kvs.first);
     const uint32_t *table =
-        run->step.tables + (size_t)run->step.sequences[row] * rank->common->layout.max_blocks;
+        run->step.tables + (size_t)run->step.sequences[row] * run->rank->common->layout.max_blocks;
     uint32_t block = table[position / MU_KV_BLOCK_TOKENS], token = position % MU_KV_BLOCK_TOKENS;
-    for (uint32_t h = 0; h < p->n_kv_heads; h++) {
-        enum mu_dtype type = rank->common->kv_type;
-        void *key = mu_run_cache_at(run, op->layer, 0, block, h, token);
-        void *value = mu_run_cache_at(run, op->layer, 1, block, h, token);
-        run->k->kv_store(key, type, head_at(k, h, hd), hd);
-        run->k->kv_store(value, type, head_at(v, h, hd), hd);
+    enum mu_dtype type = run->rank->common->kv_type;
+    for (uint32_t kv = kvs.first; kv < kvs.end; kv++, k = head_at(k, 1, hd)) {
+        run->k->kv_store(mu_run_cache_at(run, op->layer, 0, block, kv, token), type, k, hd);
+        run->k->kv_store(mu_run_cache_at(run, op->layer, 1, block, kv, token), type,
+                         head_at(k, p->n_kv_heads, hd), hd);
     }
+}
+
+static void run_rope_kv(const struct run *run, const struct mu_op *op, uint32_t row)
+{
+    rope_heads(run, op, row, (struct mu_run){0, run->p->n_heads},
+               (struct mu_run){0, run->p->n_kv_heads});
 }
 
 /* A piece of attention is a run of rows for the heads of one KV head, or for a part of them when
@@ -233,6 +247,16 @@ static struct mu_attend_tile attend_heads(const struct mu_program *p, uint32_t k
     tile.head = MU_MIN(tile.head + part * ATTEND_HEADS, end);
     tile.n_heads = MU_MIN(end - tile.head, (uint32_t)ATTEND_HEADS);
     return tile;
+}
+
+/* When every row is a sequence of its own, as in decoding, the piece that attends with some heads
+ * can rotate them itself, and the team meets once less. Not when heads are normed together, or when
+ * several pieces share a KV head. */
+static bool attend_rotates(const struct run *run)
+{
+    const struct mu_program *p = run->p;
+    return run->n_rows == run->step.header[MU_STEP_SEQUENCES] && !p->latent &&
+           !p->arch->qk_norm_wide && attend_parts(p) == 1;
 }
 
 /* One tile: its results come to the scratch, and from there, formed, to the rows of `op->out`. */
@@ -287,6 +311,9 @@ static void run_attend(const struct run *run, const struct mu_op *op, uint32_t i
         tile.n_rows = 1;
         while (tile.n_rows < most && sequence[tile.row + tile.n_rows] == sequence[tile.row])
             tile.n_rows++;
+        if (attend_rotates(run))
+            rope_heads(run, op - 1, tile.row, (struct mu_run){tile.head, tile.head + tile.n_heads},
+                       (struct mu_run){tile.kv, tile.kv + 1});
         attend_tile(run, op, run->rank->forms[i].out, &tile, scratch_of(run, member));
     }
 }
@@ -300,21 +327,75 @@ static enum mu_activation activation(const struct mu_program *p)
                                                 : MU_ACT_GELU_TANH;
 }
 
+uint32_t mu_run_glu_step(const struct run *run, uint32_t columns)
+{
+    /* Each piece reads two matrices: runs of memory as long as those of a plain linear. */
+    return MU_ROUND_UP(mu_run_linear_step(run, 2 * columns), 32u);
+}
+
+/* How much of a row's expert the row takes: the choice's weight, or the shared expert's share. */
+static float share_of(const struct run *run, const struct mu_op *op, uint32_t row)
+{
+    if (mu_buffer_has_slots(op->in)) return run->rank->groups.weight[row];
+    return op->mixed ? mu_run_shared_share(run, row) : 1;
+}
+
+/* Gates and ups of a few rows and columns, side by side in the scratch, then what becomes of them.
+ */
+static void glu_tile(const struct run *run, const struct mu_op *op, uint32_t i,
+                     const struct glu *glu, uint32_t first, uint32_t n, float *scratch)
+{
+    float *up = scratch + n;
+    struct mu_linear_args args = {.weight = glu->gate,
+                                  .bias = glu->gate_bias,
+                                  .x = row_formed(run, op->in, glu->row),
+                                  .x_stride = run->rank->row_bytes[op->in],
+                                  .y = scratch - first,
+                                  .y_stride = 2 * (size_t)n,
+                                  .n_rows = glu->n_rows};
+    run->k->linear(&args, first, first + n);
+    args.weight = glu->up;
+    args.bias = glu->up_bias;
+    args.y = up - first;
+    run->k->linear(&args, first, first + n);
+    for (uint32_t r = 0; r < glu->n_rows; r++) {
+        float *y = scratch + (size_t)r * args.y_stride, share = share_of(run, op, glu->row + r);
+        run->k->glu(y, y, y + n, n, activation(run->p));
+        for (uint32_t j = 0; share != 1 && j < n; j++)
+            y[j] *= share;
+        run->k->form_store(run->rank->forms[i].out, row_formed(run, op->out, glu->row + r),
+                           op->width, first, n, y);
+    }
+}
+
+void mu_run_glu_columns(const struct run *run, const struct mu_op *op, uint32_t i,
+                        const struct glu *glu, uint32_t first, uint32_t end, float *scratch)
+{
+    struct glu some = *glu;
+    for (uint32_t row = 0; row < glu->n_rows; row += MU_GLU_ROWS) {
+        some.row = glu->row + row;
+        some.n_rows = MU_MIN(glu->n_rows - row, (uint32_t)MU_GLU_ROWS);
+        /* Few rows read weights at memory's speed, and want long runs of them. */
+        uint32_t most = MU_GLU_VALUES / some.n_rows / 32 * 32;
+        for (uint32_t column = first, n; column < end; column += n) {
+            n = MU_MIN(end - column, most);
+            glu_tile(run, op, i, &some, column, n, scratch);
+        }
+    }
+}
+
 static void run_glu(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t piece,
                     unsigned member)
 {
-    uint32_t ffn = op->width, columns = MU_CEIL_DIV(ffn, MU_GLU_COLUMNS);
-    uint32_t row = piece / columns, first = piece % columns * MU_GLU_COLUMNS;
-    uint32_t n = MU_MIN(MU_GLU_COLUMNS, ffn - first);
-    const float *gate = row_f32(run, op->in, row) + first;
-    float *y = scratch_of(run, member);
-    run->k->glu(y, gate, gate + ffn, n, activation(run->p));
-    float share = mu_buffer_has_slots(op->in) ? run->rank->groups.weight[row]
-                  : op->mixed                 ? mu_run_shared_share(run, row)
-                                              : 1;
-    for (uint32_t j = 0; share != 1 && j < n; j++)
-        y[j] *= share;
-    run->k->form_store(run->rank->forms[i].out, row_formed(run, op->out, row), ffn, first, n, y);
+    const struct mu_weight *weights = run->rank->weights;
+    struct glu glu = {.gate = &weights[op->weights[0]],
+                      .up = &weights[op->weights[1]],
+                      .gate_bias = vector(run, op->biases[0]),
+                      .up_bias = vector(run, op->biases[1]),
+                      .n_rows = run->n_rows};
+    uint32_t step = mu_run_glu_step(run, op->width), first = piece * step;
+    mu_run_glu_columns(run, op, i, &glu, first, MU_MIN(first + step, op->width),
+                       scratch_of(run, member));
 }
 
 static void run_combine(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t row,
@@ -404,8 +485,7 @@ static uint32_t op_pieces(const struct run *run, const struct mu_op *op)
     case MU_OP_ATTEND:
         return attend_pieces(run);
     case MU_OP_GLU:
-        return run->n_rows * MU_CEIL_DIV(op->width, MU_GLU_COLUMNS) *
-               (mu_buffer_has_slots(op->in) ? run->p->config->n_experts_used : 1);
+        return MU_CEIL_DIV(op->width, mu_run_glu_step(run, op->width));
     case MU_OP_EMBED:
     case MU_OP_ROPE_KV:
     case MU_OP_LATENT_KV:
@@ -468,7 +548,7 @@ static mu_status run_piece(const struct run *run, uint32_t i, uint32_t piece, un
         mu_run_dispatch(run, op, i, piece);
         break;
     case MU_OP_EXPERTS:
-        mu_run_experts(run, op, piece);
+        mu_run_experts(run, op, i, piece, member);
         break;
     case MU_OP_EXPERTS_CUT:
         mu_run_experts_cut(run, op, piece, member);
@@ -507,6 +587,7 @@ static void run_operations(const struct run *run, unsigned member)
 {
     struct mu_rank *rank = run->rank;
     for (uint32_t i = 0; i < run->p->n_ops; i++) {
+        if (run->p->ops[i].kind == MU_OP_ROPE_KV && attend_rotates(run)) continue;
         uint32_t n = op_pieces(run, &run->p->ops[i]), piece;
         while ((piece = mu_team_claim(rank->team)) < n) {
             mu_status status = run_piece(run, i, piece, member);

@@ -150,13 +150,12 @@ static uint32_t slots_of(const struct run *run, uint32_t expert)
     return run->rank->groups.first[expert + 1] - run->rank->groups.first[expert];
 }
 
-/* How many outputs of an expert's matrices a piece takes, and how many pieces that makes. */
+/* Pieces of one expert's columns: as many as make work for all threads with all experts. */
 static uint32_t expert_step(const struct run *run, const struct mu_op *op, uint32_t *pieces)
 {
-    uint32_t rows = run->rank->weights[op->weights[0]].rows, n = *run->rank->groups.n_active;
-    uint32_t step = mu_run_linear_step(run, rows * op->n_weights * n);
-    step = MU_MIN(step, MU_ROUND_UP(rows, run->k->row_tile));
-    *pieces = MU_CEIL_DIV(rows, step);
+    uint32_t step = mu_run_glu_step(run, op->width * *run->rank->groups.n_active);
+    step = MU_MIN(step, MU_ROUND_UP(op->width, 32u));
+    *pieces = MU_CEIL_DIV(op->width, step);
     return step;
 }
 
@@ -164,25 +163,24 @@ uint32_t mu_run_experts_pieces(const struct run *run, const struct mu_op *op)
 {
     uint32_t pieces;
     (void)expert_step(run, op, &pieces);
-    return pieces * op->n_weights * *run->rank->groups.n_active;
+    return pieces * *run->rank->groups.n_active;
 }
 
-void mu_run_experts(const struct run *run, const struct mu_op *op, uint32_t piece)
+void mu_run_experts(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t piece,
+                    unsigned member)
 {
     const struct mu_rank *rank = run->rank;
-    uint32_t pieces, step = expert_step(run, op, &pieces);
-    uint32_t expert = rank->groups.active[piece / (pieces * op->n_weights)];
-    uint32_t j = piece / pieces % op->n_weights, slot = rank->groups.first[expert];
-    const struct mu_weight *w = &rank->weights[op->weights[j] + expert];
-    uint32_t first = piece % pieces * step;
-    struct mu_linear_args args = {.weight = w,
-                                  .x = row_formed(run, op->in, slot),
-                                  .x_stride = rank->row_bytes[op->in],
-                                  .y = row_f32(run, op->out, slot) + j * w->rows,
-                                  .y_stride = run->p->width[op->out],
-                                  .n_rows = slots_of(run, expert)};
-    if (op->biases[j] != MU_NO_TENSOR) args.bias = vector(run, op->biases[j] + expert);
-    run->k->linear(&args, first, MU_MIN(first + step, w->rows));
+    uint32_t pieces, step = expert_step(run, op, &pieces), first = piece % pieces * step;
+    uint32_t expert = rank->groups.active[piece / pieces];
+    bool biased = op->biases[0] != MU_NO_TENSOR;
+    struct glu glu = {.gate = &rank->weights[op->weights[0] + expert],
+                      .up = &rank->weights[op->weights[1] + expert],
+                      .gate_bias = biased ? vector(run, op->biases[0] + expert) : NULL,
+                      .up_bias = biased ? vector(run, op->biases[1] + expert) : NULL,
+                      .row = rank->groups.first[expert],
+                      .n_rows = slots_of(run, expert)};
+    mu_run_glu_columns(run, op, i, &glu, first, MU_MIN(first + step, op->width),
+                       scratch_of(run, member));
 }
 
 /* Adds up the segments' sums of some outputs to this rank's subtrees of them. */

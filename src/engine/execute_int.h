@@ -44,12 +44,25 @@ uint32_t mu_run_linear_step(const struct run *run, uint32_t rows);
 void *mu_run_cache_at(const struct run *run, uint32_t layer, unsigned value, uint32_t block,
                       uint32_t kv, uint32_t token);
 
+/* A gated linear unit over some rows. */
+struct glu {
+    const struct mu_weight *gate, *up;
+    const float *gate_bias, *up_bias; /* or NULL */
+    uint32_t row, n_rows;             /* of op->in and op->out alike */
+};
+/* How many of `columns` a piece of it takes. */
+uint32_t mu_run_glu_step(const struct run *run, uint32_t columns);
+/* Columns [first, end) of the operation's output; first is a multiple of 32. */
+void mu_run_glu_columns(const struct run *run, const struct mu_op *op, uint32_t i,
+                        const struct glu *glu, uint32_t first, uint32_t end, float *scratch);
+
 /* execute_experts.c */
 void mu_run_route(const struct run *run, const struct mu_op *op, uint32_t row, unsigned member);
 void mu_run_group(const struct run *run);
 void mu_run_dispatch(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t row);
 uint32_t mu_run_experts_pieces(const struct run *run, const struct mu_op *op);
-void mu_run_experts(const struct run *run, const struct mu_op *op, uint32_t piece);
+void mu_run_experts(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t piece,
+                    unsigned member);
 void mu_run_experts_cut(const struct run *run, const struct mu_op *op, uint32_t piece,
                         unsigned member);
 /* Adds the biases of the row's experts, by their weights, to the row's sum. */

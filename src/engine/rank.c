@@ -120,7 +120,7 @@ static size_t scratch_floats(const struct mu_rank *rank)
         c->kernels->attend_scratch(MU_ATTEND_QUERIES, p->key_dim, p->value_dim, c->context) +
         (size_t)MU_ATTEND_QUERIES * p->value_dim; /* and the tile's results */
     most = MU_MAX(most, (size_t)c->config->hidden * 2);
-    most = MU_MAX(most, (size_t)MU_GLU_COLUMNS);
+    most = MU_MAX(most, (size_t)MU_GLU_VALUES * 2);
     if (p->latent) {
         most = MU_MAX(most, (size_t)MU_UNFOLD_ROWS * c->config->v_head_dim);
         most = MU_MAX(most, (size_t)MU_MAX(p->key_dim, c->config->q_lora_rank));

@@ -10,7 +10,8 @@
 #include "engine/engine.h"
 #include "engine/step.h"
 
-#define MU_GLU_COLUMNS 1024 /* that one piece of a GLU takes; a multiple of 32 */
+#define MU_GLU_ROWS    128  /* whose gates and ups are made before they are activated, */
+#define MU_GLU_VALUES  8192 /* and of either how many: they stay in the first caches */
 #define MU_UNFOLD_ROWS 32   /* rows whose values one head makes at once */
 #define MU_STEPS_MAX   8    /* in flight together: one a pipeline stage is enough */
 

@@ -133,21 +133,22 @@ struct mu_tensor_use {
 };
 
 enum mu_op_kind {
-    MU_OP_EMBED,       /* out = rows of the embedding table for the step's tokens; + next norm */
-    MU_OP_LINEAR,      /* out = in W^T + bias, for up to 3 matrices side by side */
-    MU_OP_ROPE_KV,     /* norm and rotate q and k in place, write k and v to the cache */
-    MU_OP_LATENT_KV,   /* norm the latents; rotate the key's part, write both to the cache */
-    MU_OP_Q_LATENT,    /* out = each head's query as the latent's keys want it, rotated */
-    MU_OP_ATTEND,      /* out = attention of q over the cache */
-    MU_OP_V_LATENT,    /* out = each head's values from its sum of latents */
-    MU_OP_GLU,         /* out = act(gate) * up */
-    MU_OP_LINEAR_CUT,  /* out = this shard's subtrees of in W^T */
-    MU_OP_EXCHANGE,    /* out = all ranks' subtrees, from in */
-    MU_OP_COMBINE,     /* finish the tree; + bias, post norm; residual += ; + next norm */
-    MU_OP_ROUTE,       /* out = the experts chosen by each row and their weights */
-    MU_OP_GROUP,       /* gives every (row, expert) a slot, slots of one expert side by side */
-    MU_OP_DISPATCH,    /* out = the row of each slot */
-    MU_OP_EXPERTS,     /* a linear of each slot with its expert's matrices */
+    MU_OP_EMBED,      /* out = rows of the embedding table for the step's tokens; + next norm */
+    MU_OP_LINEAR,     /* out = in W^T + bias, for up to 3 matrices side by side */
+    MU_OP_ROPE_KV,    /* norm and rotate q and k in place, write k and v to the cache */
+    MU_OP_LATENT_KV,  /* norm the latents; rotate the key's part, write both to the cache */
+    MU_OP_Q_LATENT,   /* out = each head's query as the latent's keys want it, rotated */
+    MU_OP_ATTEND,     /* out = attention of q over the cache */
+    MU_OP_V_LATENT,   /* out = each head's values from its sum of latents */
+    MU_OP_GLU,        /* out = act(in Wgate^T) * (in Wup^T), each + bias */
+    MU_OP_LINEAR_CUT, /* out = this shard's subtrees of in W^T */
+    MU_OP_EXCHANGE,   /* out = all ranks' subtrees, from in */
+    MU_OP_COMBINE,    /* finish the tree; + bias, post norm; residual += ; + next norm */
+    MU_OP_ROUTE,      /* out = the experts chosen by each row and their weights */
+    MU_OP_GROUP,      /* gives every (row, expert) a slot, slots of one expert side by side */
+    MU_OP_DISPATCH,   /* out = the row of each slot */
+    MU_OP_EXPERTS, /* MU_OP_GLU of each slot with its expert\'s matrices, times the slot\'s weight
+                    */
     MU_OP_EXPERTS_CUT, /* out = this shard's subtrees of all chosen experts' sums together */
     MU_OP_OUT_ROWS,    /* out = final norm of the rows whose logits are wanted */
     MU_OP_LOGITS,      /* out = in W^T, scaled and capped, for this shard's vocabulary */
@@ -158,15 +159,14 @@ enum mu_op_kind {
 
 /* Buffers of a step; each holds `width` values a row. */
 enum mu_buffer {
-    MU_BUFFER_H,       /* the residual stream */
-    MU_BUFFER_X,       /* normed residual: read by linears */
-    MU_BUFFER_QKV,     /* q, k, v side by side */
-    MU_BUFFER_ATT,     /* attention output: read by o */
-    MU_BUFFER_GATE_UP, /* gate and up side by side */
-    MU_BUFFER_ACT,     /* activated: read by down */
-    MU_BUFFER_PART,    /* this rank's subtrees, each `width` = hidden */
-    MU_BUFFER_PARTS,   /* all ranks' subtrees */
-    MU_BUFFER_OUT,     /* normed rows whose logits are wanted */
+    MU_BUFFER_H,     /* the residual stream */
+    MU_BUFFER_X,     /* normed residual: read by linears */
+    MU_BUFFER_QKV,   /* q, k, v side by side */
+    MU_BUFFER_ATT,   /* attention output: read by o */
+    MU_BUFFER_ACT,   /* activated: read by down */
+    MU_BUFFER_PART,  /* this rank's subtrees, each `width` = hidden */
+    MU_BUFFER_PARTS, /* all ranks' subtrees */
+    MU_BUFFER_OUT,   /* normed rows whose logits are wanted */
     MU_BUFFER_LOGIT_PART,
     MU_BUFFER_LOGITS,
     /* latent attention */
@@ -180,7 +180,6 @@ enum mu_buffer {
     MU_BUFFER_CHOSEN, /* struct mu_choice of each chosen expert, by ascending expert */
     /* One row a slot, that is config.n_experts_used rows a token: */
     MU_BUFFER_SLOT_X,
-    MU_BUFFER_SLOT_GATE_UP,
     MU_BUFFER_SLOT_ACT,
     MU_BUFFER_COUNT
 };

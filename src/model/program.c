@@ -286,8 +286,6 @@ static void set_mlp_widths(struct mu_program *p)
             c->n_experts_used * (uint32_t)(sizeof(struct mu_choice) / sizeof(float));
         w[MU_BUFFER_SLOT_ACT] = cut_width(&p->cuts[MU_CUT_EXPERT]);
     }
-    w[MU_BUFFER_GATE_UP] = 2 * w[MU_BUFFER_ACT];
-    w[MU_BUFFER_SLOT_GATE_UP] = 2 * w[MU_BUFFER_SLOT_ACT];
 }
 
 static void set_attention_widths(struct mu_program *p)

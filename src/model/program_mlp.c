@@ -11,12 +11,6 @@ static uint32_t cut_width(const struct mu_cut_plan *cut)
     return cut->border[cut->run.end] - cut_first(cut);
 }
 
-static void add_glu(struct mu_builder *b, uint32_t layer, uint32_t width, bool mixed)
-{
-    (void)mu_builder_op(b, MU_OP(.kind = MU_OP_GLU, .layer = layer, .in = MU_BUFFER_GATE_UP,
-                                 .out = MU_BUFFER_ACT, .width = width, .mixed = mixed));
-}
-
 static void add_down(struct mu_builder *b, enum mu_tensor_role role, uint32_t layer, uint32_t ffn,
                      enum mu_cut_name cut)
 {
@@ -36,8 +30,8 @@ static struct mu_op *add_dense(struct mu_builder *b, uint32_t layer)
     struct mu_rows gate = {.whole = fused ? 2 * c->ffn : c->ffn, .first = first, .n = n};
     struct mu_rows up = gate;
     if (fused) up.first += c->ffn;
-    struct mu_op op = MU_OP(.kind = MU_OP_LINEAR, .layer = layer, .in = MU_BUFFER_X,
-                            .out = MU_BUFFER_GATE_UP, .n_weights = 2);
+    struct mu_op op = MU_OP(.kind = MU_OP_GLU, .layer = layer, .in = MU_BUFFER_X,
+                            .out = MU_BUFFER_ACT, .n_weights = 2, .width = n);
     op.weights[0] = mu_builder_rows(b, MU_ROLE_GATE, layer, c->hidden, gate);
     op.weights[1] = mu_builder_rows(b, MU_ROLE_UP, layer, c->hidden, up);
     if (c->mlp_bias) {
@@ -45,7 +39,6 @@ static struct mu_op *add_dense(struct mu_builder *b, uint32_t layer)
         op.biases[1] = mu_builder_vector(b, MU_ROLE_UP_BIAS, layer, c->ffn, first, n);
     }
     (void)mu_builder_op(b, op);
-    add_glu(b, layer, n, false);
     add_down(b, MU_ROLE_DOWN, layer, c->ffn, MU_CUT_DOWN);
     if (c->mlp_bias) bias = mu_builder_vector(b, MU_ROLE_DOWN_BIAS, layer, c->hidden, 0, c->hidden);
     return mu_builder_combine(b, layer, MU_CUT_DOWN, bias, MU_ROLE_POST_FFN_NORM);
@@ -58,12 +51,12 @@ static void add_shared(struct mu_builder *b, uint32_t layer)
     const struct mu_config *c = p->config;
     const struct mu_cut_plan *cut = &p->cuts[MU_CUT_SHARED];
     struct mu_rows rows = {.whole = mu_shared_ffn(c), .first = cut_first(cut), .n = cut_width(cut)};
-    struct mu_op op = MU_OP(.kind = MU_OP_LINEAR, .layer = layer, .in = MU_BUFFER_X,
-                            .out = MU_BUFFER_GATE_UP, .n_weights = 2);
+    struct mu_op op =
+        MU_OP(.kind = MU_OP_GLU, .layer = layer, .in = MU_BUFFER_X, .out = MU_BUFFER_ACT,
+              .n_weights = 2, .width = rows.n, .mixed = p->arch->shared_mixed);
     op.weights[0] = mu_builder_rows(b, MU_ROLE_SHARED_GATE, layer, c->hidden, rows);
     op.weights[1] = mu_builder_rows(b, MU_ROLE_SHARED_UP, layer, c->hidden, rows);
     (void)mu_builder_op(b, op);
-    add_glu(b, layer, rows.n, p->arch->shared_mixed);
     add_down(b, MU_ROLE_SHARED_DOWN, layer, mu_shared_ffn(c), MU_CUT_SHARED);
     (void)mu_builder_combine(b, layer, MU_CUT_SHARED, MU_NO_TENSOR, MU_ROLE_COUNT);
 }
@@ -184,9 +177,9 @@ static struct mu_op *add_experts(struct mu_builder *b, uint32_t layer)
     const struct mu_config *c = p->config;
     add_router(b, layer);
     if (mu_shared_ffn(c) > 0) add_shared(b, layer);
-    struct mu_op op =
-        MU_OP(.kind = MU_OP_EXPERTS, .layer = layer, .in = MU_BUFFER_SLOT_X,
-              .out = MU_BUFFER_SLOT_GATE_UP, .n_weights = 2, .n_groups = c->n_experts);
+    struct mu_op op = MU_OP(.kind = MU_OP_EXPERTS, .layer = layer, .in = MU_BUFFER_SLOT_X,
+                            .out = MU_BUFFER_SLOT_ACT, .n_weights = 2, .n_groups = c->n_experts,
+                            .width = cut_width(&p->cuts[MU_CUT_EXPERT]));
     op.weights[0] = p->n_tensors;
     for (uint32_t e = 0; e < c->n_experts; e++)
         (void)mu_builder_rows(b, MU_ROLE_EXPERT_GATE, layer, c->hidden, expert_rows(p, e, false));
@@ -196,9 +189,6 @@ static struct mu_op *add_experts(struct mu_builder *b, uint32_t layer)
     op.biases[0] = add_expert_biases(b, MU_ROLE_EXPERT_GATE_BIAS, layer);
     op.biases[1] = add_expert_biases(b, MU_ROLE_EXPERT_UP_BIAS, layer);
     (void)mu_builder_op(b, op);
-    (void)mu_builder_op(b, MU_OP(.kind = MU_OP_GLU, .layer = layer, .in = MU_BUFFER_SLOT_GATE_UP,
-                                 .out = MU_BUFFER_SLOT_ACT,
-                                 .width = cut_width(&p->cuts[MU_CUT_EXPERT])));
     op = MU_OP(.kind = MU_OP_EXPERTS_CUT, .layer = layer, .in = MU_BUFFER_SLOT_ACT,
                .out = MU_BUFFER_PART, .n_weights = 1, .n_groups = c->n_experts,
                .cut = MU_CUT_EXPERT);

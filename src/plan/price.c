@@ -316,6 +316,7 @@ static double seconds_of(const struct pricer *p, const struct mu_plan_work *w)
 {
     switch (w->kind) {
     case MU_OP_LINEAR:
+    case MU_OP_GLU:
     case MU_OP_LINEAR_CUT:
     case MU_OP_LOGITS:
     case MU_OP_Q_LATENT:
@@ -338,7 +339,6 @@ static double seconds_of(const struct pricer *p, const struct mu_plan_work *w)
     case MU_OP_ROPE_KV:
     case MU_OP_LATENT_KV:
     case MU_OP_ROUTE:
-    case MU_OP_GLU:
     case MU_OP_COMBINE:
     case MU_OP_OUT_ROWS:
         return (w->out_rows ? p->outs : p->rows) * w->row_bytes / p->bandwidth +
