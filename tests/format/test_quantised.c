@@ -125,8 +125,9 @@ static void parts_save(const struct parts *p)
     mu_text_init(&data, 1 << 24);
     for (unsigned i = 0; i < p->n; i++) {
         const struct part *part = &p->items[i];
+        json_int_t begin = (json_int_t)at, end = begin + (json_int_t)part->n;
         json_t *entry = json_pack("{s:s,s:O,s:[I,I]}", "dtype", part->dtype, "shape", part->shape,
-                                  "data_offsets", (json_int_t)at, (json_int_t)(at + part->n));
+                                  "data_offsets", begin, end);
         assert_int_equal(json_object_set_new(root, part->name, entry), 0);
         at += part->n;
     }
