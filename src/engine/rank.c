@@ -236,7 +236,7 @@ static mu_status make_groups(struct mu_rank *rank, struct mu_err *err)
     g->active = words + 1;
     g->first = g->active + experts;
     g->row = g->first + experts + 1;
-    g->weight = (float *)(g->row + slots);
+    g->weight = (float *)(void *)(g->row + slots);
     return MU_OK;
 }
 
