@@ -189,7 +189,7 @@ static void rope_heads(const struct run *run, const struct mu_op *op, uint32_t r
     uint32_t block = table[position / MU_KV_BLOCK_TOKENS], token = position % MU_KV_BLOCK_TOKENS;
     enum mu_dtype type = run->rank->common->kv_type;
     for (uint32_t kv = kvs.first; kv < kvs.end; kv++, k = head_at(k, 1, hd)) {
-        run->k->kv_store(mu_run_cache_at(run, op->layer, 0, block, kv, token), type, k, hd);
+        mu_key_store(run->k, mu_run_cache_at(run, op->layer, 0, block, kv, 0), type, k, hd, token);
         run->k->kv_store(mu_run_cache_at(run, op->layer, 1, block, kv, token), type,
                          head_at(k, p->n_kv_heads, hd), hd);
     }
@@ -276,6 +276,7 @@ static void attend_tile(const struct run *run, const struct mu_op *op, enum mu_f
         .values = mu_run_cache_at(run, op->layer, p->latent ? 0 : 1, 0, 0, 0),
         .key_stride = p->key_dim,
         .value_stride = p->key_dim,
+        .keys_turned = !p->latent,
         .cache_type = rank->common->kv_type,
         .n_kv_heads = p->n_kv_heads,
         .head_dim = p->key_dim,

@@ -66,7 +66,8 @@ struct mu_rank {
     struct mu_cut cuts[MU_CUT_COUNT];
     struct mu_groups groups;
     uint64_t groups_bytes;
-    /* [layer][K, V][block][kv head][token][key_dim]; one part a layer where the key is the value */
+    /* [layer][K, V][block][kv head][token][key_dim], but K turned: [key_dim][token]; where the key
+     * is the value, one part a layer, not turned */
     void *cache;
     uint64_t cache_bytes, cache_part_bytes;   /* all; one layer's K or V */
     float *cos, *sin, *cos_local, *sin_local; /* [context][rope width / 2] */

@@ -66,3 +66,22 @@ mu_status mu_kernels_choose(const char *name, const struct mu_kernels **out, str
     mu_err_cure(err, "`muster devices` lists the families; without a name the best is taken");
     return status;
 }
+
+void mu_key_store(const struct mu_kernels *kernels, void *block, enum mu_dtype type, const float *x,
+                  uint32_t n, uint32_t token)
+{
+    enum { SOME = 64 };
+    char rounded[SOME * sizeof(float)];
+    size_t size = mu_dtype(type)->block_bytes;
+    for (uint32_t i = 0; i < n; i += SOME) {
+        uint32_t some = MU_MIN(n - i, (uint32_t)SOME);
+        kernels->kv_store(rounded, type, x + i, some);
+        char *to = (char *)block + ((size_t)i * MU_KV_BLOCK_TOKENS + token) * size;
+        if (size == 2)
+            for (uint32_t j = 0; j < some; j++, to += MU_KV_BLOCK_TOKENS * 2)
+                memcpy(to, rounded + (size_t)j * 2, 2);
+        else
+            for (uint32_t j = 0; j < some; j++, to += MU_KV_BLOCK_TOKENS * size)
+                memcpy(to, rounded + j * size, size);
+    }
+}

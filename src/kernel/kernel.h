@@ -96,7 +96,9 @@ struct mu_linear_args {
  * Where the attention of one step finds everything. Cache layout of a layer, for keys and values
  * alike: [block][kv head][token of the block], a token's numbers in cache_type `stride` numbers
  * after those of the token before. The values may be the first value_dim numbers of the keys
- * (latent attention): then both pointers and both strides are the same.
+ * (latent attention): then both pointers and both strides are the same. Else keys may be turned:
+ * number i of token j of a block at i * MU_KV_BLOCK_TOKENS + j, so that a vector holds one number
+ * of many keys, as scores want them.
  */
 struct mu_attend_args {
     const float *q; /* row r, head h: head_dim values at q[r * q_stride + h * head_dim] */
@@ -106,6 +108,7 @@ struct mu_attend_args {
     size_t out_stride;
     const void *keys, *values;
     size_t key_stride, value_stride; /* at least head_dim and value_dim */
+    bool keys_turned;                /* and key_stride is head_dim */
     enum mu_dtype cache_type;
     uint32_t n_kv_heads, head_dim, value_dim;
     const uint32_t *positions; /* [rows] */
@@ -175,6 +178,10 @@ struct mu_kernels {
     size_t (*attend_scratch)(uint32_t queries, uint32_t head_dim, uint32_t value_dim,
                              uint32_t context);
 };
+
+/* Rounds a key of n numbers to the cache's type, into its place in a block of turned keys. */
+void mu_key_store(const struct mu_kernels *kernels, void *block, enum mu_dtype type, const float *x,
+                  uint32_t n, uint32_t token);
 
 /* The readable definition, everywhere. */
 extern const struct mu_kernels mu_kernels_ref;

@@ -68,6 +68,26 @@ static size_t value_bytes(enum mu_dtype type)
     return mu_dtype(type)->block_bytes;
 }
 
+/* Lays the keys that the rows see into a cache, turned; the rest of the cache holds NaN. */
+static void *cache_turned(const struct mu_kernels *k, const struct sequence *q,
+                          const uint32_t *table)
+{
+    const struct shape *s = &q->s;
+    size_t n = (size_t)BLOCKS * s->n_kv_heads * MU_KV_BLOCK_TOKENS * s->head_dim;
+    uint8_t *cache = mu_alloc_aligned(64, n * value_bytes(s->type));
+    assert_non_null(cache);
+    memset(cache, 0xff, n * value_bytes(s->type));
+    for (uint32_t kv = 0; kv < s->n_kv_heads; kv++)
+        for (uint32_t t = 0; t < s->position + s->n_rows; t++) {
+            size_t block = (size_t)table[t / MU_KV_BLOCK_TOKENS] * s->n_kv_heads + kv;
+            size_t at = block * MU_KV_BLOCK_TOKENS * s->head_dim;
+            mu_key_store(k, cache + at * value_bytes(s->type), s->type,
+                         q->keys + ((size_t)kv * MAX_TOKENS + t) * s->head_dim, s->head_dim,
+                         t % MU_KV_BLOCK_TOKENS);
+        }
+    return cache;
+}
+
 /* Lays the tokens that the rows see into a cache, in the blocks that the table names, with two
  * numbers of padding after each; the rest of the cache holds NaN. */
 static void *cache_fill(const struct mu_kernels *k, const struct sequence *q, const float *x,
@@ -92,7 +112,7 @@ static void *cache_fill(const struct mu_kernels *k, const struct sequence *q, co
 
 /* All queries, in tiles of up to that many rows and heads: out[row][head][value_dim]. */
 static void run(const struct mu_kernels *k, const struct sequence *q, const uint32_t *table,
-                uint32_t rows, uint32_t heads, float *out)
+                uint32_t rows, uint32_t heads, bool turned, float *out)
 {
     const struct shape *s = &q->s;
     static const uint32_t sequences[MAX_ROWS];
@@ -102,14 +122,15 @@ static void run(const struct mu_kernels *k, const struct sequence *q, const uint
     float *scratch = mu_alloc_aligned(64, MU_ROUND_UP(scratch_bytes, 64));
     assert_non_null(scratch);
     memset(scratch, 0xff, scratch_bytes);
-    void *keys = cache_fill(k, q, q->keys, table);
+    void *keys = turned ? cache_turned(k, q, table) : cache_fill(k, q, q->keys, table);
     void *values = s->shared ? keys : cache_fill(k, q, q->values, table);
     struct mu_attend_args a = {.q = q->q,
                                .q_stride = (size_t)n_heads(s) * s->head_dim,
                                .out_stride = (size_t)n_heads(s) * s->value_dim,
                                .keys = keys,
                                .values = values,
-                               .key_stride = s->head_dim + 2,
+                               .key_stride = s->head_dim + (turned ? 0 : 2),
+                               .keys_turned = turned,
                                .value_stride = s->head_dim + 2,
                                .cache_type = s->type,
                                .n_kv_heads = s->n_kv_heads,
@@ -192,15 +213,15 @@ static void check_shape(const struct mu_kernels *k, struct shape s)
         table[i] = i;
         other[i] = BLOCKS - 1 - i;
     }
-    run(k, &q, table, 1, 1, one);
+    run(k, &q, table, 1, 1, false, one);
     for (uint32_t row = 0; row < s.n_rows; row += MU_MAX(s.n_rows - 1, 1u))
         for (uint32_t h = 0; h<n_heads(&s); h += s.head_dim> 256 ? 7 : 1)
             check_head(k, &q, row, h, one + ((size_t)row * n_heads(&s) + h) * s.value_dim);
-    run(k, &q, other, 1, s.group, two);
+    run(k, &q, other, 1, s.group, !s.shared, two);
     assert_memory_equal(one, two, out_values(&s) * sizeof *one);
     for (uint32_t rows = MU_MIN(s.n_rows, MU_ATTEND_QUERIES / s.group); rows > 1;
          rows = rows * 2 / 3) {
-        run(k, &q, table, rows, s.group, two);
+        run(k, &q, table, rows, s.group, !s.shared && rows % 2, two);
         assert_memory_equal(one, two, out_values(&s) * sizeof *one);
     }
     mu_free(one);

@@ -68,11 +68,34 @@ static const char *block_at(const struct attending *t, const void *cache, size_t
            block * BLOCK_KEYS * stride * (size_t)mu_dtype(a->cache_type)->block_bytes;
 }
 
+/* Where what is multiplied lies: widened in the scratch, or in the cache itself when only one tile
+ * of queries is going to read it. */
+struct numbers {
+    enum mu_dtype type;
+    const char *at;
+    size_t stride; /* bytes from a token's values to the next one's */
+};
+
+/* The first n keys of a block that lie turned, in whole vectors. */
+SIMD void turned_widen(const struct attending *t, enum mu_dtype type, const char *block, uint32_t n)
+{
+    size_t size = type == MU_DTYPE_F32 ? 4 : 2;
+    for (uint32_t i = 0; i < t->a->head_dim; i++)
+        for (uint32_t k = 0; k < n; k += MU_LANES) {
+            size_t at = (size_t)i * BLOCK_KEYS + k;
+            vf_store(t->key + at, vf_load_cache(block + at * size, type));
+        }
+}
+
 /* The first n keys of a block, in whole vectors. */
 SIMD void keys_widen(const struct attending *t, enum mu_dtype type, const char *block, uint32_t n)
 {
     uint32_t dim = t->a->head_dim;
     size_t token = t->a->key_stride * (type == MU_DTYPE_F32 ? 4 : 2);
+    if (t->a->keys_turned) {
+        turned_widen(t, type, block, n);
+        return;
+    }
     for (uint32_t k = 0; k < n; k += MU_LANES)
         for (uint32_t i = 0; i < dim; i += MU_LANES) {
             vf v[MU_LANES];
@@ -94,36 +117,49 @@ SIMD void values_widen(const struct attending *t, enum mu_dtype type, const char
                      cache_load(type, block + k * token, i, t->a->value_dim));
 }
 
-static void block_keys(const struct attending *t, uint32_t position, uint32_t n)
+/* The first n keys of a block for so many queries, a number of all of them after the other. */
+static struct numbers block_keys(const struct attending *t, uint32_t position, uint32_t n,
+                                 uint32_t queries)
 {
     const char *block = block_at(t, t->a->keys, t->a->key_stride, position);
+    if (t->a->keys_turned && queries <= QUERIES)
+        return (struct numbers){t->a->cache_type, block, 0};
     if (t->a->cache_type == MU_DTYPE_F16)
         keys_widen(t, MU_DTYPE_F16, block, n);
     else if (t->a->cache_type == MU_DTYPE_BF16)
         keys_widen(t, MU_DTYPE_BF16, block, n);
     else
         keys_widen(t, MU_DTYPE_F32, block, n);
+    return (struct numbers){MU_DTYPE_F32, (const char *)t->key, 0};
 }
 
-static void block_values(const struct attending *t, uint32_t position, uint32_t first, uint32_t end)
+/* Values [first, end) of a block for so many queries. */
+static struct numbers block_values(const struct attending *t, uint32_t position, uint32_t first,
+                                   uint32_t end, uint32_t queries)
 {
     const char *block = block_at(t, t->a->values, t->a->value_stride, position);
+    size_t size = mu_dtype(t->a->cache_type)->block_bytes;
+    if (t->a->value_dim == t->dim && queries <= QUERIES)
+        return (struct numbers){t->a->cache_type, block, t->a->value_stride * size};
     if (t->a->cache_type == MU_DTYPE_F16)
         values_widen(t, MU_DTYPE_F16, block, first, end);
     else if (t->a->cache_type == MU_DTYPE_BF16)
         values_widen(t, MU_DTYPE_BF16, block, first, end);
     else
         values_widen(t, MU_DTYPE_F32, block, first, end);
+    return (struct numbers){MU_DTYPE_F32, (const char *)t->value, t->dim * sizeof(float)};
 }
 
 /* The scores of N queries for all keys of the block, whose first is key `at` of the chunk. */
-SIMD void scores_tile(const struct attending *t, const unsigned N, uint32_t query, uint32_t at)
+SIMD void scores_tile(const struct attending *t, const unsigned N, enum mu_dtype type,
+                      const char *keys, uint32_t query, uint32_t at)
 {
+    const size_t size = type == MU_DTYPE_F32 ? 4 : 2;
     vf sum[QUERIES][2];
     UNROLL for (unsigned n = 0; n < N; n++) sum[n][0] = sum[n][1] = vf_set1(0);
     for (uint32_t i = 0; i < t->a->head_dim; i++) {
-        const float *key = t->key + (size_t)i * BLOCK_KEYS;
-        vf low = vf_load(key), high = vf_load(key + MU_LANES);
+        const char *key = keys + (size_t)i * BLOCK_KEYS * size;
+        vf low = vf_load_cache(key, type), high = vf_load_cache(key + MU_LANES * size, type);
         UNROLL for (unsigned n = 0; n < N; n++)
         {
             vf q = vf_set1(t->q[query + n][i]);
@@ -138,16 +174,17 @@ SIMD void scores_tile(const struct attending *t, const unsigned N, uint32_t quer
 /* Adds keys [first, end) of the block to NV vectors of the values of N queries, which follow each
  * other at v; weight and value are those of the block's first key. */
 SIMD void values_tile(const struct attending *t, const unsigned N, const unsigned NV,
-                      const float *weight, const float *value, uint32_t first, uint32_t end,
-                      float *v)
+                      enum mu_dtype type, const float *weight, const char *value, size_t stride,
+                      uint32_t first, uint32_t end, float *v)
 {
+    const size_t size = type == MU_DTYPE_F32 ? 4 : 2;
     vf sum[QUERIES][VECTORS];
     UNROLL for (unsigned n = 0; n < N; n++) UNROLL for (unsigned j = 0; j < NV; j++) sum[n][j] =
         vf_load(v + n * (size_t)t->dim + MU_LANES * j);
     for (uint32_t k = first; k < end; k++) {
         vf x[VECTORS];
         UNROLL for (unsigned j = 0; j < NV; j++) x[j] =
-            vf_load(value + k * (size_t)t->dim + MU_LANES * j);
+            vf_load_cache(value + k * stride + MU_LANES * j * size, type);
         UNROLL for (unsigned n = 0; n < N; n++)
         {
             vf w = vf_set1(weight[n * MU_ATTEND_CHUNK + k]);
@@ -165,11 +202,17 @@ SIMD void values_tile(const struct attending *t, const unsigned N, const unsigne
 #define TILE_SIZES(X) X(1) X(2)
 #endif
 
-static void scores_add(const struct attending *t, uint32_t n, uint32_t query, uint32_t at)
+static void scores_add(const struct attending *t, const struct numbers *keys, uint32_t n,
+                       uint32_t query, uint32_t at)
 {
 #define CASE_(N)                                                                                   \
     case N:                                                                                        \
-        scores_tile(t, N, query, at);                                                              \
+        if (keys->type == MU_DTYPE_F16)                                                            \
+            scores_tile(t, N, MU_DTYPE_F16, keys->at, query, at);                                  \
+        else if (keys->type == MU_DTYPE_BF16)                                                      \
+            scores_tile(t, N, MU_DTYPE_BF16, keys->at, query, at);                                 \
+        else                                                                                       \
+            scores_tile(t, N, MU_DTYPE_F32, keys->at, query, at);                                  \
         break;
     switch (n) {
         TILE_SIZES(CASE_)
@@ -177,16 +220,31 @@ static void scores_add(const struct attending *t, uint32_t n, uint32_t query, ui
 #undef CASE_
 }
 
-static void values_add(const struct attending *t, uint32_t n, const float *weight, uint32_t first,
-                       uint32_t end, float *v)
+SIMD void values_row(const struct attending *t, const unsigned N, enum mu_dtype type,
+                     const struct numbers *values, const float *weight, uint32_t first,
+                     uint32_t end, float *v)
 {
+    const size_t size = type == MU_DTYPE_F32 ? 4 : 2;
     uint32_t i = 0;
+    for (; i + VECTORS * MU_LANES <= t->dim; i += VECTORS * MU_LANES)
+        values_tile(t, N, VECTORS, type, weight, values->at + i * size, values->stride, first, end,
+                    v + i);
+    for (; i < t->dim; i += MU_LANES)
+        values_tile(t, N, 1, type, weight, values->at + i * size, values->stride, first, end,
+                    v + i);
+}
+
+static void values_add(const struct attending *t, const struct numbers *values, uint32_t n,
+                       const float *weight, uint32_t first, uint32_t end, float *v)
+{
 #define CASE_(N)                                                                                   \
     case N:                                                                                        \
-        for (; i + VECTORS * MU_LANES <= t->dim; i += VECTORS * MU_LANES)                          \
-            values_tile(t, N, VECTORS, weight, t->value + i, first, end, v + i);                   \
-        for (; i < t->dim; i += MU_LANES)                                                          \
-            values_tile(t, N, 1, weight, t->value + i, first, end, v + i);                         \
+        if (values->type == MU_DTYPE_F16)                                                          \
+            values_row(t, N, MU_DTYPE_F16, values, weight, first, end, v);                         \
+        else if (values->type == MU_DTYPE_BF16)                                                    \
+            values_row(t, N, MU_DTYPE_BF16, values, weight, first, end, v);                        \
+        else                                                                                       \
+            values_row(t, N, MU_DTYPE_F32, values, weight, first, end, v);                         \
         break;
     switch (n) {
         TILE_SIZES(CASE_)
@@ -245,14 +303,15 @@ static void chunk_scores(const struct attending *t, uint32_t first, uint32_t row
 {
     uint32_t heads = t->tile->n_heads, last = t->rows[row + n - 1].end;
     for (uint32_t at = t->rows[row].begin / BLOCK_KEYS * BLOCK_KEYS; at < last; at += BLOCK_KEYS) {
-        block_keys(t, first + at, MU_MIN(last - at, (uint32_t)BLOCK_KEYS));
+        struct numbers keys =
+            block_keys(t, first + at, MU_MIN(last - at, (uint32_t)BLOCK_KEYS), n * heads);
         while (t->rows[row].end <= at) { /* it sees no later block either */
             row++;
             n--;
         }
         for (uint32_t q = row * heads, left = n * heads, some; left > 0; q += some, left -= some) {
             some = MU_MIN(left, (uint32_t)QUERIES);
-            scores_add(t, some, q, at);
+            scores_add(t, &keys, some, q, at);
         }
     }
 }
@@ -274,8 +333,8 @@ static void chunk_values(const struct attending *t, uint32_t first, uint32_t row
     uint32_t heads = t->tile->n_heads, last = t->rows[row + n - 1].end;
     uint32_t begin = t->rows[row].begin;
     for (uint32_t at = begin / BLOCK_KEYS * BLOCK_KEYS; at < last; at += BLOCK_KEYS) {
-        block_values(t, first + at, begin > at ? begin - at : 0,
-                     MU_MIN(last - at, (uint32_t)BLOCK_KEYS));
+        struct numbers values = block_values(t, first + at, begin > at ? begin - at : 0,
+                                             MU_MIN(last - at, (uint32_t)BLOCK_KEYS), n * heads);
         for (uint32_t r = row, alike; r < row + n; r += alike) {
             const struct attending_row *one = &t->rows[r];
             uint32_t low = one->begin > at ? one->begin - at : 0;
@@ -284,7 +343,7 @@ static void chunk_values(const struct attending *t, uint32_t first, uint32_t row
             uint32_t q = r * heads, left = low < high ? alike * heads : 0;
             for (uint32_t some; left > 0; q += some, left -= some) {
                 some = MU_MIN(left, (uint32_t)QUERIES);
-                values_add(t, some, t->score + (size_t)q * MU_ATTEND_CHUNK + at, low, high,
+                values_add(t, &values, some, t->score + (size_t)q * MU_ATTEND_CHUNK + at, low, high,
                            t->v + ((size_t)one->depth * t->n_queries + q) * t->dim);
             }
         }

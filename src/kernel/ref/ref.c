@@ -277,6 +277,18 @@ static void kv_load(const struct mu_attend_args *a, const struct mu_attend_tile 
                     out, n);
 }
 
+/* The same for a turned key. */
+static void key_load_turned(const struct mu_attend_args *a, const struct mu_attend_tile *t,
+                            uint32_t position, float *out)
+{
+    const uint32_t *table = a->tables + a->sequences[t->row] * a->table_stride;
+    size_t block = table[position / MU_KV_BLOCK_TOKENS], inside = position % MU_KV_BLOCK_TOKENS;
+    size_t at = (block * a->n_kv_heads + t->kv) * MU_KV_BLOCK_TOKENS * a->head_dim + inside;
+    size_t size = mu_dtype(a->cache_type)->block_bytes;
+    for (uint32_t i = 0; i < a->head_dim; i++, at += MU_KV_BLOCK_TOKENS)
+        mu_codec_decode(a->cache_type, (const char *)a->keys + at * size, out + i, 1);
+}
+
 /* Keys [first, end), all of one chunk. The scratch begins with room for one key or value. */
 static void chunk_attend(const struct mu_attend_args *a, const struct mu_attend_tile *t,
                          const float *q, uint32_t first, uint32_t end, struct partial *out)
@@ -284,7 +296,10 @@ static void chunk_attend(const struct mu_attend_args *a, const struct mu_attend_
     float score[MU_ATTEND_CHUNK], *widened = a->scratch;
     out->max = -INFINITY;
     for (uint32_t j = first; j < end; j++) {
-        kv_load(a, t, a->keys, a->key_stride, a->head_dim, j, widened);
+        if (a->keys_turned)
+            key_load_turned(a, t, j, widened);
+        else
+            kv_load(a, t, a->keys, a->key_stride, a->head_dim, j, widened);
         float s = dot(q, widened, a->head_dim) * a->scale;
         if (a->softcap > 0) s = a->softcap * mu_tanhf(s / a->softcap);
         score[j - first] = s;
