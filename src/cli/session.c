@@ -101,9 +101,10 @@ static mu_status fill_options(const struct mu_run_options *o, uint64_t context, 
 {
     *out = (struct mu_engine_options){.tp = (uint32_t)o->tp,
                                       .pp = (uint32_t)o->pp,
+                                      .dp = (uint32_t)o->dp,
                                       .kernels = o->cpu,
                                       .context = (uint32_t)(o->context ? o->context : context),
-                                      .max_sequences = 1,
+                                      .max_sequences = (uint32_t)o->dp,
                                       .max_rows = (uint32_t)o->prefill_chunk,
                                       .rope_context = o->rope_by_prompt ? n_prompt : 0};
     out->compute = strcmp(o->compute, "f32") == 0 ? MU_COMPUTE_F32 : MU_COMPUTE_DEFAULT;

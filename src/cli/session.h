@@ -12,7 +12,7 @@
 
 struct mu_run_options {
     const char *devices, *compute, *kv_type, *cpu, *weights;
-    uint64_t threads, tp, pp, context, prefill_chunk;
+    uint64_t threads, tp, pp, dp, context, prefill_chunk;
     bool rope_by_prompt, verbose;
 };
 
@@ -56,6 +56,16 @@ struct mu_run_options {
          offsetof(type, run.pp),                                                                   \
          "N",                                                                                      \
          "pipeline parallel: stages that share the layers",                                        \
+         1,                                                                                        \
+         64,                                                                                       \
+         "1",                                                                                      \
+         NULL},                                                                                    \
+        {"dp",                                                                                     \
+         0,                                                                                        \
+         MU_OPTION_U64,                                                                            \
+         offsetof(type, run.dp),                                                                   \
+         "N",                                                                                      \
+         "data parallel: replicas of the whole model that take requests in turn",                  \
          1,                                                                                        \
          64,                                                                                       \
          "1",                                                                                      \

@@ -1,6 +1,7 @@
 /*
  * engine: a loaded model on its devices (struct mu_engine) and single generations on it (struct
- * mu_request). Front ends know these two handles and nothing of tensors.
+ * mu_request). Front ends know these two handles and nothing of tensors, nor of which replica has
+ * their request: its bits do not depend on that.
  *
  * mu_request_submit and mu_request_cancel never block and may be called by any thread. Events are
  * taken by one thread, which is woken through the event descriptor once a step at most.
@@ -16,13 +17,15 @@
 
 struct mu_engine_options {
     struct mu_device_list devices;
-    uint32_t tp, pp; /* devices = tp x pp; 0: 1 */
+    /* devices = dp x pp x tp: replicas of stages of ranks that share layers. 0: pp and dp 1, tp
+     * what is left. */
+    uint32_t tp, pp, dp;
     enum mu_compute compute;
     const char *kernels; /* family by name; NULL: the best */
     enum mu_dtype kv_type;
     enum mu_dtype weights;  /* matrices stored in a wider type are requantised to this; F32: none */
     uint32_t context;       /* longest sequence, prompt and answer; 0: the model's */
-    uint32_t max_sequences; /* at work together; 0: 1 */
+    uint32_t max_sequences; /* at work together, on all replicas; 0: 1 */
     uint32_t max_rows;      /* tokens in one step; 0: 512 */
     uint32_t prefill_chunk; /* tokens of one prompt in one step; 0: max_rows */
     uint64_t rope_context;  /* what length-dependent rope kinds go by; 0: context */
@@ -34,7 +37,7 @@ struct mu_engine_options {
 /* What every rank needs, before anything is loaded. */
 struct mu_rank_memory {
     char device[MU_DEVICE_NAME_MAX];
-    uint32_t layer_first, layer_end, tp_rank;
+    uint32_t replica, layer_first, layer_end, tp_rank;
     uint64_t bytes[MU_PURPOSE_COUNT], total_bytes, budget_bytes;
 };
 
@@ -59,8 +62,8 @@ mu_status mu_engine_open(const struct mu_model_file *file, const struct mu_engin
 void mu_engine_close(struct mu_engine *engine);
 
 struct mu_engine_facts {
-    const char *family; /* of kernels */
-    unsigned n_ranks, n_threads;
+    const char *family;          /* of kernels */
+    unsigned n_ranks, n_threads; /* of all replicas */
     uint32_t context, vocab;
     uint64_t weight_bytes;       /* packed, on all devices */
     uint64_t bytes_read_a_token; /* packed weights that one decoded token reads, without KV */
@@ -77,7 +80,7 @@ struct mu_request_options {
     const uint32_t *stop_ids;
     unsigned n_stop_ids;
     struct mu_sampling sampling; /* copied, with what it points to */
-    uint32_t choice; /* which of several answers to one prompt: part of the draw's key */
+    uint32_t choice;        /* which of several answers to one prompt: part of the draw's key */
     bool digest;
     /* Asked of the prompt itself; the memory is the caller's until the request is done. */
     float *prompt_logprobs; /* [n_prompt]: of prompt[i] given what stands before; [0] NAN */

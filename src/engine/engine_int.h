@@ -1,9 +1,10 @@
 /*
- * The engine's insides: its ranks, and the scheduler that feeds them steps.
+ * The engine's insides: replicas, each with its ranks and the scheduler that feeds them steps.
  *
  * Three kinds of thread meet here: front ends submit and cancel (any thread) and take events (one);
- * the scheduler's thread owns all requests from submit to their last event; each rank's thread owns
- * its rank. What crosses between them is marked.
+ * a scheduler's thread owns all requests of its replica from submit to their last event; each
+ * rank's thread owns its rank. What crosses between them is marked. Replicas share nothing but the
+ * model's file and the event descriptor.
  */
 #ifndef MU_ENGINE_ENGINE_INT_H
 #define MU_ENGINE_ENGINE_INT_H
@@ -12,7 +13,7 @@
 #include "engine/sampler.h"
 
 struct mu_request {
-    struct mu_engine *engine;
+    struct mu_replica *replica;
     struct mu_request *next; /* in the inbox, then in the scheduler's queues */
     _Atomic bool cancelled;  /* set by any thread */
 
@@ -42,13 +43,13 @@ struct mu_step_record {
     struct mu_out_row *out;       /* [max_out] */
 };
 
-struct mu_engine {
+struct mu_replica {
     struct mu_rank_common common;
-    struct mu_engine_options options;
+    struct mu_engine_options options; /* settled; the devices are this replica's */
+    unsigned first_rank;              /* of the engine's */
     unsigned n_ranks, tp, pp;
     struct mu_rank *ranks; /* stage by stage, tensor-parallel ranks side by side */
     struct mu_comm_group *tp_groups[MU_DEVICES_MAX], *pp_groups[MU_DEVICES_MAX];
-    double load_seconds;
 
     /* The scheduler's own. */
     struct mu_thread scheduler;
@@ -65,23 +66,45 @@ struct mu_engine {
     _Alignas(MU_CACHE_LINE) struct mu_request *_Atomic inbox; /* newest first */
     _Atomic uint32_t bell; /* grows with every submit, cancel, stop */
     _Atomic uint32_t stop;
+    _Atomic uint32_t n_open; /* requests that are not done: grows with submit, falls by the
+                                scheduler */
 
     /* Scheduler -> the one thread that takes events. */
     struct mu_event *events; /* ring of n_events, a power of two */
     uint32_t n_events;
-    int event_fd;
+    int event_fd;      /* the engine's */
     bool event_fd_due; /* scheduler: events were added since the last wake-up */
     _Alignas(MU_CACHE_LINE) _Atomic uint32_t event_head; /* written by the scheduler */
     _Alignas(MU_CACHE_LINE) _Atomic uint32_t event_tail; /* written by the taker */
 };
 
-/* scheduler.c: the scheduler's thread, and what it needs. */
-mu_status mu_scheduler_init(struct mu_engine *e, struct mu_err *err);
-void mu_scheduler_fini(struct mu_engine *e);
-void mu_scheduler_main(void *engine);
-void mu_engine_ring(struct mu_engine *engine);
+struct mu_engine {
+    struct mu_engine_options options; /* settled */
+    struct mu_replica *replicas;      /* [n_replicas] */
+    unsigned n_replicas;
+    int event_fd;
+    double load_seconds;
+    _Atomic uint32_t turn; /* of the replica to get the next request, others being equal */
+    unsigned taker_turn;   /* of the replica whose events are looked at first; the taker's own */
+};
 
-/* Posts nothing more to the ranks and ends their threads. */
-void mu_engine_stop_ranks(struct mu_engine *e);
+/* replica.c. Init decides forms and sizes, and allocates nothing on devices; start has the ranks
+ * begin to load; await waits until they have, calling `tell` meanwhile, and starts the scheduler.
+ */
+mu_status mu_replica_init(struct mu_replica *r, const struct mu_model_file *file,
+                          const struct mu_engine_options *settled, unsigned index,
+                          struct mu_err *err);
+mu_status mu_replica_start(struct mu_replica *r, int event_fd, struct mu_err *err);
+mu_status mu_replica_await(struct mu_replica *r, void (*tell)(void *arg), void *arg,
+                           struct mu_err *err);
+/* Ends all its threads, then frees everything; also what was only partly made. */
+void mu_replica_fini(struct mu_replica *r);
+/* Wakes the scheduler. */
+void mu_replica_ring(struct mu_replica *r);
+
+/* scheduler.c: the scheduler's thread, and what it needs. */
+mu_status mu_scheduler_init(struct mu_replica *e, struct mu_err *err);
+void mu_scheduler_fini(struct mu_replica *e);
+void mu_scheduler_main(void *replica);
 
 #endif

@@ -6,16 +6,11 @@
 #include <poll.h>
 #include <unistd.h>
 
-void mu_engine_ring(struct mu_engine *engine)
-{
-    atomic_fetch_add_explicit(&engine->bell, 1, memory_order_release);
-    mu_wake_word(&engine->bell);
-}
-
 static mu_status check_request(const struct mu_engine *engine, const struct mu_request_options *o,
                                struct mu_err *err)
 {
-    uint32_t context = engine->common.context, vocab = engine->common.config->vocab;
+    const struct mu_rank_common *common = &engine->replicas[0].common;
+    uint32_t context = common->context, vocab = common->config->vocab;
     if (o->n_prompt == 0) return mu_fail(err, MU_E_INPUT, "the prompt is empty");
     if (o->n_prompt > context || o->max_tokens > context - o->n_prompt) {
         mu_status status = mu_fail(
@@ -46,14 +41,13 @@ static void *copy_ids(const uint32_t *ids, size_t n, size_t room)
     return copy;
 }
 
-static mu_status request_create(struct mu_engine *engine, const struct mu_request_options *o,
+static mu_status request_create(const struct mu_engine *engine, const struct mu_request_options *o,
                                 struct mu_request **out, struct mu_err *err)
 {
     struct mu_request *r = mu_calloc(1, sizeof *r);
     if (!r) return mu_fail_memory(err, sizeof *r);
     uint32_t length = o->n_prompt + o->max_tokens;
     *out = r;
-    r->engine = engine;
     r->options = *o;
     r->options.prompt = NULL; /* the caller's; ours is in tokens */
     r->tokens = copy_ids(o->prompt, o->n_prompt, length);
@@ -71,8 +65,24 @@ static mu_status request_create(struct mu_engine *engine, const struct mu_reques
     r->result.seed = s->seed;
     struct mu_sampler_ids prompt = {r->tokens, o->n_prompt};
     struct mu_sampler_ids ends = {r->options.stop_ids, o->n_stop_ids};
-    return mu_sampler_create(s, engine->common.config->vocab, o->choice, prompt, ends,
+    return mu_sampler_create(s, engine->replicas[0].common.config->vocab, o->choice, prompt, ends,
                              o->max_tokens, &r->sampler, err);
+}
+
+/* The replica with the fewest requests that are not done; of several such, they take turns. */
+static struct mu_replica *choose_replica(struct mu_engine *engine)
+{
+    uint32_t turn = atomic_fetch_add_explicit(&engine->turn, 1, memory_order_relaxed);
+    struct mu_replica *best = NULL;
+    uint32_t fewest = 0;
+    for (uint32_t i = 0; i < engine->n_replicas; i++) {
+        struct mu_replica *r = &engine->replicas[(turn + i) % engine->n_replicas];
+        uint32_t n = atomic_load_explicit(&r->n_open, memory_order_relaxed);
+        if (best && n >= fewest) continue;
+        best = r;
+        fewest = n;
+    }
+    return best;
 }
 
 mu_status mu_request_submit(struct mu_engine *engine, const struct mu_request_options *options,
@@ -85,21 +95,23 @@ mu_status mu_request_submit(struct mu_engine *engine, const struct mu_request_op
         mu_request_destroy(r);
         return status;
     }
+    struct mu_replica *to = r->replica = choose_replica(engine);
     r->submitted_ns = mu_clock_ns();
     *out = r;
-    struct mu_request *first = atomic_load_explicit(&engine->inbox, memory_order_relaxed);
+    atomic_fetch_add_explicit(&to->n_open, 1, memory_order_relaxed);
+    struct mu_request *first = atomic_load_explicit(&to->inbox, memory_order_relaxed);
     do
         r->next = first;
-    while (!atomic_compare_exchange_weak_explicit(&engine->inbox, &first, r, memory_order_release,
+    while (!atomic_compare_exchange_weak_explicit(&to->inbox, &first, r, memory_order_release,
                                                   memory_order_relaxed));
-    mu_engine_ring(engine);
+    mu_replica_ring(to);
     return MU_OK;
 }
 
 void mu_request_cancel(struct mu_request *request)
 {
     atomic_store_explicit(&request->cancelled, true, memory_order_relaxed);
-    mu_engine_ring(request->engine);
+    mu_replica_ring(request->replica);
 }
 
 void mu_request_result(const struct mu_request *request, struct mu_request_result *out)
@@ -123,20 +135,33 @@ int mu_engine_event_fd(const struct mu_engine *engine)
     return engine->event_fd;
 }
 
+static bool take_event(struct mu_replica *r, struct mu_event *out)
+{
+    uint32_t tail = atomic_load_explicit(&r->event_tail, memory_order_relaxed);
+    if (tail == atomic_load_explicit(&r->event_head, memory_order_acquire)) return false;
+    *out = r->events[tail & (r->n_events - 1)];
+    atomic_store_explicit(&r->event_tail, tail + 1, memory_order_release);
+    if (tail + 1 == atomic_load_explicit(&r->event_head, memory_order_relaxed))
+        mu_replica_ring(r); /* the scheduler may wait for room */
+    return true;
+}
+
+static bool take_any_event(struct mu_engine *engine, struct mu_event *out)
+{
+    for (unsigned i = 0; i < engine->n_replicas; i++) {
+        engine->taker_turn = (engine->taker_turn + 1) % engine->n_replicas;
+        if (take_event(&engine->replicas[engine->taker_turn], out)) return true;
+    }
+    return false;
+}
+
 bool mu_engine_next_event(struct mu_engine *engine, struct mu_event *out)
 {
-    uint32_t tail = atomic_load_explicit(&engine->event_tail, memory_order_relaxed);
-    if (tail == atomic_load_explicit(&engine->event_head, memory_order_acquire)) {
-        /* Empty: drain the descriptor, then look again, so that no wake-up is lost. */
-        uint64_t count;
-        ssize_t n MU_UNUSED = read(engine->event_fd, &count, sizeof count);
-        if (tail == atomic_load_explicit(&engine->event_head, memory_order_acquire)) return false;
-    }
-    *out = engine->events[tail & (engine->n_events - 1)];
-    atomic_store_explicit(&engine->event_tail, tail + 1, memory_order_release);
-    if (tail + 1 == atomic_load_explicit(&engine->event_head, memory_order_relaxed))
-        mu_engine_ring(engine); /* the scheduler may wait for room */
-    return true;
+    if (take_any_event(engine, out)) return true;
+    /* Empty: drain the descriptor, then look again, so that no wake-up is lost. */
+    uint64_t count;
+    ssize_t n MU_UNUSED = read(engine->event_fd, &count, sizeof count);
+    return take_any_event(engine, out);
 }
 
 void mu_engine_wait(struct mu_engine *engine, int timeout_ms)

@@ -1,7 +1,8 @@
 /*
  * The scheduler: its one thread owns every request from submit to the last event. It composes steps
  * from the running requests (a token for each that decodes, pieces of prompts for the rest), hands
- * them to the ranks, and turns the logits that come back into tokens and events. See engine_int.h.
+ * them to the ranks, and turns the logits that come back into tokens and events. Each replica has
+ * one. See engine_int.h.
  *
  * Nothing a request gets depends on who else is in its steps: kernels see to the bits, the
  * sampler's draws are keyed by the request alone.
@@ -15,7 +16,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-mu_status mu_scheduler_init(struct mu_engine *e, struct mu_err *err)
+mu_status mu_scheduler_init(struct mu_replica *e, struct mu_err *err)
 {
     const struct mu_step_layout *l = &e->common.layout;
     uint32_t n_blocks = e->common.n_blocks;
@@ -40,7 +41,7 @@ mu_status mu_scheduler_init(struct mu_engine *e, struct mu_err *err)
     return mu_sampler_scratch_create(e->common.config->vocab, &e->scratch, err);
 }
 
-void mu_scheduler_fini(struct mu_engine *e)
+void mu_scheduler_fini(struct mu_replica *e)
 {
     for (uint32_t i = 0; e->records && i < e->common.n_slots; i++) {
         mu_free(e->records[i].requests);
@@ -53,13 +54,13 @@ void mu_scheduler_fini(struct mu_engine *e)
     mu_sampler_scratch_destroy(e->scratch);
 }
 
-static bool stopping(const struct mu_engine *e)
+static bool stopping(const struct mu_replica *e)
 {
     return atomic_load_explicit(&e->stop, memory_order_acquire) != 0;
 }
 
 /* Events go out in the order of emission; with the ring full this waits for the taker. */
-static void emit(struct mu_engine *e, const struct mu_event *event)
+static void emit(struct mu_replica *e, const struct mu_event *event)
 {
     uint32_t head = atomic_load_explicit(&e->event_head, memory_order_relaxed);
     for (;;) {
@@ -78,7 +79,7 @@ static void emit(struct mu_engine *e, const struct mu_event *event)
 }
 
 /* One wake-up for all events since the last. */
-static void wake_taker(struct mu_engine *e)
+static void wake_taker(struct mu_replica *e)
 {
     uint64_t one = 1;
     if (e->event_fd_due) {
@@ -87,9 +88,10 @@ static void wake_taker(struct mu_engine *e)
     e->event_fd_due = false;
 }
 
-static void finish(struct mu_engine *e, struct mu_request *r, enum mu_finish why)
+static void finish(struct mu_replica *e, struct mu_request *r, enum mu_finish why)
 {
     uint64_t now = mu_clock_ns();
+    atomic_fetch_sub_explicit(&e->n_open, 1, memory_order_relaxed);
     r->result.finish = why;
     r->result.n_tokens = r->n_known - r->options.n_prompt;
     uint64_t first = r->first_token_ns ? r->first_token_ns : now;
@@ -100,14 +102,14 @@ static void finish(struct mu_engine *e, struct mu_request *r, enum mu_finish why
     emit(e, &event);
 }
 
-static void release_blocks(struct mu_engine *e, struct mu_request *r)
+static void release_blocks(struct mu_replica *e, struct mu_request *r)
 {
     for (uint32_t i = 0; i < r->n_blocks; i++)
         e->free_blocks[e->n_free_blocks++] = r->blocks[i];
 }
 
 /* Takes a running request out; its blocks are free again. No step holds it any more. */
-static void retire(struct mu_engine *e, struct mu_request *r, enum mu_finish why)
+static void retire(struct mu_replica *e, struct mu_request *r, enum mu_finish why)
 {
     uint32_t i = 0;
     while (e->running[i] != r)
@@ -117,7 +119,7 @@ static void retire(struct mu_engine *e, struct mu_request *r, enum mu_finish why
     finish(e, r, why);
 }
 
-static void take_inbox(struct mu_engine *e)
+static void take_inbox(struct mu_replica *e)
 {
     struct mu_request *newest = atomic_exchange_explicit(&e->inbox, NULL, memory_order_acquire);
     struct mu_request *oldest = NULL;
@@ -138,7 +140,7 @@ static bool cancelled(const struct mu_request *r)
 }
 
 /* Lets waiting requests in, first come first served, while there is room for all they may need. */
-static void admit(struct mu_engine *e)
+static void admit(struct mu_replica *e)
 {
     while (e->waiting) {
         struct mu_request *r = e->waiting;
@@ -169,7 +171,7 @@ static bool wants_logits(struct mu_request *r, uint32_t position)
 }
 
 /* Adds up to `most` rows of one request to the step; returns whether it took part. */
-static bool compose_request(struct mu_engine *e, struct mu_request *r, uint32_t most,
+static bool compose_request(struct mu_replica *e, struct mu_request *r, uint32_t most,
                             struct mu_step *step, struct mu_step_record *record)
 {
     const struct mu_step_layout *l = &e->common.layout;
@@ -196,7 +198,7 @@ static bool compose_request(struct mu_engine *e, struct mu_request *r, uint32_t 
 }
 
 /* Fills the next step; false when nobody has work that is not under way. */
-static bool compose(struct mu_engine *e)
+static bool compose(struct mu_replica *e)
 {
     uint32_t slot = e->n_posted % e->common.n_slots;
     struct mu_step step = mu_step_view(&e->common.layout, e->common.slots[slot]);
@@ -220,7 +222,7 @@ static bool compose(struct mu_engine *e)
     return record->n_requests > 0;
 }
 
-static void post(struct mu_engine *e)
+static void post(struct mu_replica *e)
 {
     e->n_posted++;
     atomic_store_explicit(&e->common.posted, e->n_posted, memory_order_release);
@@ -243,7 +245,7 @@ static uint64_t digest_row(const struct mu_config *config, const float *logits, 
 #define BLAME_ROWS UINT64_C(64) /* made at once, where they are not mapped */
 
 /* Names the first tensor with a value that is not finite: the likeliest reason for such logits. */
-static void blame_tensor(const struct mu_engine *e, struct mu_err *err)
+static void blame_tensor(const struct mu_replica *e, struct mu_err *err)
 {
     const struct mu_tensor *tensors;
     size_t n = mu_model_file_tensors(e->common.file, &tensors);
@@ -283,7 +285,7 @@ static bool is_stop(const struct mu_request *r, uint32_t token)
 }
 
 /* Draws the token after `position` and tells the front end. */
-static void draw(struct mu_engine *e, struct mu_request *r, const float *logits, uint32_t position)
+static void draw(struct mu_replica *e, struct mu_request *r, const float *logits, uint32_t position)
 {
     struct mu_event event = {.request = r, .user = r->options.user};
     struct mu_err *err = &r->result.err;
@@ -300,7 +302,7 @@ static void draw(struct mu_engine *e, struct mu_request *r, const float *logits,
     emit(e, &event);
 }
 
-static void take_row(struct mu_engine *e, const struct mu_out_row *out, const float *logits)
+static void take_row(struct mu_replica *e, const struct mu_out_row *out, const float *logits)
 {
     struct mu_request *r = out->request;
     struct mu_request_options *o = &r->options;
@@ -319,7 +321,7 @@ static void take_row(struct mu_engine *e, const struct mu_out_row *out, const fl
 }
 
 /* Ends the request if this step was its last. */
-static void settle(struct mu_engine *e, struct mu_request *r)
+static void settle(struct mu_replica *e, struct mu_request *r)
 {
     const struct mu_request_options *o = &r->options;
     uint32_t n_tokens = r->n_known - o->n_prompt;
@@ -337,7 +339,7 @@ static void settle(struct mu_engine *e, struct mu_request *r)
 }
 
 /* Waits for the oldest step, takes its logits and settles its requests. */
-static void complete(struct mu_engine *e)
+static void complete(struct mu_replica *e)
 {
     uint32_t serial = e->n_done++;
     struct mu_step_record *record = &e->records[serial % e->common.n_slots];
@@ -348,7 +350,8 @@ static void complete(struct mu_engine *e)
                          (serial + 1)) < 0)
             mu_wait_word(&rank->done, done);
         if (rank->status != MU_OK)
-            (void)mu_fail(&e->failed, rank->status, "rank %u failed in step %u", i, serial);
+            (void)mu_fail(&e->failed, rank->status, "rank %u failed in step %u", e->first_rank + i,
+                          serial);
     }
     const struct mu_rank *last = &e->ranks[e->n_ranks - e->tp];
     const float *logits = mu_rank_logits(last, serial);
@@ -362,7 +365,7 @@ static void complete(struct mu_engine *e)
 }
 
 /* Requests that are not in any step and must not be in one: cancelled, or the ranks are gone. */
-static void settle_idle(struct mu_engine *e)
+static void settle_idle(struct mu_replica *e)
 {
     for (uint32_t i = e->n_running; i-- > 0;) {
         struct mu_request *r = e->running[i];
@@ -371,9 +374,9 @@ static void settle_idle(struct mu_engine *e)
     wake_taker(e);
 }
 
-void mu_scheduler_main(void *engine)
+void mu_scheduler_main(void *replica)
 {
-    struct mu_engine *e = engine;
+    struct mu_replica *e = replica;
     while (!stopping(e)) {
         uint32_t bell = atomic_load_explicit(&e->bell, memory_order_acquire);
         take_inbox(e);

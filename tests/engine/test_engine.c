@@ -20,7 +20,7 @@
 struct setup {
     const char *model, *devices;
     unsigned threads;
-    uint32_t tp, pp, chunk, company;
+    uint32_t tp, pp, dp, chunk, company;
     enum mu_compute compute;
     enum mu_dtype kv;
 };
@@ -45,6 +45,7 @@ static struct mu_engine *open_engine(const struct setup *s, struct mu_model_file
     struct mu_engine *engine = NULL;
     struct mu_engine_options o = {.tp = s->tp,
                                   .pp = s->pp,
+                                  .dp = s->dp,
                                   .compute = s->compute,
                                   .kernels = getenv("MUSTER_CPU"),
                                   .kv_type = s->kv,
@@ -173,6 +174,58 @@ static void test_digest_does_not_depend_on_the_number_of_devices(void **state)
                 if (got != want) fail_msg("%s: tp %u pp %u gives other bits", models[m], tp, pp);
             }
     }
+}
+
+static void test_digest_does_not_depend_on_the_replica(void **state)
+{
+    (void)state;
+    struct setup one = {.model = "1_tiny/mixtral", .threads = 1, .kv = MU_DTYPE_F16};
+    uint64_t want = digest_of(&one);
+    /* With company each replica in turn gets the request that counts. */
+    for (uint32_t company = 0; company <= 3; company++)
+        for (uint32_t tp = 1; tp <= 2; tp++) {
+            struct setup s = one;
+            s.devices = tp == 1 ? "cpu:3" : "cpu:8";
+            s.tp = tp;
+            s.pp = tp;
+            s.dp = tp == 1 ? 3 : 2;
+            s.company = company;
+            s.chunk = 40;
+            assert_int_equal(digest_of(&s), want);
+        }
+}
+
+static void test_replicas_give_equal_requests_equal_bits(void **state)
+{
+    (void)state;
+    struct setup s = {
+        .model = "1_tiny/llama_gqa", .devices = "cpu:2", .threads = 1, .dp = 2, .kv = MU_DTYPE_F16};
+    struct mu_err err = MU_ERR_INIT;
+    struct mu_model_file *file;
+    struct mu_engine *engine = open_engine(&s, &file);
+    uint32_t ids[40];
+    struct mu_request *requests[9];
+    struct mu_request_result results[9];
+    for (unsigned i = 0; i < 9; i++) {
+        struct mu_request_options r = {
+            .prompt = ids, .n_prompt = 40, .max_tokens = 20, .digest = true};
+        fill_prompt(ids, 40, 5);
+        mu_sampling_defaults(&r.sampling);
+        r.sampling.greedy = true;
+        require(mu_request_submit(engine, &r, &requests[i], &err), &err);
+    }
+    drain(engine, 9);
+    struct mu_engine_facts facts;
+    mu_engine_facts(engine, &facts);
+    assert_int_equal(facts.n_ranks, 2);
+    for (unsigned i = 0; i < 9; i++) {
+        mu_request_result(requests[i], &results[i]);
+        assert_int_equal(results[i].finish, MU_FINISH_LENGTH);
+        assert_int_equal(results[i].digest, results[0].digest);
+        mu_request_destroy(requests[i]);
+    }
+    mu_engine_close(engine);
+    mu_model_file_close(file);
 }
 
 static void test_a_seed_repeats_and_an_absent_one_is_told(void **state)
@@ -322,16 +375,53 @@ static void test_what_does_not_fit_is_refused_before_loading(void **state)
     mu_model_file_close(file);
 }
 
+static void test_every_rank_takes_what_was_predicted(void **state)
+{
+    (void)state;
+    static const char *const shapes[] = {"synth:nano-moe", "synth:nano-latent", "1_tiny/gpt_oss"};
+    for (size_t m = 0; m < MU_ARRAY_LEN(shapes); m++) {
+        struct mu_err err = MU_ERR_INIT;
+        struct mu_model_file *file;
+        struct mu_engine *engine = NULL;
+        struct mu_engine_memory memory;
+        struct mu_engine_options o = {
+            .tp = 2, .pp = 2, .dp = 2, .kv_type = MU_DTYPE_F16, .context = 128, .max_sequences = 5};
+        require(mu_model_file_open(golden(shapes[m]), 0, &file, &err), &err);
+        require(mu_devices_parse("cpu:8", 1, &o.devices, &err), &err);
+        require(mu_engine_memory(file, &o, &memory, &err), &err);
+        for (unsigned i = 0; i < memory.n_ranks; i++)
+            o.devices.items[i].budget_bytes = memory.ranks[i].total_bytes;
+        for (unsigned i = 0; i < memory.n_ranks; i++) { /* a byte too little on any one of them */
+            o.devices.items[i].budget_bytes--;
+            assert_int_equal(mu_engine_open(file, &o, &engine, NULL), MU_E_FIT);
+            o.devices.items[i].budget_bytes++;
+        }
+        assert_null(engine);
+        require(mu_engine_open(file, &o, &engine, &err), &err);
+        for (unsigned i = 0; i < memory.n_ranks; i++) {
+            struct mu_device_usage usage;
+            mu_engine_usage(engine, i, &usage);
+            assert_int_equal(memory.ranks[i].replica, i / 4);
+            assert_memory_equal(usage.high_bytes, memory.ranks[i].bytes, sizeof usage.high_bytes);
+        }
+        mu_engine_close(engine);
+        mu_model_file_close(file);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_digest_does_not_depend_on_threads_chunks_or_company),
         cmocka_unit_test(test_digest_does_not_depend_on_the_number_of_devices),
+        cmocka_unit_test(test_digest_does_not_depend_on_the_replica),
+        cmocka_unit_test(test_replicas_give_equal_requests_equal_bits),
         cmocka_unit_test(test_a_seed_repeats_and_an_absent_one_is_told),
         cmocka_unit_test(test_bad_requests_are_refused_with_the_reason),
         cmocka_unit_test(test_cancelled_requests_end_and_make_room),
         cmocka_unit_test(test_closing_with_requests_under_way_loses_nothing),
         cmocka_unit_test(test_what_does_not_fit_is_refused_before_loading),
+        cmocka_unit_test(test_every_rank_takes_what_was_predicted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

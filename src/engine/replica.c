@@ -1,0 +1,175 @@
+/* One replica of the model: its ranks, their groups and threads, from making to ending. Knows no
+ * other replica; called by engine.c. The scheduler is in scheduler.c. */
+#include "engine/engine_int.h"
+
+#include <stdio.h>
+
+#define OUT_MAX     64 /* rows of one step whose logits can be had */
+#define PROGRESS_MS 50
+
+/* Creates the ranks without memory. */
+static mu_status init_ranks(struct mu_replica *e, struct mu_err *err)
+{
+    struct mu_rank_common *c = &e->common;
+    const struct mu_engine_options *o = &e->options;
+    uint32_t max_blocks = MU_CEIL_DIV(o->context, MU_KV_BLOCK_TOKENS);
+    c->config = mu_model_file_config(c->file);
+    c->compute = o->compute;
+    c->kv_type = o->kv_type;
+    c->weights = o->weights;
+    c->context = o->context;
+    c->rope_context = o->rope_context;
+    c->n_blocks = max_blocks * o->max_sequences;
+    c->n_slots = o->pp;
+    c->layout = (struct mu_step_layout){.max_rows = o->max_rows,
+                                        .max_sequences = o->max_sequences,
+                                        .max_out = MU_MAX(OUT_MAX, o->max_sequences),
+                                        .max_blocks = max_blocks};
+    c->layout.max_out = MU_MIN(c->layout.max_out, o->max_rows);
+    e->tp = o->tp;
+    e->pp = o->pp;
+    e->ranks = mu_alloc_aligned(MU_CACHE_LINE, o->devices.n * sizeof *e->ranks);
+    if (!e->ranks) return mu_fail_memory(err, o->devices.n * sizeof *e->ranks);
+    memset(e->ranks, 0, o->devices.n * sizeof *e->ranks);
+    for (uint32_t stage = 0; stage < o->pp; stage++)
+        for (uint32_t r = 0; r < o->tp; r++) {
+            struct mu_shard shard = {.layer_first = stage * c->config->n_layers / o->pp,
+                                     .layer_end = (stage + 1) * c->config->n_layers / o->pp,
+                                     .tp_rank = r,
+                                     .tp_size = o->tp};
+            unsigned i = e->n_ranks++;
+            MU_TRY(mu_rank_init(&e->ranks[i], c, &e->options.devices.items[i], &shard, err));
+        }
+    return MU_OK;
+}
+
+static void rank_main(void *arg)
+{
+    struct mu_rank *rank = arg;
+    struct mu_rank_common *c = rank->common;
+    rank->status = mu_rank_load(rank, &rank->err);
+    bool ready = rank->status == MU_OK;
+    atomic_store_explicit(&rank->state, ready ? MU_RANK_READY : MU_RANK_FAILED,
+                          memory_order_release);
+    mu_wake_word(&rank->state);
+    for (uint32_t serial = 0; ready; serial++) {
+        while (atomic_load_explicit(&c->posted, memory_order_acquire) == serial)
+            mu_wait_word(&c->posted, serial);
+        if (atomic_load_explicit(&c->stop, memory_order_relaxed)) break;
+        if (mu_rank_execute(rank, serial) != MU_OK) { /* the others must not wait for this rank */
+            mu_comm_abort(rank->tp_group);
+            mu_comm_abort(rank->pp_group);
+        }
+        atomic_store_explicit(&rank->done, serial + 1, memory_order_release);
+        mu_wake_word(&rank->done);
+    }
+    mu_team_destroy(rank->team); /* by the thread that made it */
+    rank->team = NULL;
+}
+
+static mu_status create_groups(struct mu_replica *e, struct mu_err *err)
+{
+    for (unsigned stage = 0; e->tp > 1 && stage < e->pp; stage++) {
+        MU_TRY(mu_comm_create(e->tp, &e->tp_groups[stage], err));
+        for (unsigned r = 0; r < e->tp; r++) {
+            struct mu_rank *rank = &e->ranks[stage * e->tp + r];
+            rank->tp_group = e->tp_groups[stage];
+            rank->tp = mu_comm_rank(rank->tp_group, r);
+        }
+    }
+    for (unsigned r = 0; e->pp > 1 && r < e->tp; r++) {
+        MU_TRY(mu_comm_create(e->pp, &e->pp_groups[r], err));
+        for (unsigned stage = 0; stage < e->pp; stage++) {
+            struct mu_rank *rank = &e->ranks[stage * e->tp + r];
+            rank->pp_group = e->pp_groups[r];
+            rank->pp = mu_comm_rank(rank->pp_group, stage);
+        }
+    }
+    return MU_OK;
+}
+
+mu_status mu_replica_init(struct mu_replica *r, const struct mu_model_file *file,
+                          const struct mu_engine_options *settled, unsigned index,
+                          struct mu_err *err)
+{
+    unsigned n = settled->tp * settled->pp;
+    memset(r, 0, sizeof *r);
+    r->event_fd = -1;
+    r->first_rank = index * n;
+    r->common.file = file;
+    r->options = *settled;
+    r->options.devices.n = n;
+    memmove(r->options.devices.items, settled->devices.items + r->first_rank,
+            n * sizeof *settled->devices.items);
+    r->options.max_sequences = MU_CEIL_DIV(settled->max_sequences, settled->dp);
+    MU_TRY(mu_kernels_choose(settled->kernels, &r->common.kernels, err));
+    return init_ranks(r, err);
+}
+
+mu_status mu_replica_start(struct mu_replica *r, int event_fd, struct mu_err *err)
+{
+    size_t words = mu_step_words(&r->common.layout);
+    r->event_fd = event_fd;
+    for (uint32_t i = 0; i < r->common.n_slots; i++)
+        if (!(r->common.slots[i] = mu_calloc(words, sizeof(uint32_t))))
+            return mu_fail_memory(err, words * sizeof(uint32_t));
+    MU_TRY(create_groups(r, err));
+    MU_TRY(mu_scheduler_init(r, err));
+    for (unsigned i = 0; i < r->n_ranks; i++) {
+        char name[24];
+        (void)snprintf(name, sizeof name, "muster-rank-%u", r->first_rank + i);
+        MU_TRY(mu_thread_start(&r->ranks[i].thread, rank_main, &r->ranks[i], name, -1, err));
+    }
+    return MU_OK;
+}
+
+mu_status mu_replica_await(struct mu_replica *r, void (*tell)(void *arg), void *arg,
+                           struct mu_err *err)
+{
+    for (unsigned i = 0; i < r->n_ranks; i++) {
+        struct mu_rank *rank = &r->ranks[i];
+        while (atomic_load_explicit(&rank->state, memory_order_acquire) == MU_RANK_NEW) {
+            (void)mu_wait_word_for(&rank->state, MU_RANK_NEW, PROGRESS_MS);
+            tell(arg);
+        }
+    }
+    for (unsigned i = 0; i < r->n_ranks; i++)
+        if (r->ranks[i].status != MU_OK) {
+            if (err && err->code == MU_OK) *err = r->ranks[i].err;
+            return r->ranks[i].status;
+        }
+    return mu_thread_start(&r->scheduler, mu_scheduler_main, r, "muster-sched", -1, err);
+}
+
+static void stop_ranks(struct mu_replica *r)
+{
+    atomic_store_explicit(&r->common.stop, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&r->common.posted, 1, memory_order_release);
+    mu_wake_word(&r->common.posted);
+    for (unsigned i = 0; i < r->n_ranks; i++)
+        mu_thread_join(&r->ranks[i].thread);
+}
+
+void mu_replica_fini(struct mu_replica *r)
+{
+    atomic_store_explicit(&r->stop, 1, memory_order_release);
+    mu_replica_ring(r);
+    mu_thread_join(&r->scheduler);
+    stop_ranks(r);
+    mu_scheduler_fini(r);
+    for (unsigned i = 0; i < r->n_ranks; i++)
+        mu_rank_fini(&r->ranks[i]);
+    mu_free(r->ranks);
+    for (unsigned i = 0; i < MU_DEVICES_MAX; i++) {
+        mu_comm_destroy(r->tp_groups[i]);
+        mu_comm_destroy(r->pp_groups[i]);
+    }
+    for (uint32_t i = 0; i < r->common.n_slots; i++)
+        mu_free(r->common.slots[i]);
+}
+
+void mu_replica_ring(struct mu_replica *r)
+{
+    atomic_fetch_add_explicit(&r->bell, 1, memory_order_release);
+    mu_wake_word(&r->bell);
+}
