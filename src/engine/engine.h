@@ -81,6 +81,7 @@ struct mu_request_options {
     unsigned n_stop_ids;
     struct mu_sampling sampling; /* copied, with what it points to */
     uint32_t choice;        /* which of several answers to one prompt: part of the draw's key */
+    uint32_t prefill_chunk; /* tokens of the prompt in one step, if less than the engine's; or 0 */
     bool digest;
     /* Asked of the prompt itself; the memory is the caller's until the request is done. */
     float *prompt_logprobs; /* [n_prompt]: of prompt[i] given what stands before; [0] NAN */

@@ -213,8 +213,10 @@ static bool compose(struct mu_replica *e)
             struct mu_request *r = e->running[i];
             uint32_t left = r->n_known - r->n_posted;
             uint32_t room = e->common.layout.max_rows - step.header[MU_STEP_ROWS];
+            uint32_t chunk = e->options.prefill_chunk;
             if (left == 0 || room == 0 || cancelled(r) || (left > 1) != prompts) continue;
-            (void)compose_request(e, r, MU_MIN(room, e->options.prefill_chunk), &step, record);
+            if (r->options.prefill_chunk) chunk = MU_MIN(chunk, r->options.prefill_chunk);
+            (void)compose_request(e, r, MU_MIN(room, chunk), &step, record);
         }
     step.header[MU_STEP_SERIAL] = e->n_posted;
     step.header[MU_STEP_SEQUENCES] = record->n_requests;
