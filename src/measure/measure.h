@@ -35,4 +35,11 @@ mu_status mu_measure_costs_kept(const struct mu_kernels *kernels, enum mu_dtype 
                                 const struct mu_measure_shape *shape, unsigned n_threads,
                                 struct mu_measure_costs *out, struct mu_err *err);
 
+#define MU_MEASURE_PEERS_MAX 8
+
+/* What one exchange among `n_ranks` (2 and more) threads of this process takes when it is small,
+ * and the bytes a second that each receives when it is large. Takes some milliseconds. */
+mu_status mu_measure_exchange(unsigned n_ranks, double *latency_s, double *bytes_per_s,
+                              struct mu_err *err);
+
 #endif

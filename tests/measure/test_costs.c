@@ -70,11 +70,24 @@ static void they_are_kept(void **state)
     assert_int_equal(rmdir(folder), 0);
 }
 
+static void exchanges_are_timed(void **state)
+{
+    (void)state;
+    for (unsigned n = 2; n <= MU_MEASURE_PEERS_MAX; n += 3) {
+        double latency_s = 0, bytes_per_s = 0;
+        struct mu_err err = MU_ERR_INIT;
+        assert_int_equal(mu_measure_exchange(n, &latency_s, &bytes_per_s, &err), MU_OK);
+        assert_true(latency_s > 0 && latency_s < 0.1);
+        assert_true(bytes_per_s > 1e6);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kinds_of_types_are_timed),
         cmocka_unit_test(they_are_kept),
+        cmocka_unit_test(exchanges_are_timed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,74 @@
+/* How fast ranks of this process exchange; see measure.h. */
+#include "measure/measure.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/thread.h"
+#include "comm/comm.h"
+
+#define SMALL_BYTES ((size_t)64)
+#define LARGE_BYTES ((size_t)1 << 18)
+#define ROUNDS      8
+#define EXCHANGES   16 /* of one round */
+
+struct peer {
+    struct mu_comm *comm;
+    struct mu_thread thread;
+    unsigned n;
+    char *room; /* what it sends, then what it receives */
+    double small_s, large_s;
+};
+
+/* The shortest of several rounds: other programs may share the machine. */
+static double exchange_seconds(struct peer *p, const size_t *bytes)
+{
+    double best = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        uint64_t begin = mu_clock_ns();
+        for (int i = 0; i < EXCHANGES; i++)
+            if (mu_comm_exchange(p->comm, p->room, bytes, p->room + LARGE_BYTES) != MU_OK) return 0;
+        double seconds = mu_clock_seconds_since(begin) / EXCHANGES;
+        best = round == 0 ? seconds : MU_MIN(best, seconds);
+    }
+    return best;
+}
+
+static void peer_main(void *arg)
+{
+    struct peer *p = arg;
+    size_t small[MU_MEASURE_PEERS_MAX], large[MU_MEASURE_PEERS_MAX];
+    for (unsigned i = 0; i < p->n; i++) {
+        small[i] = SMALL_BYTES;
+        large[i] = LARGE_BYTES;
+    }
+    p->small_s = exchange_seconds(p, small);
+    p->large_s = exchange_seconds(p, large);
+}
+
+mu_status mu_measure_exchange(unsigned n_ranks, double *latency_s, double *bytes_per_s,
+                              struct mu_err *err)
+{
+    MU_ASSERT(n_ranks > 1 && n_ranks <= MU_MEASURE_PEERS_MAX);
+    struct peer peers[MU_MEASURE_PEERS_MAX] = {0};
+    struct mu_comm_group *group = NULL;
+    MU_TRY(mu_comm_create(n_ranks, &group, err));
+    mu_status status = MU_OK;
+    for (unsigned i = 0; status == MU_OK && i < n_ranks; i++) {
+        struct peer *p = &peers[i];
+        *p = (struct peer){.comm = mu_comm_rank(group, i), .n = n_ranks};
+        p->room = mu_calloc(n_ranks + 1, LARGE_BYTES);
+        status = p->room ? mu_thread_start(&p->thread, peer_main, p, "muster-peer", -1, err)
+                         : mu_fail_memory(err, (n_ranks + 1) * LARGE_BYTES);
+    }
+    if (status != MU_OK) mu_comm_abort(group);
+    for (unsigned i = 0; i < n_ranks; i++) {
+        mu_thread_join(&peers[i].thread);
+        mu_free(peers[i].room);
+    }
+    mu_comm_destroy(group);
+    if (status != MU_OK) return status;
+    *latency_s = peers[0].small_s;
+    *bytes_per_s =
+        (double)((n_ranks - 1) * LARGE_BYTES) / MU_MAX(peers[0].large_s - peers[0].small_s, 1e-7);
+    return MU_OK;
+}
