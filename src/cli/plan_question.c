@@ -4,10 +4,10 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "base/number.h"
+#include "bench/bench.h"
 #include "engine/engine.h"
 #include "format/format.h"
 #include "kernel/kernel.h"
-#include "measure/measure.h"
 
 #include <stdio.h>
 #include <strings.h>
@@ -21,9 +21,7 @@ struct question {
     const struct plan_options *options;
     struct mu_model_file *file;
     struct mu_probe_catalog *catalog;
-    struct mu_probe_device here;
-    struct mu_probe_engine engine_here;
-    char here_name[96];
+    struct mu_here here;
     struct mu_plan_rack rack;
     struct mu_plan_request request;
 };
@@ -100,30 +98,13 @@ static mu_status open_model(const char *model, struct question *q, const char **
     return open_shape(model, q, format, type, type_size, err);
 }
 
-/* The block type that most of a file's bytes have. */
-static const struct mu_plan_format *format_of_file(const struct question *q)
-{
-    uint64_t bytes[MU_DTYPE_COUNT] = {0};
-    const struct mu_tensor *tensors;
-    size_t n = mu_model_file_tensors(q->file, &tensors), most = MU_DTYPE_BF16;
-    const struct mu_config *config = mu_model_file_config(q->file);
-    if (config->names != MU_NAMES_GGUF) return mu_plan_format_of(config);
-    for (size_t i = 0; i < n; i++)
-        bytes[tensors[i].type] += tensors[i].n_bytes;
-    for (size_t i = 0; i < MU_DTYPE_COUNT; i++)
-        if (bytes[i] > bytes[most]) most = i;
-    const struct mu_plan_format *format =
-        mu_plan_format(mu_str(mu_dtype((enum mu_dtype)most)->name), NULL);
-    return format ? format : mu_plan_format_of(config);
-}
-
 /* The model's own format first, unless --weights names others. */
 static mu_status read_formats(struct question *q, const char *own, struct mu_err *err)
 {
     static const char every[] = "bf16,fp8,int8,awq,q8_0,q6_k,q4_k";
     struct mu_plan_request *r = &q->request;
     const struct mu_plan_format *format =
-        own ? mu_plan_format(mu_str(own), err) : format_of_file(q);
+        own ? mu_plan_format(mu_str(own), err) : mu_here_format(q->file);
     if (!format) return MU_E_USAGE;
     if (!own) r->n_tensors = mu_model_file_tensors(q->file, &r->tensors);
     r->formats[r->n_formats++] = format;
@@ -145,43 +126,15 @@ static mu_status read_formats(struct question *q, const char *own, struct mu_err
 
 /* ---- The machine --------------------------------------------------------------------------- */
 
-/* The stored type that a format's products are timed with. */
-static enum mu_dtype timed_type(const struct mu_plan_format *format)
-{
-    enum mu_dtype type;
-    if (mu_dtype_by_name(mu_str(format->name), &type) && mu_codec_can_decode(type)) return type;
-    return format->bits <= 4 ? MU_DTYPE_Q4_0 : format->bits <= 8 ? MU_DTYPE_Q8_0 : MU_DTYPE_BF16;
-}
-
-/* This machine's processor as a device, with the costs of our own kernels as its limits: then the
- * engine reaches all of them. */
+/* This machine's processor as one device. */
 static mu_status find_here(struct question *q, struct mu_err *err)
 {
-    const struct mu_config *c = mu_model_file_config(q->file);
-    struct mu_measure_shape shape = {c->n_heads, c->n_kv_heads, c->head_dim};
     const struct mu_kernels *kernels;
-    struct mu_measure_costs costs;
-    struct mu_probe_cpu cpu;
-    mu_probe_cpu(NULL, &cpu);
     MU_TRY(mu_kernels_choose(NULL, &kernels, err));
-    MU_TRY(mu_measure_costs_kept(kernels, timed_type(q->request.formats[0]), &shape, cpu.n_usable,
-                                 &costs, err));
-    (void)snprintf(q->here_name, sizeof q->here_name, "%s", cpu.name[0] ? cpu.name : "cpu");
-    q->here = (struct mu_probe_device){.name = q->here_name,
-                                       .memory_bytes = (double)cpu.memory_bytes,
-                                       .usable_bytes = (double)cpu.available_bytes,
-                                       .bytes_per_s = costs.weight_bytes_per_s,
-                                       .node = 1};
-    q->here.rates[MU_PROBE_F32] = q->here.rates[MU_PROBE_F16] = q->here.rates[MU_PROBE_I8] =
-        costs.product_per_s;
-    q->engine_here = *q->request.engine;
-    q->engine_here.weights = q->engine_here.f16 = q->engine_here.f8 = 1;
-    q->engine_here.kv = costs.kv_bytes_per_s / costs.weight_bytes_per_s;
-    q->engine_here.attention = costs.attention_per_s / costs.product_per_s;
-    q->engine_here.op_s = costs.meeting_s;
-    q->engine_here.overhead_bytes = 0;
-    q->request.engine = &q->engine_here;
-    q->rack.slots[0] = (struct mu_plan_slot){.device = &q->here};
+    MU_TRY(mu_here_measure(&q->here, mu_model_file_config(q->file), q->request.formats[0], kernels,
+                           q->request.engine, 0, 1, 1, err));
+    q->request.engine = &q->here.engine;
+    q->rack.slots[0] = (struct mu_plan_slot){.device = &q->here.device};
     q->rack.n = 1;
     return MU_OK;
 }
