@@ -3,5 +3,6 @@
 #define MU_BENCH_BENCH_H
 
 #include "bench/here.h"
+#include "bench/prove.h"
 
 #endif

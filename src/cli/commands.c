@@ -13,6 +13,7 @@
     X(logits) \
     X(perplexity) \
     X(convert) \
+    X(prove) \
     X(check) \
     X(top) \
     X(validate_perf) \

@@ -96,8 +96,9 @@ void mu_session_say_stand_ins(const struct mu_model_file *file, enum mu_dtype ty
                        n[s], mu_dtype((enum mu_dtype)s)->name, mu_dtype(type)->name);
 }
 
-static mu_status fill_options(const struct mu_run_options *o, uint64_t context, uint64_t n_prompt,
-                              struct mu_engine_options *out, struct mu_err *err)
+mu_status mu_session_engine_options(const struct mu_run_options *o, uint64_t context,
+                                    uint64_t n_prompt, struct mu_engine_options *out,
+                                    struct mu_err *err)
 {
     *out = (struct mu_engine_options){.tp = (uint32_t)o->tp,
                                       .pp = (uint32_t)o->pp,
@@ -126,7 +127,7 @@ mu_status mu_session_engine(struct mu_session *session, const struct mu_run_opti
         mu_err_cure(err, "shorten the prompt or ask for fewer tokens");
         return status;
     }
-    MU_TRY(fill_options(options, context, n_prompt, &o, err));
+    MU_TRY(mu_session_engine_options(options, context, n_prompt, &o, err));
     MU_TRY(mu_engine_memory(session->file, &o, &session->memory, err));
     if (options->weights) mu_session_say_stand_ins(session->file, o.weights, false);
     if (options->verbose || (!session->memory.fits && mu_cli_fancy()))

@@ -162,6 +162,10 @@ void mu_session_say_stand_ins(const struct mu_model_file *file, enum mu_dtype ty
 
 mu_status mu_session_open(struct mu_session *session, const char *model, struct mu_err *err);
 mu_status mu_session_tokenizer(struct mu_session *session, struct mu_err *err);
+/* The engine's options for one sequence of `context` tokens, or of --context, if that is given. */
+mu_status mu_session_engine_options(const struct mu_run_options *o, uint64_t context,
+                                    uint64_t n_prompt, struct mu_engine_options *out,
+                                    struct mu_err *err);
 /* Opens the engine for one sequence of `context` tokens (or --context, if that is given), whose
  * prompt has `n_prompt`. */
 mu_status mu_session_engine(struct mu_session *session, const struct mu_run_options *options,

@@ -1,0 +1,169 @@
+/* muster prove: the same prompts under many placements, compared bit by bit. */
+#include "base/alloc.h"
+#include "base/file.h"
+#include "bench/bench.h"
+#include "cli/session.h"
+
+#define PROMPTS_MAX_BYTES (16u << 20)
+#define PROMPTS_MAX       64
+#define OUT_MAX_BYTES     (16u << 20)
+
+struct prove_options {
+    struct mu_run_options
+        run; /* compute, kv_type, cpu and weights; the rest is prove's to choose */
+    const char *prompts, *placements;
+    uint64_t n;
+    bool quick, json;
+};
+
+static const struct mu_option options[] = {
+    {"prompts", 'f', MU_OPTION_TEXT, offsetof(struct prove_options, prompts), "FILE",
+     .help = "one prompt a line; without it a set of random tokens"},
+    {"n", 'n', MU_OPTION_U64, offsetof(struct prove_options, n), "N",
+     .help = "new tokens for each prompt", .min = 1, .max = 65536, .default_value = "16"},
+    {"placements", 0, MU_OPTION_TEXT, offsetof(struct prove_options, placements), "LIST",
+     .help = "tp2,pp2,tp2xpp2xdp2,tp2xt1, ...: tensor, pipeline and data parallel degrees, threads "
+             "of each device; without it all that show something new"},
+    {"quick", 'q', MU_OPTION_FLAG, offsetof(struct prove_options, quick), NULL,
+     .help = "few placements, each in fewer ways"},
+    {"compute", 0, MU_OPTION_TEXT, offsetof(struct prove_options, run.compute), "HOW",
+     .help = "default: the fastest arithmetic; f32: the reference path", .default_value = "default",
+     .choices = "default|f32"},
+    {"kv-type", 0, MU_OPTION_TEXT, offsetof(struct prove_options, run.kv_type), "TYPE",
+     .help = "type of the KV cache; auto: f16, or f32 with --compute f32", .default_value = "auto",
+     .choices = "auto|f16|bf16|f32"},
+    {"cpu", 0, MU_OPTION_TEXT, offsetof(struct prove_options, run.cpu), "FAMILY",
+     .help = "kernel family; without it the best this CPU has"},
+    {"weights", 'w', MU_OPTION_TEXT, offsetof(struct prove_options, run.weights), "TYPE",
+     .help = "quantise matrices that are stored in a wider type while loading: q8_0, q4_k, ..."},
+    {"json", 'j', MU_OPTION_FLAG, offsetof(struct prove_options, json), NULL,
+     .help = "print one JSON document"},
+    {.name = NULL},
+};
+
+/* One prompt a line; empty lines are none. */
+static mu_status read_prompts(struct mu_session *session, const char *path, struct mu_prompt **out,
+                              uint32_t *n, struct mu_err *err)
+{
+    struct mu_text text;
+    mu_text_init(&text, PROMPTS_MAX_BYTES);
+    mu_status status = mu_session_tokenizer(session, err);
+    if (status == MU_OK) status = mu_file_read(path, &text, err);
+    struct mu_str rest = {mu_text_get(&text), text.len};
+    if (status == MU_OK && !(*out = mu_calloc(PROMPTS_MAX, sizeof **out)))
+        status = mu_fail_memory(err, PROMPTS_MAX * sizeof **out);
+    while (status == MU_OK && rest.len) {
+        struct mu_str line = mu_str_take(&rest, '\n');
+        if (line.len == 0) continue;
+        if (*n == PROMPTS_MAX)
+            status = mu_fail(err, MU_E_INPUT, "%s has more than %d prompts", path, PROMPTS_MAX);
+        else
+            status = mu_session_encode(session, line, true, &(*out)[*n].ids, &(*out)[*n].n, err);
+        *n += status == MU_OK;
+    }
+    if (status == MU_OK && *n == 0) status = mu_fail(err, MU_E_INPUT, "%s has no prompt", path);
+    mu_text_fini(&text);
+    return status;
+}
+
+static bool show_progress(void *arg, const struct mu_placement *at, const char *way, uint32_t done,
+                          uint32_t all)
+{
+    enum { WIDTH = 30 };
+    char bar[WIDTH + 1], name[MU_PLACEMENT_TEXT];
+    (void)arg;
+    if (mu_cli_fancy()) {
+        unsigned full = done * WIDTH / all;
+        for (unsigned i = 0; i < WIDTH; i++)
+            bar[i] = i < full ? '#' : '.';
+        bar[WIDTH] = '\0';
+        mu_cli_say("\r[%s] %u of %u: %s %s\033[K", bar, done, all, mu_placement_name(at, name),
+                   way);
+    }
+    return !mu_cli_interrupted();
+}
+
+static mu_status print(const struct prove_options *o, const struct mu_prove_request *request,
+                       const struct mu_prove *prove, uint32_t left_out, struct mu_err *err)
+{
+    struct mu_text out;
+    mu_status status = MU_OK;
+    mu_text_init(&out, OUT_MAX_BYTES);
+    if (o->json)
+        mu_prove_write_json(request, prove, left_out, &out);
+    else
+        status = mu_prove_write_table(request, prove, left_out, &out, err);
+    if (status == MU_OK) status = mu_cli_out_text(&out, err);
+    mu_text_fini(&out);
+    return status == MU_OK && !prove->same ? MU_E_ANSWER : status;
+}
+
+static mu_status prove(struct mu_session *session, const struct prove_options *o,
+                       struct mu_prompt **prompts, uint32_t *n_prompts, struct mu_err *err)
+{
+    const struct mu_config *config = mu_model_file_config(session->file);
+    struct mu_run_options run = o->run;
+    struct mu_placement placements[MU_PLACEMENTS_MAX];
+    struct mu_prove *result;
+    uint32_t left_out = 0, n = 0;
+    if (config->context && o->n >= config->context)
+        return mu_fail(err, MU_E_INPUT, "%llu tokens are more than the model's context of %llu",
+                       (unsigned long long)o->n, (unsigned long long)config->context);
+    uint64_t most = config->context ? config->context - o->n : UINT32_MAX / 2;
+    if (o->placements)
+        MU_TRY(mu_placements_parse(o->placements, placements, &n, err));
+    else
+        mu_placements_default(o->quick, placements, &n, &left_out);
+    struct mu_prove_request request = {.file = session->file,
+                                       .max_tokens = (uint32_t)o->n,
+                                       .placements = placements,
+                                       .n_placements = n,
+                                       .quick = o->quick,
+                                       .go_on = show_progress};
+    run.devices = "cpu";
+    run.prefill_chunk = 0;
+    MU_TRY(mu_session_engine_options(&run, 0, 0, &request.options, err));
+    if (o->prompts)
+        MU_TRY(read_prompts(session, o->prompts, prompts, n_prompts, err));
+    else
+        MU_TRY(mu_prompts_default(config->vocab, (uint32_t)MU_MIN(most, (uint64_t)UINT32_MAX / 2),
+                                  prompts, n_prompts, err));
+    request.prompts = *prompts;
+    request.n_prompts = *n_prompts;
+    mu_cli_catch_interrupts(true);
+    mu_status status = mu_prove_make(&request, &result, err);
+    mu_cli_catch_interrupts(false);
+    if (mu_cli_fancy()) mu_cli_say("\r\033[K");
+    if (status != MU_OK) return status;
+    status = print(o, &request, result, left_out, err);
+    mu_prove_destroy(result);
+    return status;
+}
+
+static mu_status prove_run(const struct mu_invocation *in, struct mu_err *err)
+{
+    struct mu_session session;
+    struct mu_prompt *prompts = NULL;
+    uint32_t n_prompts = 0;
+    mu_status status = mu_session_open(&session, in->result->operands[0], err);
+    if (status == MU_OK) status = prove(&session, in->options, &prompts, &n_prompts, err);
+    mu_prompts_destroy(prompts, n_prompts);
+    mu_session_close(&session);
+    return status;
+}
+
+const struct mu_command mu_command_prove = {
+    .spec = {.command = "prove",
+             .operands = "MODEL",
+             .summary = "runs the same prompts under many placements: bits, speed, memory",
+             .details =
+                 "Every prompt runs alone and together with the others, in pieces of several "
+                 "sizes, under each placement. Exit status 0: all bits are the same; 1: not. "
+                 "Speed is in tokens a second; predictions come from kernels and exchanges "
+                 "that were timed alone.",
+             .options = options,
+             .min_operands = 1,
+             .max_operands = 1},
+    .options_size = sizeof(struct prove_options),
+    .run = prove_run,
+};
