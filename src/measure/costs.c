@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "device/device.h"
 
 #include <math.h>
 
@@ -244,7 +245,11 @@ mu_status mu_measure_costs(const struct mu_kernels *kernels, enum mu_dtype type,
 {
     struct mu_team *team;
     struct mu_measure_costs costs = {0};
-    MU_TRY(mu_team_create(n_threads, NULL, &team, err));
+    int cpus[MU_DEVICE_CPUS_MAX];
+    /* Pinned where devices' threads are: two that share a core by chance meet a thousand times
+     * slower. */
+    bool pinned = mu_cpu_usable(cpus, MU_DEVICE_CPUS_MAX) >= n_threads;
+    MU_TRY(mu_team_create(n_threads, pinned ? cpus : NULL, &team, err));
     mu_status status = measure_products(kernels, team, type, &costs, err);
     if (status == MU_OK)
         status = measure_attention(kernels, team, shape, MU_DTYPE_F16, &costs, err);

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/thread.h"
 #include "comm/comm.h"
+#include "device/device.h"
 
 #define SMALL_BYTES ((size_t)64)
 #define LARGE_BYTES ((size_t)1 << 18)
@@ -51,13 +52,17 @@ mu_status mu_measure_exchange(unsigned n_ranks, double *latency_s, double *bytes
     MU_ASSERT(n_ranks > 1 && n_ranks <= MU_MEASURE_PEERS_MAX);
     struct peer peers[MU_MEASURE_PEERS_MAX] = {0};
     struct mu_comm_group *group = NULL;
+    int cpus[MU_DEVICE_CPUS_MAX];
+    /* Pinned as ranks are, where each has a core of its own. */
+    bool pinned = mu_cpu_usable(cpus, MU_DEVICE_CPUS_MAX) >= n_ranks;
     MU_TRY(mu_comm_create(n_ranks, &group, err));
     mu_status status = MU_OK;
     for (unsigned i = 0; status == MU_OK && i < n_ranks; i++) {
         struct peer *p = &peers[i];
         *p = (struct peer){.comm = mu_comm_rank(group, i), .n = n_ranks};
         p->room = mu_calloc(n_ranks + 1, LARGE_BYTES);
-        status = p->room ? mu_thread_start(&p->thread, peer_main, p, "muster-peer", -1, err)
+        status = p->room ? mu_thread_start(&p->thread, peer_main, p, "muster-peer",
+                                           pinned ? cpus[i] : -1, err)
                          : mu_fail_memory(err, (n_ranks + 1) * LARGE_BYTES);
     }
     if (status != MU_OK) mu_comm_abort(group);
