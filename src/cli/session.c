@@ -43,23 +43,6 @@ static void show_progress(void *arg, uint64_t done, uint64_t all)
                mu_format_bytes(all, b));
 }
 
-static void show_memory(const struct mu_engine_memory *m)
-{
-    mu_cli_say("%-8s %-9s %11s %11s %11s %11s %11s %11s\n", "device", "layers", "weights",
-               "kv cache", "activations", "tables", "predicted", "budget");
-    for (unsigned i = 0; i < m->n_ranks; i++) {
-        const struct mu_rank_memory *r = &m->ranks[i];
-        char layers[24], cells[MU_PURPOSE_COUNT][MU_BYTES_TEXT], a[MU_BYTES_TEXT], b[MU_BYTES_TEXT];
-        (void)snprintf(layers, sizeof layers, "%u-%u", r->layer_first, r->layer_end - 1);
-        for (int p = 0; p < MU_PURPOSE_COUNT; p++)
-            (void)mu_format_bytes(r->bytes[p], cells[p]);
-        mu_cli_say("%-8s %-9s %11s %11s %11s %11s %11s %11s\n", r->device, layers,
-                   cells[MU_PURPOSE_WEIGHTS], cells[MU_PURPOSE_KV], cells[MU_PURPOSE_ACTIVATIONS],
-                   cells[MU_PURPOSE_TABLES], mu_format_bytes(r->total_bytes, a),
-                   mu_format_bytes(r->budget_bytes, b));
-    }
-}
-
 static void list_weight_types(struct mu_text *out)
 {
     for (int t = 0; t < MU_DTYPE_COUNT; t++)
@@ -130,8 +113,10 @@ mu_status mu_session_engine(struct mu_session *session, const struct mu_run_opti
     MU_TRY(mu_session_engine_options(options, context, n_prompt, &o, err));
     MU_TRY(mu_engine_memory(session->file, &o, &session->memory, err));
     if (options->weights) mu_session_say_stand_ins(session->file, o.weights, false);
-    if (options->verbose || (!session->memory.fits && mu_cli_fancy()))
-        show_memory(&session->memory);
+    if (!session->memory.fits)
+        mu_session_say_shortage(session, options, &o);
+    else if (options->verbose)
+        mu_session_say_memory(&session->memory);
     char name[64];
     const char *path = mu_model_file_name(session->file), *slash = strrchr(path, '/');
     (void)snprintf(name, sizeof name, "%s", slash && slash[1] ? slash + 1 : path);

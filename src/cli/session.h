@@ -172,6 +172,12 @@ mu_status mu_session_engine(struct mu_session *session, const struct mu_run_opti
                             uint64_t context, uint64_t n_prompt, struct mu_err *err);
 void mu_session_close(struct mu_session *session);
 
+/* On standard error: what each device needs, of what, and what it has. */
+void mu_session_say_memory(const struct mu_engine_memory *memory);
+/* The same for what does not fit, and the nearest that would. */
+void mu_session_say_shortage(const struct mu_session *session, const struct mu_run_options *run,
+                             const struct mu_engine_options *options);
+
 /* The tokens of a raw text, with what the model's tokenizer adds at its ends (`add_special`) or
  * not. */
 mu_status mu_session_encode(struct mu_session *session, struct mu_str text, bool add_special,
