@@ -57,7 +57,7 @@ LINTED    := $(SOURCES) $(CLI) $(TESTS) $(FUZZERS) $(BENCHES) tests/fuzz/replay.
 LIB       := $(BUILD)/libmuster.a
 BIN       := $(BUILD)/muster
 
-.PHONY: all run test asan tsan fuzz lint lint-files format bench peers oracle install clean help \
+.PHONY: all run test asan tsan fuzz lint lint-files format bench prove peers oracle install clean help \
         test-programs fuzz-programs
 all: $(BIN) ## the program, build/muster
 
@@ -155,6 +155,17 @@ format: ## clang-format on every file of ours
 
 oracle: all ## compares with results computed by others: ORACLE=folder
 	$(Q)python3 tests/run.py --oracle "$(ORACLE)" --build $(BUILD)
+
+# What can be proved without a download: every architecture of the golden models, and each type
+# that weights can have. PROVED="MODEL ..." proves others.
+GOLDEN := tests/golden
+PROVED ?= $(patsubst %/config.json,%,$(wildcard $(GOLDEN)/1_tiny/*/config.json)) \
+          $(wildcard $(GOLDEN)/6_quant/gguf/*.gguf) synth:nano synth:nano-moe synth:nano-latent \
+          $(foreach t,f32 f16 q8_0 q4_0 q4_1 q5_0 q5_1 q2_k q3_k q4_k q5_k q6_k iq4_nl iq4_xs mxfp4, \
+            synth:micro@$(t)) synth:nano-moe@q4_0 synth:nano-latent@q8_0
+
+prove: all ## the same bits under many placements, for every kind of small model
+	$(Q)for m in $(PROVED); do $(BIN) prove $$m $(PROVE_FLAGS) || exit 1; done
 
 bench: $(BENCHES:%.c=$(BUILD)/%) ## times the kernels alone beside what the machine can do
 	$(Q)for b in $^; do $$b || exit 1; done
