@@ -14,13 +14,15 @@ static mu_status plan(const struct mu_prove_request *q, const struct mu_probe_en
     struct mu_plan_rack rack = {.n = n};
     const struct mu_plan_format *format = mu_here_format(q->file);
     const struct mu_config *config = mu_model_file_config(q->file);
+    for (uint32_t i = 0; i < q->n_prompts; i++)
+        input += q->prompts[i].n;
     MU_TRY(mu_kernels_choose(q->options.kernels, &kernels, err));
     MU_TRY(mu_here_measure(&here, config, format, kernels, muster, mu_placement_threads(at, cores),
                            busy, MU_MAX(at->tp, MU_MIN(at->pp, 2u)), err));
+    here.engine.chunk =
+        mu_engine_step_rows((uint32_t)here.engine.chunk, at->pp, input / q->n_prompts);
     for (uint32_t i = 0; i < n; i++)
         rack.slots[i] = (struct mu_plan_slot){.device = &here.device};
-    for (uint32_t i = 0; i < q->n_prompts; i++)
-        input += q->prompts[i].n;
     struct mu_plan_request request = {.config = config,
                                       .formats = {format},
                                       .n_formats = 1,

@@ -61,6 +61,11 @@ mu_status mu_engine_open(const struct mu_model_file *file, const struct mu_engin
 /* Ends all requests (their handles stay to be destroyed) and frees everything. */
 void mu_engine_close(struct mu_engine *engine);
 
+/* How many rows a step takes when `left` are to be done and `most` fit. Stages work side by side
+ * only on different steps, so with several (`pp`) what there is to do is cut into more steps than
+ * stages, down to pieces that kernels still multiply at full speed. Prices go by it too. */
+uint32_t mu_engine_step_rows(uint32_t most, uint32_t pp, uint64_t left);
+
 struct mu_engine_facts {
     const char *family;          /* of kernels */
     unsigned n_ranks, n_threads; /* of all replicas */

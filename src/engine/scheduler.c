@@ -16,6 +16,9 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#define STEPS_A_STAGE     4 /* so that filling and draining a pipeline costs little */
+#define STAGED_ROWS_LEAST UINT64_C(64)
+
 mu_status mu_scheduler_init(struct mu_replica *e, struct mu_err *err)
 {
     const struct mu_step_layout *l = &e->common.layout;
@@ -197,6 +200,20 @@ static bool compose_request(struct mu_replica *e, struct mu_request *r, uint32_t
     return true;
 }
 
+uint32_t mu_engine_step_rows(uint32_t most, uint32_t pp, uint64_t left)
+{
+    uint64_t piece = MU_MAX(MU_CEIL_DIV(left, STEPS_A_STAGE * pp), STAGED_ROWS_LEAST);
+    return pp == 1 ? most : (uint32_t)MU_MIN(piece, (uint64_t)most);
+}
+
+static uint32_t rows_of_step(const struct mu_replica *e)
+{
+    uint64_t left = 0;
+    for (uint32_t i = 0; i < e->n_running; i++)
+        left += e->running[i]->n_known - e->running[i]->n_posted;
+    return mu_engine_step_rows(e->common.layout.max_rows, e->pp, left);
+}
+
 /* Fills the next step; false when nobody has work that is not under way. */
 static bool compose(struct mu_replica *e)
 {
@@ -204,6 +221,8 @@ static bool compose(struct mu_replica *e)
     struct mu_step step = mu_step_view(&e->common.layout, e->common.slots[slot]);
     struct mu_step_record *record = &e->records[slot];
     memset(step.header, 0, MU_STEP_HEADER * sizeof *step.header);
+    uint32_t rows = rows_of_step(e), decoding = 0;
+    uint32_t decoding_most = MU_CEIL_DIV(e->n_running, e->pp); /* the others go with other steps */
     record->serial = e->n_posted;
     record->n_requests = record->n_out = 0;
     /* Tokens of those that decode go first, so that a long prompt delays nobody by more than a
@@ -212,9 +231,10 @@ static bool compose(struct mu_replica *e)
         for (uint32_t i = 0; i < e->n_running; i++) {
             struct mu_request *r = e->running[i];
             uint32_t left = r->n_known - r->n_posted;
-            uint32_t room = e->common.layout.max_rows - step.header[MU_STEP_ROWS];
+            uint32_t room = rows - MU_MIN(rows, step.header[MU_STEP_ROWS]);
             uint32_t chunk = e->options.prefill_chunk;
             if (left == 0 || room == 0 || cancelled(r) || (left > 1) != prompts) continue;
+            if (!prompts && decoding++ == decoding_most) break;
             if (r->options.prefill_chunk) chunk = MU_MIN(chunk, r->options.prefill_chunk);
             (void)compose_request(e, r, MU_MIN(room, chunk), &step, record);
         }
