@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const names[MU_FAULT_COUNT] = {"alloc", "read", "write", "thread"};
+static const char *const names[MU_FAULT_COUNT] = {"alloc", "read", "write", "thread", "bits"};
 static atomic_ullong passed[MU_FAULT_COUNT];
 static unsigned long long fail_at[MU_FAULT_COUNT]; /* 0: never */
 static _Thread_local bool forbidden_here;

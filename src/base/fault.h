@@ -4,6 +4,7 @@
  *
  *     MUSTER_FAULT=alloc:37      the 37th allocation of this process fails, all others work
  *     MUSTER_FAULT=read:1        the first read or mapping fails
+ *     MUSTER_FAULT=bits:9        the ninth row of logits in a digest has another bit
  *     MUSTER_FAULT=count         nothing fails; the totals are printed when the process ends
  *
  * A thread may also forbid itself to pass any of these points, for the length of a step: to pass
@@ -18,7 +19,14 @@
 
 #include <stdbool.h>
 
-enum mu_fault { MU_FAULT_ALLOC, MU_FAULT_READ, MU_FAULT_WRITE, MU_FAULT_THREAD, MU_FAULT_COUNT };
+enum mu_fault {
+    MU_FAULT_ALLOC,
+    MU_FAULT_READ,
+    MU_FAULT_WRITE,
+    MU_FAULT_THREAD,
+    MU_FAULT_BITS, /* a row of logits that is counted in a digest is another one */
+    MU_FAULT_COUNT
+};
 
 #ifdef MU_CHECKS
 /* Counts one passage of this point; true when it is the one that must fail. */

@@ -10,6 +10,7 @@
 #include "engine/engine_int.h"
 
 #include "base/clock.h"
+#include "base/fault.h"
 
 #define XXH_INLINE_ALL
 #include <math.h>
@@ -317,7 +318,9 @@ static void draw(struct mu_replica *e, struct mu_request *r, const float *logits
         return;
     }
     mu_sampler_accept(r->sampler, event.picked.id);
-    if (r->options.digest) r->result.digest += digest_row(e->common.config, logits, position);
+    if (r->options.digest)
+        r->result.digest +=
+            digest_row(e->common.config, logits, position) ^ mu_fault_hit(MU_FAULT_BITS);
     r->last_token_ns = mu_clock_ns();
     if (n_out == 0) r->first_token_ns = r->last_token_ns;
     r->tokens[r->n_known++] = event.picked.id;

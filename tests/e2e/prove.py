@@ -3,7 +3,7 @@ import json
 import pathlib
 import tempfile
 
-from _case import ROOT, case, finish, muster
+from _case import ROOT, Skip, case, finish, muster
 
 TINY = ROOT / "tests/golden/1_tiny"
 
@@ -41,6 +41,21 @@ def bits_of_other_arithmetic_are_other_bits():
     a, b = (prove("synth:nano", "--quick", "-n", "2", "--placements", "tp1", *words)
             for words in ((), ("--compute", "f32")))
     assert a["placements"][0]["digest"] != b["placements"][0]["digest"]
+
+
+@case
+def one_other_bit_is_found_and_named():
+    """Two placements of three ways, five prompts and four tokens each: 120 rows."""
+    words = ["prove", "synth:nano", "--quick", "-n", "4", "--placements", "tp1,tp2"]
+    if "fault point bits" not in muster(*words, env={"MUSTER_FAULT": "count"})[1]:
+        raise Skip("this build has no fault points")
+    for row in (61, 90, 120):
+        out, _ = muster(*words, status=1, env={"MUSTER_FAULT": f"bits:{row}"})
+        assert "tp2: prompt " in out and "BITS DIFFER in 1 of 2" in out and "DIFFER" in out, out
+        found = json.loads(muster(*words, "--json", status=1, env={"MUSTER_FAULT": f"bits:{row}"})[0])
+        assert found["same_bits"] is False
+        tp1, tp2 = found["placements"]
+        assert tp1["same_bits"] and not tp2["same_bits"] and tp2["differs"]["prompt"] < 5, found
 
 
 @case
