@@ -93,7 +93,9 @@ mu_status mu_placements_parse(const char *text, struct mu_placement *out, uint32
     do {
         struct mu_str item = mu_str_take(&rest, ','), left = item;
         struct mu_placement p = {.tp = 1, .pp = 1, .dp = 1};
-        bool good = item.len > 0 && *n < MU_PLACEMENTS_MAX;
+        /* A separator at the end separates nothing. */
+        bool good = item.len > 0 && item.p[item.len - 1] != 'x' && *n < MU_PLACEMENTS_MAX;
+        good = good && (rest.len > 0 || item.p[item.len] == '\0');
         while (good && left.len)
             good = parse_part(mu_str_take(&left, 'x'), &p);
         if (!good || (uint64_t)p.tp * p.pp * p.dp > MU_DEVICES_MAX) {
