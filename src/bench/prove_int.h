@@ -17,8 +17,7 @@ static inline uint32_t mu_placement_threads(const struct mu_placement *p, uint32
 }
 
 /* prove_predict.c: speeds of a placement, from kernels and exchanges timed alone. */
-mu_status mu_prove_predict(const struct mu_prove_request *request,
-                           const struct mu_placement *placement, struct mu_prove_speed *out,
-                           struct mu_err *err);
+mu_status mu_prove_predict(const struct mu_prove_request *q, const struct mu_placement *at,
+                           struct mu_prove_speed *out, struct mu_err *err);
 
 #endif
