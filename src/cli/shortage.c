@@ -8,12 +8,12 @@
 
 #define DEVICES_TRIED 16
 
-void mu_session_say_memory(const struct mu_engine_memory *m)
+void mu_session_say_memory(const struct mu_engine_memory *memory)
 {
     mu_cli_say("%-8s %-9s %11s %11s %11s %11s %11s %11s\n", "device", "layers", "weights",
                "kv cache", "activations", "tables", "predicted", "budget");
-    for (unsigned i = 0; i < m->n_ranks; i++) {
-        const struct mu_rank_memory *r = &m->ranks[i];
+    for (unsigned i = 0; i < memory->n_ranks; i++) {
+        const struct mu_rank_memory *r = &memory->ranks[i];
         char layers[24], cells[MU_PURPOSE_COUNT][MU_BYTES_TEXT], a[MU_BYTES_TEXT], b[MU_BYTES_TEXT];
         (void)snprintf(layers, sizeof layers, "%u-%u", r->layer_first, r->layer_end - 1);
         for (int p = 0; p < MU_PURPOSE_COUNT; p++)

@@ -203,8 +203,10 @@ void mu_engine_close(struct mu_engine *engine)
     if (engine) destroy(engine);
 }
 
-static void add_facts(const struct mu_rank *rank, struct mu_engine_facts *out)
+/* Adds what the rank holds; returns what it reads for a token. */
+static uint64_t add_facts(const struct mu_rank *rank, struct mu_engine_facts *out)
 {
+    uint64_t read = 0;
     const struct mu_program *p = rank->program;
     out->n_threads += rank->spec->n_threads;
     for (uint32_t t = 0; t < p->n_tensors; t++) {
@@ -214,8 +216,9 @@ static void add_facts(const struct mu_rank *rank, struct mu_engine_facts *out)
         uint64_t bytes = lookup_only ? 0 : rank->weights[t].bytes;
         if (mu_role_of_expert(p->tensors[t].role))
             bytes = bytes * p->config->n_experts_used / p->config->n_experts;
-        out->bytes_read_a_token += bytes;
+        read += bytes;
     }
+    return read;
 }
 
 void mu_engine_facts(const struct mu_engine *engine, struct mu_engine_facts *out)
@@ -227,9 +230,10 @@ void mu_engine_facts(const struct mu_engine *engine, struct mu_engine_facts *out
                                     .vocab = common->config->vocab,
                                     .load_seconds = engine->load_seconds};
     for (unsigned i = 0; i < engine->n_replicas; i++)
-        for (unsigned j = 0; j < engine->replicas[i].n_ranks; j++)
-            add_facts(&engine->replicas[i].ranks[j], out);
-    out->bytes_read_a_token /= engine->n_replicas; /* one replica reads for a token */
+        for (unsigned j = 0; j < engine->replicas[i].n_ranks; j++) {
+            uint64_t read = add_facts(&engine->replicas[i].ranks[j], out);
+            if (i == 0) out->bytes_read_a_token += read; /* one replica reads for a token */
+        }
 }
 
 void mu_engine_usage(const struct mu_engine *engine, unsigned rank, struct mu_device_usage *out)
