@@ -68,7 +68,7 @@ mu_status mu_prompts_default(uint32_t vocab, uint32_t most, struct mu_prompt **o
         p->ids = mu_alloc(p->n * sizeof *p->ids);
         if (!p->ids) {
             mu_prompts_destroy(prompts, MU_ARRAY_LEN(lengths));
-            return mu_fail_memory(err, p->n * sizeof *p->ids);
+            return mu_fail_memory(err, lengths[i] * sizeof(uint32_t));
         }
         for (uint32_t j = 0; j < p->n; j++)
             p->ids[j] = (uint32_t)(((uint64_t)(i + 1) * 7919 + (uint64_t)j * 104729) % vocab);
