@@ -55,6 +55,13 @@ mu_status mu_devices_parse(const char *text, unsigned threads, struct mu_device_
     }
     struct mu_probe_cpu machine;
     mu_probe_cpu(NULL, &machine);
+    if (budget == 0 && machine.available_bytes == 0) {
+        mu_status status =
+            mu_fail(err, MU_E_RESOURCE, "no memory is available, or how much cannot be read");
+        mu_err_cure(err, "say how much may be used: --devices cpu:%llux2GiB",
+                    (unsigned long long)n);
+        return status;
+    }
     int cpus[MU_DEVICE_CPUS_MAX];
     unsigned usable = mu_cpu_usable(cpus, MU_DEVICE_CPUS_MAX);
     *out = (struct mu_device_list){.n = (unsigned)n};
