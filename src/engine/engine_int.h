@@ -30,6 +30,12 @@ struct mu_request {
     struct mu_request_result result;
 };
 
+/* It may have at most. */
+static inline uint64_t mu_request_tokens(const struct mu_request *r)
+{
+    return (uint64_t)r->options.n_prompt + r->options.max_tokens;
+}
+
 /* One row whose logits the scheduler takes when the step is done. */
 struct mu_out_row {
     struct mu_request *request;
@@ -66,8 +72,9 @@ struct mu_replica {
     _Alignas(MU_CACHE_LINE) struct mu_request *_Atomic inbox; /* newest first */
     _Atomic uint32_t bell; /* grows with every submit, cancel, stop */
     _Atomic uint32_t stop;
-    _Atomic uint32_t n_open; /* requests that are not done: grows with submit, falls by the
-                                scheduler */
+    /* Tokens, read and made, of requests that are not done: grows with submit, falls by the
+     * scheduler. */
+    _Atomic uint64_t open_tokens;
 
     /* Scheduler -> the one thread that takes events. */
     struct mu_event *events; /* ring of n_events, a power of two */

@@ -69,18 +69,18 @@ static mu_status request_create(const struct mu_engine *engine, const struct mu_
                              o->max_tokens, &r->sampler, err);
 }
 
-/* The replica with the fewest requests that are not done; of several such, they take turns. */
+/* The replica with the least to do; where several have as little, they take turns. */
 static struct mu_replica *choose_replica(struct mu_engine *engine)
 {
     uint32_t turn = atomic_fetch_add_explicit(&engine->turn, 1, memory_order_relaxed);
     struct mu_replica *best = NULL;
-    uint32_t fewest = 0;
+    uint64_t least = 0;
     for (uint32_t i = 0; i < engine->n_replicas; i++) {
         struct mu_replica *r = &engine->replicas[(turn + i) % engine->n_replicas];
-        uint32_t n = atomic_load_explicit(&r->n_open, memory_order_relaxed);
-        if (best && n >= fewest) continue;
+        uint64_t n = atomic_load_explicit(&r->open_tokens, memory_order_relaxed);
+        if (best && n >= least) continue;
         best = r;
-        fewest = n;
+        least = n;
     }
     return best;
 }
@@ -98,7 +98,7 @@ mu_status mu_request_submit(struct mu_engine *engine, const struct mu_request_op
     struct mu_replica *to = r->replica = choose_replica(engine);
     r->submitted_ns = mu_clock_ns();
     *out = r;
-    atomic_fetch_add_explicit(&to->n_open, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&to->open_tokens, mu_request_tokens(r), memory_order_relaxed);
     struct mu_request *first = atomic_load_explicit(&to->inbox, memory_order_relaxed);
     do
         r->next = first;

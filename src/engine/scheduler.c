@@ -95,7 +95,7 @@ static void wake_taker(struct mu_replica *e)
 static void finish(struct mu_replica *e, struct mu_request *r, enum mu_finish why)
 {
     uint64_t now = mu_clock_ns();
-    atomic_fetch_sub_explicit(&e->n_open, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&e->open_tokens, mu_request_tokens(r), memory_order_relaxed);
     r->result.finish = why;
     r->result.n_tokens = r->n_known - r->options.n_prompt;
     uint64_t first = r->first_token_ns ? r->first_token_ns : now;
