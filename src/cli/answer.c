@@ -67,6 +67,10 @@ static bool take_token(void *arg, const struct mu_event *event)
     if (c->with_text && (c->ignore_eos || !is_end(c, event->picked.id))) {
         mu_detokenizer_push(&c->detokenizer, event->picked.id, &c->fresh);
         take_text(c);
+    } else if (!c->with_text && c->stream) { /* no tokenizer: ids out, as ids came in */
+        char id[16];
+        int len = snprintf(id, sizeof id, "%s%u", a->n_ids > 1 ? "," : "", event->picked.id);
+        c->status = mu_cli_out(id, (size_t)len, c->err);
     }
     return !c->stopped && c->status == MU_OK;
 }

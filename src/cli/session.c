@@ -98,6 +98,19 @@ mu_status mu_session_engine_options(const struct mu_run_options *o, uint64_t con
     return mu_devices_parse(o->devices, (unsigned)o->threads, &out->devices, err);
 }
 
+/* Unless told, all devices share each layer as far as the model can be cut, and stages are what is
+ * left over. */
+static void choose_degrees(const struct mu_config *config, struct mu_engine_options *o)
+{
+    uint32_t n = o->devices.n / MU_MAX(o->dp, 1u), tp = MU_MIN(n, mu_model_tp_max(config));
+    if (o->tp != 0 || o->pp != 1 || n == 0) return;
+    while (n % tp != 0)
+        tp--;
+    if (n / tp > config->n_layers) return;
+    o->tp = tp;
+    o->pp = n / tp;
+}
+
 mu_status mu_session_engine(struct mu_session *session, const struct mu_run_options *options,
                             uint64_t context, uint64_t n_prompt, struct mu_err *err)
 {
@@ -111,6 +124,7 @@ mu_status mu_session_engine(struct mu_session *session, const struct mu_run_opti
         return status;
     }
     MU_TRY(mu_session_engine_options(options, context, n_prompt, &o, err));
+    choose_degrees(mu_model_file_config(session->file), &o);
     MU_TRY(mu_engine_memory(session->file, &o, &session->memory, err));
     if (options->weights) mu_session_say_stand_ins(session->file, o.weights, false);
     if (!session->memory.fits)

@@ -48,8 +48,11 @@ mu_status mu_devices_parse(const char *text, unsigned threads, struct mu_device_
     if (text[3] == ':') {
         const char *count = text + 4;
         size_t len = strcspn(count, "x");
-        if (!mu_parse_u64((struct mu_str){count, len}, 1, MU_DEVICES_MAX, &n))
+        if (!mu_parse_u64((struct mu_str){count, len}, 1, UINT64_MAX, &n))
             return fail_spec(text, err);
+        if (n > MU_DEVICES_MAX)
+            return mu_fail(err, MU_E_USAGE, "%llu devices are more than the %u that can be had",
+                           (unsigned long long)n, (unsigned)MU_DEVICES_MAX);
         if (count[len] == 'x' && (!mu_parse_bytes(mu_str(count + len + 1), &budget) || budget == 0))
             return fail_spec(text, err);
     }

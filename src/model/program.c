@@ -36,7 +36,9 @@ static bool has_dense_layer(const struct mu_config *c)
 
 uint32_t mu_model_tp_max(const struct mu_config *config)
 {
+    const struct mu_arch *arch = mu_arch_find(config->architecture, NULL);
     uint32_t most = mu_segment_count(config->vocab), unit;
+    if (arch && arch->qk_norm_wide) return 1; /* ranks do not share the norm over all heads */
     for (int i = 0; i < MU_CUT_COUNT; i++) {
         uint32_t columns = cut_columns(config, (enum mu_cut_name)i, &unit);
         bool used = columns > 0 && (i != MU_CUT_DOWN || has_dense_layer(config));
