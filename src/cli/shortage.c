@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-#define DEVICES_TRIED 16
+#define DEVICES_TRIED 32
 
 void mu_session_say_memory(const struct mu_engine_memory *memory)
 {

@@ -171,10 +171,14 @@ def a_missing_tensor_is_named():
 
 @case
 def what_does_not_fit_is_refused_with_what_would():
-    refused(4, "generate", MODEL, "--tokens", "1,2", "--devices", "cpu:1x100KiB",
-            says=["weights", "budget", "100 KiB"])
-    refused(4, "generate", "synth:llama-3.1-8b@f16", "--tokens", "1,2", "--devices", "cpu:1x1GiB",
-            says=["budget", "1.00 GiB"])
+    for model, budget in ((MODEL, "100 KiB"), ("synth:llama-3.1-8b@f16", "1.00 GiB")):
+        out, err = muster("generate", model, "--tokens", "1,2", "--devices",
+                          "cpu:1x" + budget.replace(" ", "").replace(".00", ""), status=4)
+        lines = err.splitlines()
+        assert out == "" and lines[0].startswith("device ") and "too little" in lines[1], err
+        assert lines[-1].startswith("muster: ") and "weights" in lines[-1], err
+        assert "budget of " + budget in lines[-1], err
+    assert "would fit: --devices cpu:" in err, err
 
 
 @case
