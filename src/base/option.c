@@ -415,7 +415,8 @@ mu_status mu_option_check_config(const char *path, const struct mu_option_spec *
 #define HELP_COLUMN 28
 #define HELP_WIDTH  96
 
-/* Appends words wrapped from `column` on; `at` is the column the cursor stands in. */
+/* Appends words wrapped from `column` on; `at` is the column the cursor stands in. What follows a
+ * newline is a line for itself, such as a command to type, and stays as it is. */
 static void add_wrapped(struct mu_text *out, size_t column, size_t at, const char *words)
 {
     if (at > column || (at > 0 && at + 2 > column)) {
@@ -425,7 +426,14 @@ static void add_wrapped(struct mu_text *out, size_t column, size_t at, const cha
     mu_text_printf(out, "%*s", (int)(column - at), "");
     at = column;
     for (const char *p = words; *p;) {
-        size_t word = strcspn(p, " ");
+        if (p[0] == '\n') {
+            size_t line = 1 + strcspn(p + 1, "\n");
+            mu_text_add(out, p, line);
+            at = HELP_WIDTH;
+            p += line;
+            continue;
+        }
+        size_t word = strcspn(p, " \n");
         if (at > column && at + 1 + word > HELP_WIDTH) {
             mu_text_printf(out, "\n%*s", (int)column, "");
             at = column;

@@ -183,8 +183,9 @@ const struct mu_command mu_command_check = {
              .operands = "",
              .summary = "are devices and engine well? A verdict in half a minute",
              .details = "Exit status: 0 good, or good with warnings; 1 something is bad; 3 nothing "
-                        "could be\nchecked; 5 the engine cannot be reached. An engine is well when "
-                        "it makes tokens: its\nhealth route is not believed.",
+                        "could be checked, or a file given cannot be read; 5 the engine cannot be "
+                        "reached. An engine is well when it makes tokens: its health route is not "
+                        "believed.",
              .options = options},
     .options_size = sizeof(struct check_options),
     .run = check_run,

@@ -394,7 +394,7 @@ const struct mu_command mu_command_devices = {
     .spec = {.command = "devices",
              .operands = "",
              .summary = "what is here: processors, GPUs, memory, links, measured limits",
-             .details = "The driver's library is libnvidia-ml.so.1 as the loader finds it, or the\n"
+             .details = "The driver's library is libnvidia-ml.so.1 as the loader finds it, or the "
                         "file that MUSTER_NVML names.",
              .options = options},
     .options_size = sizeof(struct devices_options),

@@ -236,7 +236,7 @@ const struct mu_command mu_command_top = {
              .summary = "live view of every device, beside the engine's own figures",
              .details =
                  "q quits, p pauses, arrows scroll. What holds the clocks down is named; the "
-                 "last column\nshows the latest tenths of seconds, from _ (idle) to @ "
+                 "last column shows the latest tenths of seconds, from _ (idle) to @ "
                  "(busy).",
              .options = options},
     .options_size = sizeof(struct top_options),

@@ -205,9 +205,9 @@ const struct mu_command mu_command_validate_perf = {
              .summary = "the first cause of what is wrong, with its evidence and its cure",
              .details =
                  "With --log alone, nothing but the logs is read. Without it, or with --url or "
-                 "--live, the\ndevices, the kernel's log and the engine are looked at too, "
-                 "in half a minute.\nExit status: 0 healthy; 1 a cause was found, or the line "
-                 "is unknown; 3 the log cannot be\nread or is of no known kind; 5 the engine "
+                 "--live, the devices, the kernel's log and the engine are looked at too, "
+                 "in half a minute. Exit status: 0 healthy; 1 a cause was found, or the line "
+                 "is unknown; 3 the log cannot be read or is of no known kind; 5 the engine "
                  "cannot be reached.",
              .options = option_table},
     .options_size = sizeof(struct options),

@@ -86,7 +86,7 @@ static void add_overview(struct mu_text *out)
     mu_text_str(out, "muster " MU_VERSION ": many devices, one language model\n\n"
                      "Usage: muster COMMAND [OPTION]... [ARGUMENT]...\n\n");
     for (const struct mu_command *const *c = mu_commands; *c; c++)
-        mu_text_printf(out, "  %-12s %s\n", (*c)->spec.command, (*c)->spec.summary);
+        mu_text_printf(out, "  %-13s %s\n", (*c)->spec.command, (*c)->spec.summary);
     mu_text_str(out, "\nmuster COMMAND --help tells more; muster --man is the whole manual.\n");
 }
 

@@ -250,10 +250,13 @@ static void help_needs_nothing_else_to_be_right(void **state)
     assert_true(result.version);
     struct mu_text text;
     mu_text_init(&text, 10000);
-    mu_option_help(&spec, &text);
+    struct mu_option_spec wordy = spec;
+    wordy.details = "Type:\n  try  this\nor not.";
+    mu_option_help(&wordy, &text);
     assert_int_equal(mu_text_status(&text, NULL), MU_OK);
     static const char *const want[] = {
         "Usage: muster try [OPTION]... MODEL [OTHER]\nTries.\n",
+        "\n\nType:\n  try  this\nor not.\n\n",
         "\n  -q, --quick               No waiting.\n",
         "\n      --max-memory SIZE     How much. (default 1KiB)\n",
         "\n  -m, --mode MODE           Which. [fast|slow] (default fast)\n",

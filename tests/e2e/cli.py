@@ -80,6 +80,17 @@ def the_manual_names_every_command_and_option():
 
 
 @case
+def help_is_laid_out_for_people():
+    rows = re.findall(r"^  (\S+ +)\S", muster("--help")[0], re.M)
+    assert len({len(row) for row in rows}) == 1, rows
+    for command in ("check", "top", "devices", "validate-perf"):
+        details = muster(command, "--help")[0].split("\n\n")[1].splitlines()
+        assert all(len(line) > 70 for line in details[:-1]), details
+    assert "\n  source <(muster completion bash)\n" in muster("completion", "--help")[0]
+    assert "Puts many devices to work on one language model" in muster("--man")[0]
+
+
+@case
 def scripts_parse_in_their_shells():
     missing = [shell for shell in ("bash", "zsh", "fish") if not shutil.which(shell)]
     for shell in {"bash", "zsh", "fish"} - set(missing):
