@@ -6,7 +6,9 @@
 #include "base/file.h"
 #include "base/thread.h"
 #include "health/health.h"
+#include "net/net.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -47,13 +49,14 @@ static char *baseline_folder(void)
     return home && home[0] ? mu_path_join(home, ".local/state/muster/check") : NULL;
 }
 
-/* One file an engine: its URL with all that a file's name does not like replaced. */
-static char *baseline_path(const char *url)
+/* One file an engine, however its URL is spelled: that with all that a file's name does not like
+ * replaced. NULL: of the devices alone. */
+static char *baseline_path(const struct mu_net_url *url)
 {
     char name[160] = "devices.json";
     size_t n = 0;
-    for (const char *p = url; p && *p && n < sizeof name - 6; p++)
-        name[n++] = strchr("/:?&=%@", *p) ? '_' : *p;
+    for (const char *p = url ? url->shown : ""; *p && n < sizeof name - 6; p++)
+        name[n++] = strchr("/:?&=%@", *p) ? '_' : (char)tolower((unsigned char)*p);
     if (n) memcpy(name + n, ".json", 6);
     char *folder = baseline_folder();
     char *path = folder ? mu_path_join(folder, name) : NULL;
@@ -122,7 +125,9 @@ static mu_status check_once(struct mu_health_catalog *catalog, struct mu_probe *
                             const struct check_options *o, struct mu_err *err)
 {
     bool save = o->baseline && strcmp(o->baseline, "save") == 0;
-    char *kept = baseline_path(o->url);
+    struct mu_net_url url;
+    if (o->url) MU_TRY(mu_net_url_parse(o->url, &url, err));
+    char *kept = baseline_path(o->url ? &url : NULL);
     const char *path = o->baseline && !save ? o->baseline : kept;
     json_t *baseline = NULL, *look = NULL;
     mu_status status = MU_OK;

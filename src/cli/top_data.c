@@ -17,7 +17,9 @@
 #define METRICS_MAX ((size_t)8 << 20)
 
 struct top_data {
-    const char *url, *token;
+    bool asks; /* an engine was given */
+    struct mu_net_url url;
+    const char *token;
     struct mu_probe *probe;
     struct mu_probe_sampler *sampler;
     struct mu_thread thread;
@@ -50,13 +52,9 @@ static void metrics_keep(struct top_data *d, json_t *metrics, const char *why)
 
 static void metrics_read(struct top_data *d)
 {
-    if (!d->url) return;
+    if (!d->asks) return;
     char url[1200];
-    size_t len = strlen(d->url);
-    while (len && d->url[len - 1] == '/')
-        len--;
-    (void)snprintf(url, sizeof url, "%s%.*s/metrics", strstr(d->url, "://") ? "" : "http://",
-                   (int)MU_MIN(len, (size_t)1000), d->url);
+    (void)snprintf(url, sizeof url, "%s/metrics", d->url.base);
     struct mu_net_request r = {.url = url,
                                .token = d->token,
                                .connect_ms = 1000,
@@ -110,12 +108,13 @@ mu_status top_data_start(const char *url, const char *token, struct top_data **o
     struct top_data *d = mu_calloc(1, sizeof *d);
     if (!d) return mu_fail_memory(err, sizeof *d);
     (void)pthread_mutex_init(&d->lock, NULL);
-    d->url = url;
+    d->asks = url != NULL;
     d->token = token;
     d->cpu_busy = d->tokens_per_s = -1;
     (void)snprintf(d->engine_why, sizeof d->engine_why, "not asked yet");
     d->node = mu_calloc(1, sizeof *d->node);
     mu_status status = d->node ? MU_OK : mu_fail_memory(err, sizeof *d->node);
+    if (status == MU_OK && url) status = mu_net_url_parse(url, &d->url, err);
     struct mu_probe_options options = {.call_ms = 1000};
     mu_probe_cpu(NULL, &d->cpu);
     if (status == MU_OK) status = mu_probe_open(&options, &d->probe, err);

@@ -101,7 +101,8 @@ struct mu_health_look_options {
 #define MU_HEALTH_LOOK_S 28
 
 /* One document: verdict, summary, exit_status, findings, devices, engine, sources, baseline. Fails
- * only for memory, and when it is told to stop: all that is wrong with others is a finding. */
+ * only for memory, for a URL that is none, and when it is told to stop: all that is wrong with
+ * others is a finding. */
 mu_status mu_health_look(struct mu_health_catalog *catalog,
                          const struct mu_health_look_options *options, json_t **out,
                          struct mu_err *err);

@@ -212,6 +212,7 @@ mu_status mu_health_look(struct mu_health_catalog *catalog,
                          struct mu_err *err)
 {
     struct look l = {.catalog = catalog, .options = options, .start_ns = mu_clock_ns()};
+    if (options->url) MU_TRY(mu_net_url_parse(options->url, &l.url, err));
     mu_status status = parts_make(&l) ? run(&l, err) : mu_fail_memory(err, sizeof *l.before);
     if (status == MU_OK) {
         *out = document_make(&l);

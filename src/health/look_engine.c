@@ -6,7 +6,6 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "health/look_int.h"
-#include "net/net.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -174,23 +173,11 @@ static const struct route {
     {"/completion", llama_body},
 };
 
-/* The URL as people give it may end in a slash, or in the /v1 of OpenAI's own clients. */
-static void url_make(const char *base, const char *path, char *out, size_t size)
-{
-    size_t len = strlen(base);
-    while (len && base[len - 1] == '/')
-        len--;
-    if (len > 3 && memcmp(base + len - 3, "/v1", 3) == 0) len -= 3;
-    bool scheme = strstr(base, "://") != NULL;
-    (void)snprintf(out, size, "%s%.*s%s", scheme ? "" : "http://", (int)MU_MIN(len, (size_t)1000),
-                   base, path);
-}
-
 static mu_status ask(struct look *l, const char *path, const char *body, uint32_t ms,
                      struct tokens *t, struct mu_net_answer *answer, struct mu_err *fault)
 {
     char url[1200];
-    url_make(l->options->url, path, url, sizeof url);
+    (void)snprintf(url, sizeof url, "%s%s", l->url.base, path);
     struct mu_net_request r = {.url = url,
                                .body = body,
                                .token = l->options->token,
@@ -404,11 +391,10 @@ static void metrics_get(struct look *l)
     mu_net_answer_fini(&a);
 }
 
-/* True for the names of this machine alone. */
+/* True for the names of this machine alone; `url` is as mu_net_url_parse shows it. */
 static bool url_is_here(const char *url)
 {
-    const char *host = strstr(url, "://");
-    host = host ? host + 3 : url;
+    const char *host = strstr(url, "://") + 3;
     static const char *const here[] = {"localhost", "127.", "[::1]", "0.0.0.0"};
     for (size_t i = 0; i < MU_ARRAY_LEN(here); i++)
         if (strncmp(host, here[i], strlen(here[i])) == 0) return true;
@@ -417,17 +403,16 @@ static bool url_is_here(const char *url)
 
 mu_status look_engine(struct look *l, struct mu_err *err)
 {
-    const char *url = l->options->url;
-    if (!url) {
+    if (!l->options->url) {
         look_source(l, "engine", "no --url was given, so no engine was asked");
         return MU_OK;
     }
-    l->engine_here = url_is_here(url);
+    l->engine_here = url_is_here(l->url.shown);
     bool alive = false;
     unsigned http = 0;
     json_t *health = document_get(l, "/health", &alive, &http);
     json_decref(health);
-    (void)json_object_set_new(l->engine, "url", json_string(url));
+    (void)json_object_set_new(l->engine, "url", json_string(l->url.shown));
     (void)json_object_set_new(l->engine, "health_http_status",
                               http ? json_integer(http) : json_null());
     unsigned health_http = http;

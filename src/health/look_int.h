@@ -3,6 +3,7 @@
 #define MU_HEALTH_LOOK_INT_H
 
 #include "health/health.h"
+#include "net/net.h"
 
 /* In order of weight. */
 enum look_level { LOOK_NOTE, LOOK_WARN, LOOK_BAD, LOOK_GONE };
@@ -23,6 +24,7 @@ struct look {
     uint64_t start_ns;
     struct mu_probe_node *before, *after;
     struct mu_probe_sampler *sampler; /* while the engine is asked */
+    struct mu_net_url url;            /* of the engine, when one is asked */
     bool engine_here;                 /* it runs on this machine, so its devices are ours */
     bool made_tokens;
     json_t *findings, *sources, *devices, *engine, *measured;

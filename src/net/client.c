@@ -48,7 +48,9 @@ static mu_status fault_fill(struct mu_net_answer *a, enum mu_net_fault fault, co
 {
     a->fault = fault;
     mu_status status = mu_fail(err, faults[fault].status, "%s", what);
-    mu_err_where(err, "%s", url);
+    struct mu_net_url parsed;
+    (void)mu_net_url_parse(url, &parsed, NULL);
+    mu_err_where(err, "%s", parsed.shown);
     return status;
 }
 

@@ -25,6 +25,15 @@ enum mu_net_fault {
     MU_NET_OTHER,
 };
 
+/* Where an engine is. People end it in a slash, in the /v1 of OpenAI's own clients, or give no
+ * scheme: all of these are one address. */
+struct mu_net_url {
+    char base[1024];  /* before the path of a route; may hold a password */
+    char shown[1024]; /* for reports: without user and password */
+};
+/* MU_E_USAGE when it is none that can be asked. */
+mu_status mu_net_url_parse(const char *given, struct mu_net_url *out, struct mu_err *err);
+
 struct mu_net_request {
     const char *url;
     const char *body;  /* JSON to POST; NULL: GET */

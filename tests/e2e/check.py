@@ -315,8 +315,27 @@ def nobody_there():
     assert done.returncode == 5 and done.stdout.startswith("unreachable: the engine is gone"), done
     done = check("--url", "http://no-such-host.invalid", env=dict(NO_DRIVER))
     assert done.returncode == 5 and "name cannot be resolved" in done.stdout, done
-    done = check("--url", "file:///etc/passwd", env=dict(NO_DRIVER))
-    assert done.returncode == 1 and "root:" not in done.stdout, done
+
+
+@case
+def addresses_that_are_none_are_wrong_usage():
+    for url in ("file:///etc/passwd", "ftp://h", "http://me:s3cret@h:99999", ""):
+        for words in (("check",), ("validate-perf",), ("top", "--once")):
+            done = subprocess.run([MUSTER, *words, "--url", url], capture_output=True, text=True, timeout=60,
+                                  env=dict(os.environ, **NO_DRIVER))
+            assert done.returncode == 2 and done.stdout == "" and "no address" in done.stderr, (url, done)
+            assert "s3cret" not in done.stderr, done
+
+
+@case
+def a_password_in_the_address_is_used_and_not_shown():
+    def keyed(h):
+        well(h) if "Authorization: Basic bWU6czNjcmV0" in h.head else h.answer("{}", 401)
+    with serving(keyed) as url:
+        url = url.replace("//", "//me:s3cret@")
+        for words in ((), ("--json",)):
+            done = check("--url", url, *words)
+            assert done.returncode == 0 and "s3cret" not in done.stdout + done.stderr, done
 
 
 @case
