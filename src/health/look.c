@@ -112,15 +112,16 @@ static void summary_make(const struct look *l, char *out, size_t size)
             (void)snprintf(out + n, size - (size_t)n, " (and %u more)", l->n_worst - 1);
         return;
     }
-    char tokens[64] = "";
+    char tokens[64] = "tokens come, their speed is not measurable";
     const json_t *rate = json_object_get(l->measured, "tokens_per_s");
     if (rate)
         (void)snprintf(tokens, sizeof tokens, "%.1f tokens/s measured", json_number_value(rate));
-    if (!rate && l->after->n_gpus == 0)
+    if (!l->made_tokens) tokens[0] = '\0';
+    if (!l->made_tokens && l->after->n_gpus == 0)
         (void)snprintf(out, size, "nothing could be checked: no GPU, and no engine was asked");
     else if (l->after->n_gpus)
-        (void)snprintf(out, size, "%u GPUs%s%s, nothing wrong", l->after->n_gpus, rate ? ", " : "",
-                       tokens);
+        (void)snprintf(out, size, "%u GPUs%s%s, nothing wrong", l->after->n_gpus,
+                       l->made_tokens ? ", " : "", tokens);
     else
         (void)snprintf(out, size, "%s, nothing wrong; no GPU was seen", tokens);
 }

@@ -6,11 +6,11 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "health/look_int.h"
+#include "health/look_tokens.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PROBE_TOKENS  24
 #define PROBES_MAX    3
 #define PROBE_QUICK_S 2.5 /* after a slower one no more are made */
 #define PROBE_MS      12000
@@ -20,146 +20,37 @@
 #define ANSWER_MAX    ((size_t)4 << 20)
 #define METRICS_MAX   ((size_t)16 << 20)
 #define SLOW_TOKENS_S 1.0 /* below it nobody would call it working */
+#define NOISE_MUCH    0.5 /* probes that differ by more are remarked on */
 #define PROMPT        "Count from one to forty in words: one, two, three,"
-
-/* What one request for tokens gave. */
-struct tokens {
-    const struct mu_net_answer *answer;
-    uint64_t start_ns;
-    double first_s, last_s; /* since the start */
-    unsigned n_chunks;      /* with text */
-    unsigned n_events, n_bad;
-    unsigned n_reported; /* tokens, as the server counts them; 0: it does not say */
-    size_t cumulative;   /* SGLang's text, which comes whole each time */
-    bool done;
-    char error[160];
-};
-
-/* --- what events hold ------------------------------------------------------------------------ */
-
-static size_t text_len(const json_t *value)
-{
-    return json_is_string(value) ? json_string_length(value) : 0;
-}
-
-static const json_t *member(const json_t *o, const char *a, const char *b)
-{
-    return json_object_get(json_object_get(o, a), b);
-}
-
-/* True when the document brings new text, in any of the dialects. */
-static bool text_is_new(struct tokens *t, const json_t *o)
-{
-    const json_t *choice = json_array_get(json_object_get(o, "choices"), 0);
-    size_t n = text_len(json_object_get(choice, "text")) +
-               text_len(member(choice, "delta", "content")) +
-               text_len(member(choice, "delta", "reasoning_content")) +
-               text_len(member(choice, "message", "content")) +
-               text_len(member(choice, "message", "reasoning_content")) +
-               text_len(json_object_get(o, "content"));
-    size_t whole = text_len(json_object_get(o, "text"));
-    bool longer = whole > t->cumulative;
-    t->cumulative = MU_MAX(t->cumulative, whole);
-    return n > 0 || longer;
-}
-
-static void counts_take(struct tokens *t, const json_t *o)
-{
-    const json_t *counts[] = {member(o, "usage", "completion_tokens"),
-                              member(o, "meta_info", "completion_tokens"),
-                              json_object_get(o, "tokens_predicted")};
-    for (size_t i = 0; i < MU_ARRAY_LEN(counts); i++)
-        if (json_is_integer(counts[i]) && json_integer_value(counts[i]) > 0 &&
-            json_integer_value(counts[i]) < 1000000)
-            t->n_reported = (unsigned)json_integer_value(counts[i]);
-    const json_t *error = json_object_get(o, "error");
-    const json_t *text = json_is_object(error) ? json_object_get(error, "message") : error;
-    if (!text && json_is_object(o)) text = json_object_get(o, "detail");
-    if (json_is_string(text) && !t->error[0])
-        (void)snprintf(t->error, sizeof t->error, "%.150s", json_string_value(text));
-    for (char *p = t->error; *p; p++)
-        if (*p < ' ' || *p > '~') *p = '?';
-}
-
-static bool on_event(void *context, struct mu_str data)
-{
-    struct tokens *t = context;
-    json_t *o = NULL;
-    t->n_events++;
-    if (mu_str_is(data, "[DONE]")) {
-        t->done = true;
-        return false;
-    }
-    if (mu_json_parse(data, "event", &o, NULL) != MU_OK) {
-        t->n_bad++;
-        return true;
-    }
-    if (text_is_new(t, o)) {
-        t->last_s = mu_clock_seconds_since(t->start_ns);
-        if (t->n_chunks++ == 0) t->first_s = t->last_s;
-    }
-    counts_take(t, o);
-    json_decref(o);
-    return true;
-}
-
-/* A server that does not stream gives one document. */
-static void whole_take(struct tokens *t, struct mu_str body)
-{
-    json_t *o = NULL;
-    if (t->n_events || body.len == 0) return;
-    if (mu_json_parse(body, "answer", &o, NULL) != MU_OK) {
-        t->n_bad++;
-        return;
-    }
-    t->n_chunks = text_is_new(t, o);
-    t->last_s = t->first_s = t->n_chunks ? mu_clock_seconds_since(t->start_ns) : 0;
-    t->done = t->n_chunks > 0;
-    counts_take(t, o);
-    json_decref(o);
-}
-
-static unsigned tokens_count(const struct tokens *t)
-{
-    return t->n_reported ? t->n_reported : t->n_chunks;
-}
-
-/* Of decoding where tokens came one by one, else of the whole request. */
-static double tokens_per_s(const struct tokens *t)
-{
-    unsigned n = tokens_count(t);
-    if (t->n_chunks >= 2 && t->last_s > t->first_s) return (n - 1) / (t->last_s - t->first_s);
-    return t->last_s > 0 ? n / t->last_s : 0;
-}
 
 /* --- routes ---------------------------------------------------------------------------------- */
 
 static json_t *completion_body(const char *model)
 {
     return json_pack("{s:s*, s:s, s:i, s:f, s:b, s:{s:b}}", "model", model, "prompt", PROMPT,
-                     "max_tokens", PROBE_TOKENS, "temperature", 0.0, "stream", 1, "stream_options",
-                     "include_usage", 1);
+                     "max_tokens", LOOK_PROBE_TOKENS, "temperature", 0.0, "stream", 1,
+                     "stream_options", "include_usage", 1);
 }
 
 static json_t *chat_body(const char *model)
 {
     return json_pack("{s:s*, s:[{s:s, s:s}], s:i, s:f, s:b, s:{s:b}}", "model", model, "messages",
-                     "role", "user", "content", PROMPT, "max_tokens", PROBE_TOKENS, "temperature",
-                     0.0, "stream", 1, "stream_options", "include_usage", 1);
+                     "role", "user", "content", PROMPT, "max_tokens", LOOK_PROBE_TOKENS,
+                     "temperature", 0.0, "stream", 1, "stream_options", "include_usage", 1);
 }
 
 static json_t *generate_body(const char *model)
 {
     (void)model;
     return json_pack("{s:s, s:{s:i, s:f, s:b}, s:b}", "text", PROMPT, "sampling_params",
-                     "max_new_tokens", PROBE_TOKENS, "temperature", 0.0, "ignore_eos", 1, "stream",
-                     1);
+                     "max_new_tokens", LOOK_PROBE_TOKENS, "temperature", 0.0, "ignore_eos", 1,
+                     "stream", 1);
 }
 
 static json_t *llama_body(const char *model)
 {
     (void)model;
-    return json_pack("{s:s, s:i, s:f, s:b}", "prompt", PROMPT, "n_predict", PROBE_TOKENS,
+    return json_pack("{s:s, s:i, s:f, s:b}", "prompt", PROMPT, "n_predict", LOOK_PROBE_TOKENS,
                      "temperature", 0.0, "stream", 1);
 }
 
@@ -174,7 +65,7 @@ static const struct route {
 };
 
 static mu_status ask(struct look *l, const char *path, const char *body, uint32_t ms,
-                     struct tokens *t, struct mu_net_answer *answer, struct mu_err *fault)
+                     struct look_tokens *t, struct mu_net_answer *answer, struct mu_err *fault)
 {
     char url[1200];
     (void)snprintf(url, sizeof url, "%s%s", l->url.base, path);
@@ -185,11 +76,11 @@ static mu_status ask(struct look *l, const char *path, const char *body, uint32_
                                .total_ms = look_time(l, ms),
                                .idle_ms = t ? PROBE_IDLE_MS : 0,
                                .body_max = t ? ANSWER_MAX : METRICS_MAX,
-                               .event = t ? on_event : NULL,
+                               .event = t ? look_tokens_event : NULL,
                                .context = t,
                                .stop = l->options->stop};
     *fault = MU_ERR_INIT;
-    if (t) *t = (struct tokens){.answer = answer, .start_ns = mu_clock_ns()};
+    if (t) *t = (struct look_tokens){.start_ns = mu_clock_ns()};
     return mu_net_fetch(&r, answer, fault);
 }
 
@@ -216,10 +107,11 @@ static bool is_html(const struct mu_net_answer *a)
     return strstr(a->type, "html") || strncmp(body, "<!", 2) == 0 || strncmp(body, "<html", 5) == 0;
 }
 
-static void fault_find(struct look *l, const struct tokens *t, const struct mu_net_answer *a,
+static void fault_find(struct look *l, const struct look_tokens *t, const struct mu_net_answer *a,
                        const struct mu_err *fault, bool seen_alive)
 {
     static const char cure[] = "restart the engine; muster validate-perf --log FILE says why";
+    const char *unfinished = look_tokens_unfinished(t);
     bool gone = a->http_status == 0 && t->n_events == 0 && !seen_alive;
     const char *what = fault->what;
     if (a->fault == MU_NET_NO_LIBRARY || a->fault == MU_NET_BAD_URL)
@@ -230,19 +122,25 @@ static void fault_find(struct look *l, const struct tokens *t, const struct mu_n
         look_find(l, LOOK_GONE, LOOK_LIVE, -1, mu_net_fault_name(a->fault),
                   "see that it runs, and that host and port are right", "the engine is gone: %s",
                   what);
+    else if (t->n_chunks && t->error[0])
+        look_find(l, LOOK_BAD, LOOK_LIVE, -1, "stream_error", cure, "fails after %u tokens: %s",
+                  look_tokens_count(t), t->error);
+    else if (a->fault == MU_NET_GOOD && t->n_chunks && unfinished)
+        look_find(l, LOOK_BAD, LOOK_LIVE, -1, "broken_off", cure, "stops after %u tokens: %s",
+                  look_tokens_count(t), unfinished);
     else if (a->fault == MU_NET_TOO_LONG || (a->fault == MU_NET_GOOD && t->n_chunks))
         look_find(l, LOOK_BAD, LOOK_LIVE, -1, "slow", "", "far too slow: %u tokens in %.1f s",
-                  tokens_count(t), a->total_s);
+                  look_tokens_count(t), a->total_s);
     else if (t->n_chunks)
         look_find(l, LOOK_BAD, LOOK_LIVE, -1,
                   a->fault == MU_NET_STALLED ? "stuck" : mu_net_fault_name(a->fault), cure,
-                  "stops after %u tokens: %s", tokens_count(t), what);
+                  "stops after %u tokens: %s", look_tokens_count(t), what);
     else
         look_find(l, LOOK_BAD, LOOK_LIVE, -1, mu_net_fault_name(a->fault), cure,
                   "makes no tokens: %s", what);
 }
 
-static void refusal_find(struct look *l, const struct tokens *t, const struct mu_net_answer *a)
+static void refusal_find(struct look *l, const struct look_tokens *t, const struct mu_net_answer *a)
 {
     for (size_t i = 0; i < MU_ARRAY_LEN(refusals); i++)
         if (a->http_status == refusals[i].http) {
@@ -264,18 +162,24 @@ static void refusal_find(struct look *l, const struct tokens *t, const struct mu
     else
         look_find(l, LOOK_BAD, LOOK_LIVE, -1, "no_tokens",
                   "restart the engine; muster validate-perf --log FILE says why",
-                  "the engine answers and makes no token%s%s", t->error[0] ? ": " : "", t->error);
+                  "the engine answers and makes no token%s%s%s",
+                  t->n_reported ? " with text, though it counts some" : "", t->error[0] ? ": " : "",
+                  t->error);
 }
 
-static bool is_good(const struct tokens *t, const struct mu_net_answer *a)
+static bool is_good(const struct look_tokens *t, const struct mu_net_answer *a)
 {
-    return a->fault == MU_NET_GOOD && a->http_status == 200 && t->n_chunks > 0 &&
-           tokens_per_s(t) >= SLOW_TOKENS_S;
+    if (a->fault != MU_NET_GOOD || a->http_status != 200 || t->n_chunks == 0 || t->error[0] ||
+        look_tokens_unfinished(t))
+        return false;
+    double rate;
+    return !look_tokens_rate(t, &rate) ? rate >= SLOW_TOKENS_S
+                                       : look_tokens_count(t) >= SLOW_TOKENS_S * t->last_s;
 }
 
 /* Asks one route for tokens. */
 static mu_status route_ask(struct look *l, const struct route *route, const char *model,
-                           struct tokens *t, struct mu_net_answer *a, struct mu_err *fault,
+                           struct look_tokens *t, struct mu_net_answer *a, struct mu_err *fault,
                            struct mu_err *err)
 {
     json_t *o = route->body(model);
@@ -283,7 +187,7 @@ static mu_status route_ask(struct look *l, const struct route *route, const char
     json_decref(o);
     if (!body) return mu_fail_memory(err, 256);
     if (ask(l, route->path, body, PROBE_MS, t, a, fault) == MU_OK)
-        whole_take(t, (struct mu_str){mu_text_get(&a->body), a->body.len});
+        look_tokens_whole(t, (struct mu_str){mu_text_get(&a->body), a->body.len});
     mu_free(body);
     return MU_OK;
 }
@@ -299,7 +203,9 @@ static bool another_may(const struct mu_net_answer *a)
 
 struct speeds {
     double rates[PROBES_MAX], first_s;
-    unsigned n, n_tokens;
+    unsigned n, n_rates, n_tokens;
+    const char *why; /* the last one without a rate has none */
+    const char *garbage;
 };
 
 static int compare_doubles(const void *a, const void *b)
@@ -308,21 +214,65 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static void speed_take(struct speeds *s, const struct look_tokens *t)
+{
+    double rate;
+    if (s->n++ == 0) s->first_s = t->first_s;
+    s->n_tokens += look_tokens_count(t);
+    const char *why = look_tokens_rate(t, &rate), *garbage = look_tokens_garbage(t);
+    if (why)
+        s->why = why;
+    else
+        s->rates[s->n_rates++] = rate;
+    if (garbage) s->garbage = garbage;
+}
+
+/* A speed that could not be measured is absent, and meets no expectation. */
+static void speed_missing(struct look *l, const struct speeds *s)
+{
+    (void)json_object_set_new(l->measured, "tokens_per_s_why", json_string(s->why));
+    double expected = l->options->expected_tokens_per_s;
+    if (expected > 0)
+        look_find(l, LOOK_BAD, LOOK_LIVE, -1, "speed_unknown", "",
+                  "%.1f tokens/s were expected, and the speed is not measurable: %s", expected,
+                  s->why);
+    else
+        look_find(l, LOOK_NOTE, LOOK_LIVE, -1, "speed_unknown", "",
+                  "the speed is not measurable: %s", s->why);
+}
+
 static void speed_judge(struct look *l, struct speeds *s)
 {
-    qsort(s->rates, s->n, sizeof s->rates[0], compare_doubles);
-    double median = s->rates[s->n / 2];
-    double noise = s->n > 1 ? (s->rates[s->n - 1] - s->rates[0]) / median : 0;
+    qsort(s->rates, s->n_rates, sizeof s->rates[0], compare_doubles);
+    double median = s->rates[s->n_rates / 2];
+    double noise = s->n_rates > 1 ? (s->rates[s->n_rates - 1] - s->rates[0]) / median : 0;
     (void)json_object_set_new(l->measured, "tokens_per_s", json_real(median));
     (void)json_object_set_new(l->measured, "noise", json_real(noise));
-    (void)json_object_set_new(l->measured, "first_token_s", json_real(s->first_s));
-    (void)json_object_set_new(l->measured, "probes", json_integer(s->n));
-    (void)json_object_set_new(l->measured, "tokens", json_integer(s->n_tokens));
-    l->made_tokens = true;
+    if (noise > NOISE_MUCH)
+        look_find(l, LOOK_NOTE, LOOK_LIVE, -1, "probes_differ", "ask again when nobody else does",
+                  "the probes differ by %.0f %%, from %.1f to %.1f tokens/s", noise * 100,
+                  s->rates[0], s->rates[s->n_rates - 1]);
     double expected = l->options->expected_tokens_per_s;
     if (expected > 0 && median < expected)
         look_find(l, LOOK_BAD, LOOK_LIVE, -1, "slower_than_expected", "",
                   "%.1f tokens/s measured where %.1f were expected", median, expected);
+}
+
+static void speeds_judge(struct look *l, struct speeds *s)
+{
+    l->made_tokens = true;
+    (void)json_object_set_new(l->measured, "first_token_s", json_real(s->first_s));
+    (void)json_object_set_new(l->measured, "probes", json_integer(s->n));
+    (void)json_object_set_new(l->measured, "tokens", json_integer(s->n_tokens));
+    if (s->n_rates)
+        speed_judge(l, s);
+    else
+        speed_missing(l, s);
+    if (s->garbage)
+        look_find(l, LOOK_WARN, LOOK_LIVE, -1, "garbage",
+                  "compare with another build or quantisation of the model; muster validate-perf "
+                  "--log FILE",
+                  "tokens come, and are no language: %s", s->garbage);
 }
 
 /* Tokens over the first route that has them, some times more when that is quick. */
@@ -331,16 +281,14 @@ static mu_status tokens_probe(struct look *l, const char *model, bool seen_alive
 {
     struct speeds speeds = {0};
     for (size_t r = 0; r < MU_ARRAY_LEN(routes);) {
-        struct tokens t;
+        struct look_tokens t;
         struct mu_net_answer a;
         struct mu_err fault;
         MU_TRY(route_ask(l, &routes[r], model, &t, &a, &fault, err));
         bool good = is_good(&t, &a), quick = t.last_s < PROBE_QUICK_S;
         bool next = !good && another_may(&a) && r + 1 < MU_ARRAY_LEN(routes);
         if (good) {
-            if (speeds.n == 0) speeds.first_s = t.first_s;
-            speeds.n_tokens += tokens_count(&t);
-            speeds.rates[speeds.n++] = tokens_per_s(&t);
+            speed_take(&speeds, &t);
             (void)json_object_set_new(l->engine, "route", json_string(routes[r].path));
         } else if (!next && (a.fault != MU_NET_GOOD || t.n_chunks)) {
             fault_find(l, &t, &a, &fault, seen_alive);
@@ -352,7 +300,7 @@ static mu_status tokens_probe(struct look *l, const char *model, bool seen_alive
         r += next;
         if (!next && (!good || speeds.n == PROBES_MAX || !quick)) break;
     }
-    if (speeds.n) speed_judge(l, &speeds);
+    if (speeds.n) speeds_judge(l, &speeds);
     return MU_OK;
 }
 

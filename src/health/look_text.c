@@ -92,6 +92,10 @@ static void add_measured(const json_t *look, const char *lead, struct mu_text *o
                        json_number_value(json_object_get(m, "first_token_s")),
                        (int)json_integer_value(json_object_get(m, "probes")),
                        json_number_value(json_object_get(m, "noise")) * 100);
+    else if (json_object_get(m, "first_token_s"))
+        mu_text_printf(out, "%smeasured     no speed: %s; first token after %.2f s\n", lead,
+                       text_of(m, "tokens_per_s_why"),
+                       json_number_value(json_object_get(m, "first_token_s")));
     const char *key;
     json_object_foreach((json_t *)(uintptr_t)reported, key, v)
     {

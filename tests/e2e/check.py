@@ -74,7 +74,7 @@ class Handler(socketserver.BaseRequestHandler):
         self.send("0\r\n\r\n")
 
     def word(self, path="/v1/completions"):
-        choice = {"index": 0, "text": " one"} if path == "/v1/completions" else {"index": 0, "delta": {"content": "x"}}
+        choice = {"index": 0, "text": " one"} if path == "/v1/completions" else {"index": 0, "delta": {"content": " two"}}
         self.event({"choices": [choice]})
 
     def side_routes(self):
@@ -123,7 +123,7 @@ def sglang(h):
                         and h.path != "/v1/chat/completions" else 404, "text/plain")
     h.begin_stream()
     for i in range(24):
-        h.event({"text": "a" * (i + 1), "meta_info": {"completion_tokens": i + 1}})
+        h.event({"text": "ab" * (i + 1), "meta_info": {"completion_tokens": i + 1}})
         time.sleep(0.01)
     h.end_stream()
 
@@ -134,7 +134,7 @@ def llama_server(h):
                         404 if h.path.startswith("/v1/c") or h.path == "/generate" else 200, "text/plain")
     h.begin_stream()
     for _ in range(24):
-        h.event({"content": " a", "stop": False})
+        h.event({"content": " one", "stop": False})
         time.sleep(0.01)
     h.event({"content": "", "stop": True, "tokens_predicted": 24})
     h.end_stream(done=False)
@@ -221,6 +221,38 @@ def error_in_the_stream(h):
         h.end_stream()
 
 
+def tokens_then(*events, n=3, done=True, text=" one", pause=0.01):
+    """Tokens, and then events that end the answer in some way."""
+    def mode(h):
+        if h.side_routes():
+            return
+        if h.path != "/v1/completions":
+            return h.answer("{}", 404)
+        h.begin_stream()
+        for _ in range(n):
+            h.event({"choices": [{"index": 0, "text": text, "finish_reason": None}]})
+            time.sleep(pause)
+        for event in events:
+            h.event(event)
+        h.end_stream(done=done)
+    return mode
+
+
+def finished(reason):
+    return {"choices": [{"index": 0, "text": "", "finish_reason": reason}]}
+
+
+def closes_early(h):
+    """No chunks, no length: the end of the connection is the end of the answer."""
+    if not h.side_routes():
+        h.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        for _ in range(3):
+            h.send('data: {"choices":[{"text":" one"}]}\n\n')
+
+
+DIED = {"error": {"message": "EngineCore encountered an issue\x1b[31m", "code": 500}}
+
+
 def endless(h):
     if not h.side_routes():
         h.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n")
@@ -276,7 +308,8 @@ def well_engines_of_all_kinds_pass():
                        (not_streaming, "vllm")):
         d = look(mode)
         assert (d["verdict"], d["exit_status"]) == ("good", 0), (mode, d)
-        assert d["engine"]["kind"] == kind and d["engine"]["measured"]["tokens_per_s"] > 10, d["engine"]
+        assert d["engine"]["kind"] == kind, d["engine"]
+        assert mode == not_streaming or d["engine"]["measured"]["tokens_per_s"] > 10, d["engine"]
     d = look(lambda h: well(h, usage=48))
     assert d["engine"]["measured"]["tokens"] == 3 * 48 and d["engine"]["model"] == "small"
     assert d["engine"]["reported"]["running"] == 2 and d["engine"]["reported"]["kv_usage_ratio"] == 0.25
@@ -290,7 +323,10 @@ FAILURES = [
     (status(503), 1, "loading"), (status(500, '{"error":{"message":"boom"}}'), 1, "http_error"),
     (status(429), 1, "overloaded"), (resets, 5, "broken_off"), (breaks_off, 1, "broken_off"),
     (empty_stream, 1, "no_tokens"), (error_in_the_stream, 1, "no_tokens"), (endless, 1, "too_large"),
-    (rubbish_bytes, 5, "not_http"),
+    (rubbish_bytes, 5, "not_http"), (tokens_then(DIED), 1, "stream_error"), (tokens_then(DIED, n=24), 1, "stream_error"),
+    (tokens_then(DIED, done=False), 1, "stream_error"), (tokens_then({"object": "error", "message": "gone"}), 1, "stream_error"),
+    (tokens_then(), 1, "broken_off"), (tokens_then(done=False), 1, "broken_off"), (closes_early, 1, "broken_off"),
+    (tokens_then(finished("abort")), 1, "broken_off"), (tokens_then(n=24, text=""), 1, "no_tokens"),
 ]
 
 
@@ -304,6 +340,38 @@ def engines_that_fail_are_told_apart():
         assert all(ord(c) >= 32 for c in d["summary"]), d["summary"]
     fooled = [d for (m, _, _), d in zip(FAILURES, documents) if m in (healthy_but_dead, stuck, empty_stream)]
     assert all("health_route_fooled" in codes(d) for d in fooled)
+
+
+@case
+def answers_that_are_whole_are_good():
+    for mode in (tokens_then(finished("stop"), done=False), tokens_then(finished("length"), n=24)):
+        assert look(mode)["exit_status"] == 0, mode
+    assert "EngineCore encountered an issue" in look(tokens_then(DIED))["summary"]
+    with serving(tokens_then(DIED)) as url:
+        done = validate("--url", url, env=NO_DRIVER)
+        assert done.returncode == 1 and "EngineCore encountered an issue?" in done.stdout, done
+
+
+@case
+def a_speed_that_was_not_measured_is_absent():
+    for mode, why in ((tokens_then(finished("length"), n=24, pause=0), "came at once"), (not_streaming, "came at once"),
+                      (tokens_then(finished("stop")), "too short")):
+        d = look(mode)
+        measured = d["engine"]["measured"]
+        assert "tokens_per_s" not in measured and why in measured["tokens_per_s_why"], measured
+        assert (d["verdict"], d["exit_status"]) == ("good", 0) and "speed_unknown" in codes(d), d
+        d = look(mode, "--expect", "1")
+        assert d["exit_status"] == 1 and why in d["summary"], d
+    pauses = iter((0.001, 0.02, 0.05))
+    d = look(lambda h: well(h, next(pauses) if h.path == "/v1/completions" else 0))
+    assert "probes_differ" in codes(d) and d["exit_status"] == 0, d
+
+
+@case
+def text_that_is_no_language_is_warned_of():
+    for text in ("!", "\ufffd", " \ufffd"):
+        d = look(tokens_then(finished("length"), n=24, text=text))
+        assert "garbage" in codes(d) and (d["verdict"], d["exit_status"]) == ("warn", 0), d
 
 
 @case
