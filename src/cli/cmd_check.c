@@ -80,6 +80,24 @@ static mu_status baseline_save(const json_t *look, const char *path, struct mu_e
     return status;
 }
 
+/* A baseline of something bad, or of nothing, would call later trouble good: why not to keep it. */
+static const char *baseline_refusal(const json_t *look, bool asked)
+{
+    const json_t *kept = json_object_get(look, "baseline");
+    if (json_integer_value(json_object_get(look, "exit_status")) != 0)
+        return "the check is not good";
+    if (asked && !json_object_get(kept, "tokens_per_s")) return "no speed was measured";
+    return NULL;
+}
+
+static mu_status baseline_keep(const json_t *look, const char *path, bool asked, struct mu_err *err)
+{
+    const char *why = baseline_refusal(look, asked);
+    if (!path) why = "there is no home to keep it in";
+    if (why) return mu_fail(err, MU_E_ANSWER, "no baseline was saved: %s", why);
+    return baseline_save(look, path, err);
+}
+
 /* --- one check ------------------------------------------------------------------------------- */
 
 static mu_status look_print(json_t *look, const struct check_options *o, struct mu_err *err)
@@ -142,10 +160,10 @@ static mu_status check_once(struct mu_health_catalog *catalog, struct mu_probe *
                                               .stop = mu_cli_interrupted};
     if (status == MU_OK) status = mu_health_look(catalog, &options_, &look, err);
     if (status == MU_OK) status = look_print(look, o, err);
-    if (status == MU_OK && save)
-        status = path ? baseline_save(look, path, err)
-                      : mu_fail(err, MU_E_INPUT, "there is no home to save a baseline in");
+    mu_status kept_status =
+        status == MU_OK && save ? baseline_keep(look, path, o->url, err) : MU_OK;
     if (status == MU_OK) status = exit_of(look, err);
+    if (status == MU_OK) status = kept_status;
     json_decref(look);
     json_decref(baseline);
     mu_free(kept);

@@ -85,6 +85,11 @@ static void baseline_judge(struct look *l)
     if (l->after->n_gpus < gpus)
         look_find(l, LOOK_BAD, LOOK_HARDWARE, -1, "gpus_missing", "nvidia-smi; dmesg",
                   "%u GPUs, %d in the baseline", l->after->n_gpus, (int)gpus);
+    if (a > 0 ? b <= 0 : gpus == 0)
+        look_find(l, LOOK_WARN, LOOK_LIVE, -1, "nothing_compared",
+                  a > 0 ? "" : "save a new one: --baseline save",
+                  a > 0 ? "the speed was not compared with the baseline: none was measured now"
+                        : "nothing was compared: the baseline holds neither a speed nor devices");
 }
 
 /* --- verdict --------------------------------------------------------------------------------- */

@@ -437,9 +437,28 @@ def expectations_and_baselines():
         kept.write_text(json.dumps(fast))
         done = check("--url", url, "--baseline", str(kept), env=env)
         assert done.returncode == 1 and "1000000.0 in the baseline" in done.stdout, done
+        for spelled in (url[7:], url + "/", url + "/v1", url[7:] + "/v1/"):
+            done = check("--url", spelled, env=env)
+            assert "1000000.0 in the baseline" in done.stdout, (spelled, done)
+        kept.write_text("{}")
+        done = check("--url", url, env=env)
+        assert done.returncode == 0 and "nothing was compared" in done.stdout, done
         kept.write_text("{broken")
         assert check("--url", url, env=env).returncode == 3
         assert check("--url", url, "--baseline", "/nonexistent", env=env).returncode == 3
+
+
+@case
+def what_is_not_good_is_no_baseline():
+    with tempfile.TemporaryDirectory() as state:
+        env = dict(NO_DRIVER, XDG_STATE_HOME=state)
+        for mode, why in ((tokens_then(DIED), "is not good"), (not_streaming, "no speed was measured")):
+            with serving(mode) as url:
+                done = check("--url", url, "--baseline", "save", env=env)
+            assert done.returncode == 1 and why in done.stderr and "no baseline was saved" in done.stderr, done
+        done = check("--baseline", "save", env=env)
+        assert done.returncode == 3, done
+        assert not list(pathlib.Path(state).rglob("*.json"))
 
 
 @case
