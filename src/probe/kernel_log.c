@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define LOG_MAX_BYTES    ((size_t)64 << 20)
@@ -109,8 +110,28 @@ static double dmesg_time(struct mu_str line)
     return mu_parse_f64(s, &at) ? at : -1;
 }
 
+/* As dmesg, dmesg -T, journalctl and syslog print them, or the driver's part alone. */
+static bool line_is_kernels(struct mu_str line)
+{
+    bool dated = line.len > 5 && line.p[0] == '[' && line.p[4] == ' ' && line.p[1] >= 'A' &&
+                 line.p[1] <= 'Z';
+    return dated || dmesg_time(line) >= 0 || memmem(line.p, line.len, " kernel: ", 9) ||
+           memmem(line.p, line.len, "NVRM: ", 6);
+}
+
+mu_status kernel_log_check(const char *file, struct mu_err *err)
+{
+    struct stat about;
+    if (stat(file, &about) != 0 || access(file, R_OK) != 0)
+        return mu_fail_errno(err, MU_E_IO, errno, "cannot read the kernel's log %s", file);
+    return S_ISDIR(about.st_mode)
+               ? mu_fail_errno(err, MU_E_IO, EISDIR, "cannot read the kernel's log %s", file)
+               : MU_OK;
+}
+
 static void file_read(struct reader *r, const char *path)
 {
+    bool kernels = false;
     struct mu_text text;
     struct mu_err err = MU_ERR_INIT;
     mu_text_init(&text, LOG_MAX_BYTES);
@@ -124,7 +145,13 @@ static void file_read(struct reader *r, const char *path)
         const char *newline = memchr(p, '\n', (size_t)(end - p));
         struct mu_str line = {p, (size_t)((newline ? newline : end) - p)};
         line_take(r, line, dmesg_time(line));
+        kernels = kernels || line_is_kernels(line);
         p += line.len + 1;
+    }
+    if (!kernels && !r->node->kernel_log) {
+        r->node->kernel_log = MU_PROBE_NO_FILE;
+        (void)snprintf(r->node->kernel_log_what, sizeof r->node->kernel_log_what,
+                       "%.100s holds no line of a kernel", path);
     }
     mu_text_fini(&text);
 }

@@ -254,6 +254,7 @@ unsigned probe_devices(struct mu_probe *probe)
 mu_status mu_probe_open(const struct mu_probe_options *options, struct mu_probe **out,
                         struct mu_err *err)
 {
+    if (options->kernel_log) MU_TRY(kernel_log_check(options->kernel_log, err));
     struct mu_probe *probe = mu_calloc(1, sizeof *probe);
     if (!probe) return mu_fail_memory(err, sizeof *probe);
     probe->root = sys_root(options->root);

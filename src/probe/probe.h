@@ -203,7 +203,8 @@ struct mu_probe_options {
 };
 
 struct mu_probe;
-/* Opens whatever is here; a missing driver is no failure, and mu_probe_look says so. */
+/* Opens whatever is here; a missing driver is no failure, and mu_probe_look says so. A file that
+ * was given and cannot be read is one. */
 mu_status mu_probe_open(const struct mu_probe_options *options, struct mu_probe **out,
                         struct mu_err *err);
 void mu_probe_close(struct mu_probe *probe);

@@ -69,6 +69,8 @@ void sys_gpu(const char *root, struct mu_probe_gpu *gpu);
 
 /* --- kernel_log.c ---------------------------------------------------------------------------- */
 
+/* Whether a file that was given can be read at all. */
+mu_status kernel_log_check(const char *file, struct mu_err *err);
 void kernel_log_read(const char *root, const char *file, struct mu_probe_node *node);
 
 static inline struct mu_probe_value probe_value(double value)

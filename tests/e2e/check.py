@@ -413,6 +413,21 @@ def nothing_to_check_is_no_pass():
 
 
 @case
+def a_kernel_log_that_was_given_is_read_or_named():
+    with tempfile.TemporaryDirectory() as folder:
+        for path in ("/nonexist", folder):
+            for run in (check, lambda *w, env: validate("--live", *w, env=env)):
+                done = run("--kernel-log", path, env=NO_DRIVER)
+                assert done.returncode == 3 and path in done.stderr and done.stdout == "", done
+        log = pathlib.Path(folder, "log")
+        for text, wanted in (("hello\nworld\n", True), ("", True), ("[   12.5] usb 1-1: new\n", False),
+                             ("[Thu Nov 20 18:00:00 2026] usb\n", False), ("Nov 20 18:00:00 h kernel: usb\n", False)):
+            log.write_text(text)
+            out = check("--kernel-log", str(log), env=NO_DRIVER).stdout
+            assert ("holds no line of a kernel" in out) == wanted, (text, out)
+
+
+@case
 def the_key_is_sent_and_not_shown():
     def keyed(h):
         if "Authorization: Bearer s3cret" not in h.head:
