@@ -23,7 +23,8 @@ static void line(struct top_screen *s, enum top_tone tone, const char *format, .
     size_t n = MU_MIN(strlen(text), (size_t)MU_MIN(s->width, (unsigned)TOP_WIDTH_MAX));
     while (n && text[n - 1] == ' ')
         n--;
-    memcpy(s->lines[s->n].text, text, n);
+    for (size_t i = 0; i < n; i++) /* names of processes may hold anything */
+        s->lines[s->n].text[i] = text[i] >= ' ' && text[i] <= '~' ? text[i] : '?';
     s->lines[s->n].text[n] = '\0';
     s->lines[s->n++].tone = tone;
 }

@@ -5,6 +5,7 @@
  */
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "health/health_int.h"
 #include "health/look_int.h"
 
 #include <stdarg.h>
@@ -23,11 +24,12 @@ static const char *const section_names[] = {
 void look_find(struct look *l, enum look_level level, enum look_section section, int device,
                const char *code, const char *cure, const char *text, ...)
 {
-    char line[512], whole[560];
+    char said[512], line[512], whole[560];
     va_list args;
     va_start(args, text);
-    (void)vsnprintf(line, sizeof line, text, args);
+    (void)vsnprintf(said, sizeof said, text, args);
     va_end(args);
+    mu_health_text_copy(line, sizeof line, mu_str(said)); /* engines and drivers are quoted */
     if (device >= 0)
         (void)snprintf(whole, sizeof whole, "GPU %d %s", device, line);
     else

@@ -11,6 +11,14 @@ static const char *text_of(const json_t *o, const char *key)
     return s ? s : "";
 }
 
+/* Appends what somebody else wrote: nothing in it moves a terminal's cursor, or ends the line. */
+static void add_foreign(struct mu_text *out, const char *s)
+{
+    char clean[400];
+    mu_health_text_copy(clean, sizeof clean, mu_str(s));
+    mu_text_str(out, clean);
+}
+
 /* A number by its key with a unit, or "-". */
 static const char *number_of(const json_t *o, const char *key, double scale, const char *unit,
                              char out[48])
@@ -80,10 +88,12 @@ static void add_measured(const json_t *look, const char *lead, struct mu_text *o
     const json_t *engine = json_object_get(look, "engine");
     const json_t *m = json_object_get(engine, "measured");
     const json_t *reported = json_object_get(engine, "reported"), *v;
-    if (text_of(engine, "url")[0])
-        mu_text_printf(out, "%sengine       %s%s%s %s\n", lead, text_of(engine, "url"),
-                       text_of(engine, "model")[0] ? ", " : "", text_of(engine, "model"),
-                       text_of(engine, "kind"));
+    if (text_of(engine, "url")[0]) {
+        mu_text_printf(out, "%sengine       %s%s", lead, text_of(engine, "url"),
+                       text_of(engine, "model")[0] ? ", " : "");
+        add_foreign(out, text_of(engine, "model"));
+        mu_text_printf(out, " %s\n", text_of(engine, "kind"));
+    }
     if (json_object_get(m, "tokens_per_s"))
         mu_text_printf(out,
                        "%smeasured     %.1f tokens/s, first token after %.2f s (%d short probes, "

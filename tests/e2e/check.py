@@ -368,6 +368,21 @@ def a_speed_that_was_not_measured_is_absent():
 
 
 @case
+def nothing_of_the_engine_reaches_the_terminal_raw():
+    evil = "small\x1b[31m\n\u009b2Jgood: all \x7f\u202e"
+
+    def mode(h):
+        if h.path == "/v1/models":
+            h.answer(json.dumps({"data": [{"id": evil}]}))
+        else:
+            tokens_then({"error": {"message": evil}})(h)
+    with serving(mode) as url:
+        for done in (check("--url", url), validate("--url", url, env=NO_DRIVER)):
+            assert done.returncode == 1 and "small?[31m??2J" in done.stdout, done
+            assert not set(done.stdout) & set("\x1b\u009b\x7f\u202e"), done.stdout
+
+
+@case
 def text_that_is_no_language_is_warned_of():
     for text in ("!", "\ufffd", " \ufffd"):
         d = look(tokens_then(finished("length"), n=24, text=text))
