@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define ONCE_MS    1500 /* of samples, and of the thread that looks once a second */
+#define ENGINE_MS  2500 /* after which an engine that was asked has answered, or failed to */
 #define ONCE_WIDTH 120
 
 struct top_options {
@@ -31,13 +32,16 @@ static const struct mu_option options[] = {
      "with --once: as one JSON document", 0, 0, NULL, NULL},
     {0}};
 
-static mu_status once(struct top_data *data, struct top_view *view, bool json, struct mu_err *err)
+static void wait_ms(unsigned wanted)
 {
-    for (unsigned ms = 0; ms < ONCE_MS && !mu_cli_interrupted(); ms += 50) {
+    for (unsigned ms = 0; ms < wanted && !mu_cli_interrupted(); ms += 50) {
         struct timespec pause = {.tv_nsec = 50000000};
         (void)nanosleep(&pause, NULL);
     }
-    MU_TRY(top_view_get(data, view, err));
+}
+
+static mu_status view_print(const struct top_view *view, bool json, struct mu_err *err)
+{
     if (json) return mu_cli_out_json(top_view_json(view), err);
     struct top_screen *screen = mu_calloc(1, sizeof *screen);
     if (!screen) return mu_fail_memory(err, sizeof *screen);
@@ -50,6 +54,19 @@ static mu_status once(struct top_data *data, struct top_view *view, bool json, s
     mu_status status = mu_cli_out_text(&out, err);
     mu_text_fini(&out);
     return status;
+}
+
+static mu_status once(struct top_data *data, struct top_view *view, bool json, struct mu_err *err)
+{
+    wait_ms(ONCE_MS);
+    MU_TRY(top_view_get(data, view, err));
+    for (unsigned ms = 0; view->engine_awaited && ms < ENGINE_MS; ms += 100) {
+        wait_ms(100);
+        MU_TRY(top_view_get(data, view, err));
+        if (mu_cli_interrupted()) break;
+    }
+    MU_TRY(view_print(view, json, err));
+    return view->engine_gone ? MU_E_PEER : MU_OK;
 }
 
 #ifdef MU_HAVE_CURSES
@@ -237,7 +254,7 @@ const struct mu_command mu_command_top = {
              .details =
                  "q quits, p pauses, arrows scroll. What holds the clocks down is named; the "
                  "last column shows the latest tenths of seconds, from _ (idle) to @ "
-                 "(busy).",
+                 "(busy). With --once the exit status is 5 when the engine cannot be reached.",
              .options = options},
     .options_size = sizeof(struct top_options),
     .run = top_run,

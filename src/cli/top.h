@@ -17,6 +17,8 @@ struct top_view {
     } gpus[MU_PROBE_GPUS_MAX];
     json_t *engine;       /* the figures of its /metrics; NULL: none */
     char engine_why[200]; /* why there are none */
+    bool engine_awaited;  /* it was asked, and neither answered nor failed yet */
+    bool engine_gone;     /* it cannot be reached */
     double tokens_per_s;  /* from its counter; negative: not known */
     struct mu_probe_sampler_cost cost;
 };

@@ -29,18 +29,21 @@ struct top_data {
     struct mu_probe_cpu cpu;
     double cpu_busy;
     json_t *engine;
+    bool engine_answered, engine_gone;
     char engine_why[200];
     double tokens_per_s, tokens_before;
     uint64_t tokens_at_ns;
 };
 
-static void metrics_keep(struct top_data *d, json_t *metrics, const char *why)
+static void metrics_keep(struct top_data *d, json_t *metrics, bool gone, const char *why)
 {
     double tokens = json_number_value(json_object_get(metrics, "generation_tokens"));
     uint64_t now = mu_clock_ns();
     (void)pthread_mutex_lock(&d->lock);
     json_decref(d->engine);
     d->engine = metrics;
+    d->engine_answered = true;
+    d->engine_gone = gone;
     (void)snprintf(d->engine_why, sizeof d->engine_why, "%s", why);
     d->tokens_per_s = d->tokens_at_ns && tokens >= d->tokens_before
                           ? (tokens - d->tokens_before) / ((double)(now - d->tokens_at_ns) * 1e-9)
@@ -65,13 +68,13 @@ static void metrics_read(struct top_data *d)
     mu_status status = mu_net_fetch(&r, &a, &err);
     json_t *metrics = mu_health_metrics_json((struct mu_str){mu_text_get(&a.body), a.body.len});
     if (status == MU_OK && a.http_status == 200 && json_object_size(metrics) > 0) {
-        metrics_keep(d, metrics, "");
+        metrics_keep(d, metrics, false, "");
     } else {
         json_decref(metrics);
         if (status == MU_OK)
             (void)snprintf(err.what, sizeof err.what, "no metrics of a known kind (HTTP %u)",
                            a.http_status);
-        metrics_keep(d, NULL, err.what);
+        metrics_keep(d, NULL, status != MU_OK, err.what);
     }
     mu_net_answer_fini(&a);
 }
@@ -111,7 +114,8 @@ mu_status top_data_start(const char *url, const char *token, struct top_data **o
     d->asks = url != NULL;
     d->token = token;
     d->cpu_busy = d->tokens_per_s = -1;
-    (void)snprintf(d->engine_why, sizeof d->engine_why, "not asked yet");
+    (void)snprintf(d->engine_why, sizeof d->engine_why, "%s",
+                   url ? "asked, and no answer yet" : "none was asked: give --url");
     d->node = mu_calloc(1, sizeof *d->node);
     mu_status status = d->node ? MU_OK : mu_fail_memory(err, sizeof *d->node);
     if (status == MU_OK && url) status = mu_net_url_parse(url, &d->url, err);
@@ -152,6 +156,8 @@ mu_status top_view_get(struct top_data *d, struct top_view *v, struct mu_err *er
     memcpy(v->node, d->node, sizeof *v->node);
     v->cpu = d->cpu;
     v->cpu_busy = d->cpu_busy;
+    v->engine_awaited = d->asks && !d->engine_answered;
+    v->engine_gone = d->engine_gone;
     v->engine = json_deep_copy(d->engine); /* counts of references are not for two threads */
     memcpy(v->engine_why, d->engine_why, sizeof v->engine_why);
     v->tokens_per_s = d->tokens_per_s;

@@ -133,7 +133,7 @@ static void engine_draw(struct top_screen *s, const struct top_view *view)
         {"preemptions", "preempted", 1, ""}, {"generation_tokens", "tokens", 1, ""},
     };
     if (!view->engine) {
-        if (view->engine_why[0]) line(s, TOP_WARN, "engine  %s", view->engine_why);
+        line(s, view->engine_gone ? TOP_BAD : TOP_PLAIN, "engine  %s", view->engine_why);
         return;
     }
     const char *kind = json_string_value(json_object_get(view->engine, "engine"));

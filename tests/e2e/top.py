@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -63,9 +64,15 @@ def one_view():
 @case
 def without_anything_it_still_tells():
     out, _ = muster("top", "--once", env={"MUSTER_NVML": "/nonexistent.so"})
-    assert "no GPU" in out and "\ncpu " in out
-    out, _ = muster("top", "--once", "--url", "http://127.0.0.1:1", env={"MUSTER_NVML": "/nonexistent.so"})
+    assert "no GPU" in out and "\ncpu " in out and "engine  none was asked: give --url" in out, out
+    out, _ = muster("top", "--once", "--url", "http://127.0.0.1:1", status=5, env={"MUSTER_NVML": "/nonexistent.so"})
     assert "engine  nobody answers there" in out, out
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        out, _ = muster("top", "--once", "--url", url, status=5, env={"MUSTER_NVML": "/nonexistent.so"})
+        assert "engine  connected, and no answer within 2.0 s" in out, out
     assert "--once" in muster("top", status=2)[1]
     muster("top", "--json", status=2)
 
