@@ -110,7 +110,9 @@ static bool is_html(const struct mu_net_answer *a)
 static void fault_find(struct look *l, const struct look_tokens *t, const struct mu_net_answer *a,
                        const struct mu_err *fault, bool seen_alive)
 {
-    static const char cure[] = "restart the engine; muster validate-perf --log FILE says why";
+    static const char restart[] = "restart the engine; muster validate-perf --log FILE says why";
+    bool stranger = a->fault == MU_NET_TOO_LARGE || a->fault == MU_NET_NOT_HTTP;
+    const char *cure = stranger ? "look at the URL: a proxy or another program answers" : restart;
     const char *unfinished = look_tokens_unfinished(t);
     bool gone = a->http_status == 0 && t->n_events == 0 && !seen_alive;
     const char *what = fault->what;

@@ -60,6 +60,8 @@ static mu_status fault_fill(struct mu_net_answer *a, enum mu_net_fault fault, co
 
 #define LINE_MAX_BYTES ((size_t)1 << 20)
 #define WAIT_MS        100
+/* Of a response's header in all; a single line of it is limited by libcurl, to less. */
+#define HEADER_MAX_BYTES ((size_t)256 << 10)
 
 /* clang-format off */
 #define FUNCTIONS(X) \
@@ -100,6 +102,7 @@ struct transfer {
     struct mu_net_events events;
     uint64_t start_ns, last_byte_ns;
     uint64_t n_bytes;
+    size_t n_header_bytes;
     bool ended_by_event, too_large;
 };
 
@@ -120,6 +123,15 @@ static size_t on_bytes(char *bytes, size_t size, size_t n, void *arg)
     t->ended_by_event =
         !mu_net_events_feed(&t->events, bytes, len, t->request->event, t->request->context);
     return t->ended_by_event ? 0 : len;
+}
+
+/* libcurl's callback for each line of the answer's header. */
+static size_t on_header(char *bytes, size_t size, size_t n, void *arg)
+{
+    (void)bytes;
+    struct transfer *t = arg;
+    t->n_header_bytes += size * n;
+    return t->n_header_bytes > HEADER_MAX_BYTES ? 0 : size * n;
 }
 
 static CURLcode options_set(CURL *easy, struct transfer *t, struct curl_slist *headers)
@@ -148,12 +160,23 @@ static CURLcode options_set(CURL *easy, struct transfer *t, struct curl_slist *h
         {CURLOPT_NOPROXY, "localhost,127.0.0.1,::1"},
         {CURLOPT_USERAGENT, "muster/" MU_VERSION},
         {CURLOPT_WRITEDATA, t},
+        {CURLOPT_HEADERDATA, t},
         {CURLOPT_HTTPHEADER, headers},
         {CURLOPT_POSTFIELDS, r->body},
     };
     for (size_t i = 0; i < MU_ARRAY_LEN(pointers) && code == CURLE_OK; i++)
         if (pointers[i].value) code = curl.easy_setopt(easy, pointers[i].option, pointers[i].value);
+    if (code == CURLE_OK) code = curl.easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
     return code == CURLE_OK ? curl.easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_bytes) : code;
+}
+
+/* libcurl has its own limit for a line of a header, and calls it memory that is out, or (since
+ * 8.6) too large. Bytes of a body mean that the header was complete. */
+static bool header_is_too_large(CURLcode code, const struct transfer *t)
+{
+    enum { TOO_LARGE = 100 }; /* CURLE_TOO_LARGE, which older headers lack */
+    return t->n_header_bytes > HEADER_MAX_BYTES ||
+           (t->n_bytes == 0 && ((int)code == CURLE_OUT_OF_MEMORY || (int)code == TOO_LARGE));
 }
 
 static enum mu_net_fault fault_of(CURLcode code, const struct transfer *t)
@@ -215,6 +238,8 @@ static const char *fault_text(enum mu_net_fault fault, CURLcode code, const stru
                        (unsigned long long)t->n_bytes);
         break;
     case MU_NET_TOO_LARGE:
+        if (!t->too_large)
+            return "the answer's header is larger than 256 KiB, or a line of it than 100 kB";
         (void)snprintf(out, size, "the answer is larger than %zu bytes", r->body_max);
         break;
     case MU_NET_GOOD:
@@ -244,7 +269,7 @@ static enum mu_net_fault transfer_drive(CURLM *multi, struct transfer *t, CURLco
     int left;
     const CURLMsg *message = curl.multi_info_read(multi, &left);
     *code = message ? message->data.result : CURLE_OK;
-    if (t->too_large) return MU_NET_TOO_LARGE;
+    if (t->too_large || header_is_too_large(*code, t)) return MU_NET_TOO_LARGE;
     return t->ended_by_event ? MU_NET_GOOD : fault_of(*code, t);
 }
 

@@ -260,6 +260,16 @@ def endless(h):
             h.send(b"x" * 65536)
 
 
+def header_of(lines, length):
+    """A header without an end: of many lines, or of a long one."""
+    def mode(h):
+        h.send("HTTP/1.1 200 OK\r\n")
+        for _ in range(lines):
+            h.send(b"X-Line: " + b"x" * length + b"\r\n")
+        h.send("\r\n")
+    return mode
+
+
 def rubbish_bytes(h):
     h.send(bytes(range(256)) * 20)
 
@@ -340,6 +350,15 @@ def engines_that_fail_are_told_apart():
         assert all(ord(c) >= 32 for c in d["summary"]), d["summary"]
     fooled = [d for (m, _, _), d in zip(FAILURES, documents) if m in (healthy_but_dead, stuck, empty_stream)]
     assert all("health_route_fooled" in codes(d) for d in fooled)
+
+
+@case
+def a_header_that_is_too_large_is_named():
+    for mode in (header_of(1, 50 << 20), header_of(5000, 1000)):
+        d = look(mode)
+        text = json.dumps([f for f in d["findings"] if f["code"] == "too_large"])
+        assert "header is larger than 256 KiB" in text and "restart" not in text, d["findings"]
+        assert d["exit_status"] in (1, 5)
 
 
 @case
