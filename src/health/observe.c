@@ -183,7 +183,7 @@ static const char *cause_refined(const struct observation *o, const struct mu_he
     if (other_process_holds(o->line->text)) return "gpu_busy";
     const struct mu_health_stream *s = o->stream;
     if (s->phase && o->number - s->phase_line < MARK_LINES) return s->phase;
-    if (o->service->first_ready_line) return "oom_run";
+    if (o->service->first_ready_line || o->service->alive_line) return "oom_run";
     if (o->service->graph_begin) return "oom_graph";
     if (o->service->pool_end) return "mem_fraction";
     return row->cause;

@@ -44,6 +44,7 @@ static const struct {
     {"proc_died", "start-up", "a process is gone and the log does not say why"},
     {"unknown_error", "start-up", "an error that the catalogue does not know"},
     {"slow_transport", "slow-but-working", "devices talk more slowly than the hardware allows"},
+    {"kv_preempted", "slow-but-working", "the KV cache is too small for the requests at once"},
     {"throttle", "slow-but-working", "clocks are held down by power or heat"},
 };
 

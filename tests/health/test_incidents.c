@@ -164,12 +164,51 @@ static void test_facts(void **state)
     }
 }
 
+#define PREEMPTED                                                                                  \
+    "WARNING 05-09 00:49:33 scheduler.py:1057 Sequence group 12 is preempted by "                  \
+    "PreemptionMode.RECOMPUTE mode because there is not enough KV cache space.\n"
+
+/* Requests that lose their place in the cache are slow; and memory that runs out after that, ran
+ * out while serving. */
+static void test_preempted(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *log, *cause;
+        enum mu_health_verdict verdict;
+    } cases[] = {
+        {PREEMPTED, "kv_preempted", MU_HEALTH_SLOW},
+        {PREEMPTED "ERROR 05-09 00:49:53 torch.OutOfMemoryError: CUDA out of memory. Tried to "
+                   "allocate 1.25 GiB.\n",
+         "oom_run", MU_HEALTH_FAILED},
+        {"INFO 05-09 00:49:33 [loggers.py:236] Engine 000: Avg prompt throughput: 1.0 tokens/s, "
+         "Avg "
+         "generation throughput: 9.0 tokens/s, Running: 8 reqs, Waiting: 3 reqs, Preemptions: 2, "
+         "GPU KV cache usage: 99.1%, Prefix cache hit rate: 0.0%\n",
+         "kv_preempted", MU_HEALTH_SLOW},
+    };
+    for (size_t i = 0; i < MU_ARRAY_LEN(cases); i++) {
+        struct mu_health_diagnosis *d = NULL;
+        enum mu_health_verdict verdict;
+        assert_int_equal(mu_health_diagnosis_create(catalog, &d, NULL), MU_OK);
+        assert_int_equal(mu_health_log_begin(d, "log", NULL), MU_OK);
+        assert_int_equal(mu_health_log_feed(d, cases[i].log, strlen(cases[i].log), NULL), MU_OK);
+        assert_int_equal(mu_health_log_end(d, NULL), MU_OK);
+        assert_int_equal(mu_health_conclude(d, &verdict, NULL), MU_OK);
+        assert_int_equal(verdict, cases[i].verdict);
+        assert_string_equal(mu_health_first_cause(d)->cause, cases[i].cause);
+        assert_string_not_equal(mu_health_first_cause(d)->cure, "");
+        mu_health_diagnosis_destroy(d);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_index),
         cmocka_unit_test(test_report_is_stable),
         cmocka_unit_test(test_facts),
+        cmocka_unit_test(test_preempted),
     };
     if (mu_health_catalog_open(NULL, &catalog, NULL) != MU_OK) return 1;
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
