@@ -63,6 +63,17 @@ void mu_health_text_copy(char *out, size_t size, struct mu_str s)
     out[n] = '\0';
 }
 
+size_t mu_health_words_len(const char *s, size_t max)
+{
+    size_t len = strlen(s), n = max;
+    if (len <= max) return len;
+    while (n > 0 && s[n] != ' ')
+        n--;
+    if (n > 0) return n;
+    struct mu_str cut = {s, max}; /* one word, of which what fits */
+    return max - mu_utf8_unfinished(cut);
+}
+
 static void fact_number(struct mu_health_fact_value *fact, double value)
 {
     if (fact->n == 0 || !fact->numeric) fact->min = fact->max = value;
@@ -212,6 +223,8 @@ static mu_status event_add(struct mu_health_diagnosis *d, struct observation *o,
     struct mu_str text = o->line->text;
     if (text.len > MU_HEALTH_TEXT_MAX && o->start > EVIDENCE_BEFORE) {
         size_t skip = o->start - EVIDENCE_BEFORE;
+        const char *space = memchr(text.p + skip, ' ', EVIDENCE_BEFORE);
+        if (space) skip = (size_t)(space + 1 - text.p);
         text = (struct mu_str){text.p + skip, text.len - skip};
     }
     bool ignored = o->stream->ignored_line && o->number - o->stream->ignored_line < MARK_LINES &&
@@ -235,6 +248,9 @@ static mu_status event_add(struct mu_health_diagnosis *d, struct observation *o,
     mu_health_text_copy(e->time, sizeof e->time, o->line->time);
     mu_health_text_copy(e->process, sizeof e->process, o->line->process);
     mu_health_text_copy(e->text, sizeof e->text, text);
+    if (text.len < sizeof e->text - 4) return MU_OK;
+    size_t len = mu_health_words_len(e->text, MU_HEALTH_TEXT_MAX - 4);
+    if (e->text[len]) memcpy(e->text + len, " ...", sizeof " ...");
     return MU_OK;
 }
 

@@ -190,6 +190,31 @@ mu_status mu_health_log_end(struct mu_health_diagnosis *d, struct mu_err *err)
     return MU_OK;
 }
 
+/* A log that is packed, or in two bytes a character, holds no line that anybody could match. */
+static mu_status encoding_check(const char *p, size_t len, const char *path, struct mu_err *err)
+{
+    static const struct {
+        struct mu_str magic;
+        const char *what, *unpack;
+    } known[] = {
+        {MU_STR("\x1f\x8b"), "compressed by gzip", "gzip -dc"},
+        {MU_STR("\x28\xb5\x2f\xfd"), "compressed by zstd", "zstd -dc"},
+        {MU_STR("\xfd\x37zXZ"), "compressed by xz", "xz -dc"},
+        {MU_STR("BZh"), "compressed by bzip2", "bzip2 -dc"},
+        {MU_STR("\xff\xfe"), "text in UTF-16", "iconv -f UTF-16 -t UTF-8"},
+        {MU_STR("\xfe\xff"), "text in UTF-16", "iconv -f UTF-16 -t UTF-8"},
+    };
+    for (size_t i = 0; i < MU_ARRAY_LEN(known); i++) {
+        struct mu_str magic = known[i].magic;
+        if (len < magic.len || memcmp(p, magic.p, magic.len) != 0) continue;
+        (void)mu_fail(err, MU_E_INPUT, "the log is %s", known[i].what);
+        mu_err_where(err, "%s", path);
+        mu_err_cure(err, "%s FILE | muster validate-perf --log -", known[i].unpack);
+        return MU_E_INPUT;
+    }
+    return MU_OK;
+}
+
 static mu_status fd_read(struct mu_health_diagnosis *d, int fd, const char *path,
                          bool (*stop)(void), struct mu_err *err)
 {
@@ -199,9 +224,11 @@ static mu_status fd_read(struct mu_health_diagnosis *d, int fd, const char *path
     while (status == MU_OK && !(stop && stop())) {
         ssize_t n = mu_fault_hit(MU_FAULT_READ) ? (errno = EIO, -1) : read(fd, piece, READ_BYTES);
         if (n == 0) break;
-        if (n > 0)
+        if (n > 0 && d->logs[d->n_logs - 1].n_bytes == 0)
+            status = encoding_check(piece, (size_t)n, path, err);
+        if (n > 0 && status == MU_OK)
             status = mu_health_log_feed(d, piece, (size_t)n, err);
-        else if (errno != EINTR)
+        else if (n < 0 && errno != EINTR)
             status = mu_fail_errno(err, MU_E_IO, errno, "cannot read %s", path);
     }
     mu_free(piece);

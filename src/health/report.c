@@ -3,7 +3,6 @@
  * same logs, so that `diff` of two reports shows what changed in them. Judges nothing.
  */
 #include "base/alloc.h"
-#include "base/utf8.h"
 #include "health/health_int.h"
 
 #define SHOWN_A_ROLE 12
@@ -127,9 +126,9 @@ static void add_role(const struct mu_health_diagnosis *d, enum mu_health_role ro
         if (f->count > MU_HEALTH_EVENTS_A_ROW)
             mu_text_printf(out, " (%llu times)", (unsigned long long)f->count);
         mu_text_str(out, "\n         ");
-        struct mu_str text = {f->text, MU_MIN(strlen(f->text), (size_t)SHOWN_TEXT)};
-        mu_text_add(out, text.p, text.len - mu_utf8_unfinished(text));
-        mu_text_char(out, '\n');
+        size_t len = mu_health_words_len(f->text, SHOWN_TEXT);
+        mu_text_add(out, f->text, len);
+        mu_text_str(out, f->text[len] ? " ...\n" : "\n");
     }
     if (n > SHOWN_A_ROLE) mu_text_printf(out, "      and %u more\n", n - SHOWN_A_ROLE);
 }

@@ -1,5 +1,6 @@
 """muster check against engines that fail in every way they do, on the loopback."""
 import contextlib
+import gzip
 import json
 import os
 import pathlib
@@ -587,6 +588,28 @@ def the_long_look_joins_all_witnesses():
     assert d["log"]["first_cause"]["cause"] == "net_unreachable" and d["verdict"] == "bad"
     done = validate(env=NO_DRIVER)
     assert done.returncode == 3 and "absent: no GPU was seen" in done.stdout, done
+
+
+@case
+def logs_that_nobody_can_read_are_named():
+    line = "INFO 05-09 00:40:33 [api_server.py:1034] vLLM API server version 0.8.3\n"
+    for data, what in ((gzip.compress(line.encode()), "gzip"), (line.encode("utf-16"), "UTF-16"), (b"BZh91AY", "bzip2")):
+        with tempfile.NamedTemporaryFile() as log:
+            log.write(data)
+            log.flush()
+            done = validate("--log", log.name, env=NO_DRIVER)
+        assert done.returncode == 3 and what in done.stderr and "--log -" in done.stderr, done
+
+
+@case
+def evidence_ends_with_a_whole_word():
+    line = "ERROR torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.31 GiB. " + "pencil " * 200
+    with tempfile.NamedTemporaryFile("w") as log:
+        log.write(line + "\n")
+        log.flush()
+        out = validate("--log", log.name, env=NO_DRIVER).stdout
+    evidence = [row for row in out.splitlines() if "pencil" in row]
+    assert len(evidence) == 2 and all(row.endswith(" pencil ...") for row in evidence), evidence
 
 
 @case
