@@ -12,7 +12,7 @@
 /* Fewer tokens, or fewer seconds between first and last, are the time of a network, not of tokens:
  * something on the way held them back and gave them at once. */
 #define RATE_TOKENS_LEAST 8
-#define RATE_S_LEAST      0.005
+#define RATE_S_LEAST      0.01
 #define GARBAGE_LEAST     12 /* letters that are alike, or half of which could not be decoded */
 
 static const json_t *member(const json_t *o, const char *a, const char *b)
