@@ -13,6 +13,11 @@ mu_status mu_share_read(const char *file, struct mu_str embedded, struct mu_text
 {
     const char *folder = getenv("MUSTER_SHARE");
     mu_text_init(out, TABLE_BYTES_MAX);
+    if (folder && folder[0] && !mu_file_is_folder(folder)) {
+        mu_status status = mu_fail(err, MU_E_USAGE, "MUSTER_SHARE names no folder: %s", folder);
+        mu_err_cure(err, "name a folder with edited tables, or unset it");
+        return status;
+    }
     char *path = folder && folder[0] ? mu_path_join(folder, file) : NULL;
     if (folder && folder[0] && !path) return mu_fail_memory(err, strlen(folder));
     mu_status status;

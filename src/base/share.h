@@ -1,6 +1,7 @@
 /*
  * Tables of share/ as part of the program, so that the binary alone suffices. A folder named by
- * MUSTER_SHARE comes first: that is how a person tries an edited table. Any thread.
+ * MUSTER_SHARE comes first: that is how a person tries an edited table; those that it lacks are the
+ * program's. Any thread.
  */
 #ifndef MU_BASE_SHARE_H
 #define MU_BASE_SHARE_H

@@ -113,6 +113,9 @@ def an_edited_catalogue_is_used():
         out = muster("plan", "llama-3.2-1b", "--on", "2xtoy", "--json", env=env)[0]
         assert json.loads(out)["candidates"][0]["devices"][0]["name"] == "toy"
         muster("plan", "llama-3.2-1b", "--on", "h100", status=2, env=env)
+    _, err = muster("plan", "llama-3.2-1b", "--on", "h100", status=2,
+                    env={"MUSTER_SHARE": "/nonexistent"})
+    assert "MUSTER_SHARE" in err and "/nonexistent" in err, err
 
 
 @case
