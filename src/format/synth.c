@@ -366,11 +366,20 @@ static mu_status add_tensors(struct mu_model_file *file, unsigned family, enum m
 
 /* ---- The whole ----------------------------------------------------------------------------- */
 
+/* The weights that are made are not in the type that the model is published in. */
+static void publish_plain(struct mu_config *config)
+{
+    config->quant_method[0] = config->quant_format[0] = '\0';
+    config->quant_bits = config->quant_group_size = 0;
+    config->quant_block[0] = config->quant_block[1] = 0;
+}
+
 static mu_status parse_type(struct mu_str text, struct mu_config *config, enum mu_dtype *out,
                             struct mu_err *err)
 {
-    bool mx_experts = config->quant_method[0] != '\0';
+    bool mx_experts = strcmp(config->quant_method, "mxfp4") == 0;
     *out = MU_DTYPE_BF16;
+    if (!mx_experts) publish_plain(config);
     if (text.len == 0 || (mx_experts && mu_str_is(text, "mxfp4"))) return MU_OK;
     if (!mu_dtype_by_name(text, out) || !mu_synth_can(*out))
         return mu_fail(err, MU_E_UNSUPPORTED, "synth: weights of type '%.*s' cannot be made",
@@ -379,7 +388,7 @@ static mu_status parse_type(struct mu_str text, struct mu_config *config, enum m
     if (mu_dtype(*out)->block_values != 1)
         return mu_fail(err, MU_E_UNSUPPORTED,
                        "this model exists with experts in mxfp4, bf16, f16 or f32 only");
-    config->quant_method[0] = '\0';
+    publish_plain(config);
     return MU_OK;
 }
 

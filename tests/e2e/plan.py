@@ -65,6 +65,17 @@ def a_config_alone_is_enough():
 
 
 @case
+def a_model_has_the_type_it_is_published_in():
+    for model, want in (("deepseek-v3", "fp8_block"), ("deepseek-ai/DeepSeek-R1", "fp8_block"),
+                        ("gpt-oss-120b", "mxfp4"), ("llama-3.1-8b", "bf16"),
+                        ("deepseek-v3@bf16", "bf16")):
+        d = plan(model, "--on", "16xh200", "--engine", "vllm")
+        assert [w["type"] for w in d["weights"]] == [want], (model, d["weights"])
+    eight = plan("deepseek-v3", "--on", "8xh200", "--engine", "vllm")
+    assert eight["candidates"][0]["fits"] and 670e9 < eight["weights"][0]["bytes"] < 690e9
+
+
+@case
 def types_and_goals_are_compared():
     d = plan("llama-3.1-8b", "--on", "2xrtx_4090", "--weights", "all", "--goal", "fit")
     assert d["candidates"][0]["fits"] and len(d["candidates"][0]["devices"]) == 1
