@@ -3,19 +3,47 @@
 
 #include "base/number.h"
 
-/* The count in front of an 'x', when there is one: "8xh200". */
-static bool take_count(struct mu_str *text, uint32_t *out)
+static void skip_spaces(struct mu_str *text)
+{
+    while (text->len && text->p[0] == ' ')
+        *text = (struct mu_str){text->p + 1, text->len - 1};
+}
+
+/* The count in front of an 'x', when there is one: "8xh200", "8 x h200"; else *out is 0. */
+static mu_status take_count(struct mu_str *text, uint32_t *out, struct mu_err *err)
 {
     size_t digits = 0;
     uint64_t n;
+    *out = 0;
+    skip_spaces(text);
     while (digits < text->len && text->p[digits] >= '0' && text->p[digits] <= '9')
         digits++;
-    if (digits == 0 || digits + 1 >= text->len) return false;
-    if (text->p[digits] != 'x' && text->p[digits] != 'X' && text->p[digits] != '*') return false;
-    if (!mu_parse_u64((struct mu_str){text->p, digits}, 1, MU_PLAN_DEVICES_MAX, &n)) return false;
+    struct mu_str count = {text->p, digits}, rest = {text->p + digits, text->len - digits};
+    skip_spaces(&rest);
+    if (digits == 0 || rest.len < 2 || !strchr("xX*", rest.p[0])) return MU_OK;
+    if (!mu_parse_u64(count, 1, MU_PLAN_DEVICES_MAX, &n))
+        return mu_fail(err, MU_E_USAGE, "a count of devices is 1 to %u, not %.*s",
+                       MU_PLAN_DEVICES_MAX, (int)MU_MIN(digits, 20), count.p);
     *out = (uint32_t)n;
-    *text = (struct mu_str){text->p + digits + 1, text->len - digits - 1};
-    return true;
+    *text = (struct mu_str){rest.p + 1, rest.len - 1};
+    return MU_OK;
+}
+
+/* What may be used of each device, behind its name. */
+static mu_status read_budget(struct mu_str text, const struct mu_probe_device *device, double *out,
+                             struct mu_err *err)
+{
+    char has[MU_BYTES_TEXT];
+    uint64_t budget;
+    if (!mu_parse_bytes(text, &budget))
+        return mu_fail(err, MU_E_USAGE, "'%.*s' is not a size of memory", (int)MU_MIN(text.len, 40),
+                       text.p);
+    if (budget == 0 || (double)budget > device->memory_bytes)
+        return mu_fail(err, MU_E_USAGE, "a %s has %s, of which %.*s cannot be used", device->name,
+                       mu_format_bytes((uint64_t)device->memory_bytes, has),
+                       (int)MU_MIN(text.len, 40), text.p);
+    *out = (double)budget;
+    return MU_OK;
 }
 
 static mu_status add_slots(struct mu_plan_rack *rack, const struct mu_plan_slot *slot,
@@ -37,18 +65,21 @@ static mu_status add_slots(struct mu_plan_rack *rack, const struct mu_plan_slot 
 static mu_status add_part(struct mu_plan_rack *rack, struct mu_str part,
                           const struct mu_probe_catalog *catalog, struct mu_err *err)
 {
-    uint32_t counts[2] = {1, 1}, n = 0;
-    uint64_t budget = 0;
-    while (n < 2 && take_count(&part, &counts[n]))
-        n++;
+    uint32_t hosts, each;
+    MU_TRY(take_count(&part, &hosts, err));
+    MU_TRY(take_count(&part, &each, err));
+    bool by_host = each > 0;
+    if (!by_host) {
+        each = MU_MAX(hosts, 1u);
+        hosts = 1;
+    }
     struct mu_str name = mu_str_take(&part, ':');
-    if (part.len && !mu_parse_bytes(part, &budget))
-        return mu_fail(err, MU_E_USAGE, "'%.*s' is not a size of memory", (int)part.len, part.p);
     /* Kinds of one machine stand in one host, unless each says its hosts. */
-    struct mu_plan_slot slot = {.budget_bytes = (double)budget};
-    if (rack->n > 0) slot.host = rack->slots[rack->n - 1].host + (n == 2);
+    struct mu_plan_slot slot = {.host = 0};
+    if (rack->n > 0) slot.host = rack->slots[rack->n - 1].host + by_host;
     MU_TRY(mu_probe_find_device(catalog, name, &slot.device, err));
-    return add_slots(rack, &slot, n == 2 ? counts[0] : 1, n == 2 ? counts[1] : counts[0], err);
+    if (part.len) MU_TRY(read_budget(part, slot.device, &slot.budget_bytes, err));
+    return add_slots(rack, &slot, hosts, each, err);
 }
 
 mu_status mu_plan_rack_parse(const char *text, const struct mu_probe_catalog *catalog,

@@ -67,15 +67,44 @@ static const char *copy(struct mu_probe_catalog *c, struct mu_str s)
     return mu_arena_strndup(c->arena, s.p, s.len);
 }
 
-/* Names are compared without case, and with '-' for '_'. */
+#define NAME_MAX_LEN 64
+
+static size_t put_word(const char *word, size_t n, char *out)
+{
+    static const char *const said_by_drivers[] = {
+        "nvidia", "geforce",     "tesla",  "amd",      "instinct",  "intel",
+        "hbm2",   "hbm2e",       "hbm3",   "hbm3e",    "blackwell", "edition",
+        "gpu",    "accelerator", "series", "graphics", "generation"};
+    for (size_t i = 0; i < MU_ARRAY_LEN(said_by_drivers); i++)
+        if (strlen(said_by_drivers[i]) == n && memcmp(word, said_by_drivers[i], n) == 0) return 0;
+    if (n > 2 && memcmp(word + n - 2, "gb", 2) == 0 && isdigit((unsigned char)word[n - 3])) n--;
+    memcpy(out, word, n);
+    return n;
+}
+
+/* Names are compared without case, separators and what drivers say besides: "RTX4090" and "NVIDIA
+ * GeForce RTX 4090" are rtx_4090, "A100-SXM4-80GB" is a100_sxm4_80g. */
+static void spell(struct mu_str name, char out[NAME_MAX_LEN])
+{
+    char lower[NAME_MAX_LEN] = "";
+    size_t n = 0, length = MU_MIN(name.len, (size_t)NAME_MAX_LEN - 1);
+    for (size_t i = 0; i < length; i++)
+        lower[i] = (char)tolower((unsigned char)name.p[i]);
+    for (const char *p = lower; *p;) {
+        size_t word = strcspn(p, " -_./\t");
+        n += put_word(p, word, out + n);
+        p += word;
+        p += strspn(p, " -_./\t");
+    }
+    out[n] = '\0';
+}
+
 static bool same_name(struct mu_str a, struct mu_str b)
 {
-    if (a.len != b.len) return false;
-    for (size_t i = 0; i < a.len; i++) {
-        int x = tolower((unsigned char)a.p[i]), y = tolower((unsigned char)b.p[i]);
-        if ((x == '-' ? '_' : x) != (y == '-' ? '_' : y)) return false;
-    }
-    return true;
+    char x[NAME_MAX_LEN], y[NAME_MAX_LEN];
+    spell(a, x);
+    spell(b, y);
+    return x[0] && strcmp(x, y) == 0;
 }
 
 /* ---- The tables ---------------------------------------------------------------------------- */
@@ -261,34 +290,41 @@ void mu_probe_catalog_destroy(struct mu_probe_catalog *catalog)
 
 /* ---- Looking up ---------------------------------------------------------------------------- */
 
-/* The nearest of the names, for "did you mean". */
+/* The nearest of the names, for "did you mean"; none when all are far. */
 struct nearest {
-    char wanted[64];
+    struct mu_str said;
+    char wanted[NAME_MAX_LEN];
     const char *name;
     unsigned distance;
 };
 
 static void nearest_try(struct nearest *n, const char *name)
 {
-    unsigned distance = mu_text_distance(n->wanted, name);
-    if (n->name && distance >= n->distance) return;
+    char spelt[NAME_MAX_LEN];
+    spell(mu_str(name), spelt);
+    unsigned distance = mu_text_distance(n->wanted, spelt);
+    if (distance >= n->distance) return;
     n->distance = distance;
     n->name = name;
 }
 
 static struct nearest nearest_to(struct mu_str name)
 {
-    struct nearest n = {.name = NULL};
-    for (size_t i = 0; i < name.len && i + 1 < sizeof n.wanted; i++)
-        n.wanted[i] = (char)(name.p[i] == '-' ? '_' : tolower((unsigned char)name.p[i]));
+    struct nearest n = {.said = name, .name = NULL};
+    spell(name, n.wanted);
+    n.distance = (unsigned)strlen(n.wanted) / 2 + 1; /* half of it must be right */
     return n;
 }
 
 static mu_status unknown(const struct nearest *n, const char *what, const char *table,
                          struct mu_err *err)
 {
-    mu_status status = mu_fail(err, MU_E_USAGE, "no %s is called '%s'", what, n->wanted);
-    if (n->name) mu_err_cure(err, "the nearest is %s; share/%s lists them", n->name, table);
+    mu_status status = mu_fail(err, MU_E_USAGE, "no %s is called '%.*s'", what,
+                               (int)MU_MIN(n->said.len, NAME_MAX_LEN), n->said.p);
+    if (n->name)
+        mu_err_cure(err, "the nearest is %s; share/%s lists them", n->name, table);
+    else
+        mu_err_cure(err, "share/%s lists them", table);
     return status;
 }
 

@@ -63,7 +63,7 @@ struct mu_probe_catalog {
 mu_status mu_probe_catalog_load(struct mu_probe_catalog **out, struct mu_err *err);
 void mu_probe_catalog_destroy(struct mu_probe_catalog *catalog);
 
-/* By name or alias, any case, '-' and '_' alike; an error that names the nearest. */
+/* By name or alias, as people and drivers spell it; an error that names the nearest. */
 mu_status mu_probe_find_device(const struct mu_probe_catalog *catalog, struct mu_str name,
                                const struct mu_probe_device **out, struct mu_err *err);
 mu_status mu_probe_find_link(const struct mu_probe_catalog *catalog, struct mu_str name,
