@@ -8,8 +8,8 @@
 #include <stdlib.h>
 
 #define ARENA_BYTES_MAX (1024u << 20)
-#define TP_MAX          8 /* segments of a sum: the contract's most */
-#define PP_MAX          8
+#define TP_MAX          8  /* segments of a sum: the contract's most */
+#define PP_MAX          8  /* stages that are tried unasked */
 #define MORE_DEVICES    24 /* that are tried when nothing fits */
 
 /* What making one plan needs; freed with the plan's arena. */
@@ -33,6 +33,11 @@ static bool tp_allowed(const struct mu_plan_request *q, uint32_t tp)
     if (q->engine->even_heads == 0) return tp == 1 || strcmp(c->architecture, "olmo2") != 0;
     bool kv = c->n_kv_heads % tp == 0 || tp % c->n_kv_heads == 0 || c->kv_lora_rank;
     return c->n_heads % tp == 0 && kv;
+}
+
+static uint32_t most_stages(const struct mu_plan_request *q, uint32_t tp)
+{
+    return MU_MIN(q->pp ? q->pp : (uint32_t)PP_MAX, q->rack->n / tp);
 }
 
 static bool allowed(const struct mu_plan_request *q, uint32_t dp, uint32_t pp, uint32_t tp)
@@ -86,7 +91,7 @@ static mu_status add_format(struct maker *m, uint32_t i)
     for (uint32_t tp = 1; tp <= MU_MIN(TP_MAX, q->rack->n); tp++) {
         if (!tp_allowed(q, tp)) continue;
         MU_TRY(shards_for(m, tp, &weights));
-        for (uint32_t pp = 1; pp <= MU_MIN(PP_MAX, q->rack->n / tp); pp++)
+        for (uint32_t pp = 1; pp <= most_stages(q, tp); pp++)
             for (uint32_t dp = 1; dp <= q->rack->n / tp / pp; dp++)
                 if (allowed(q, dp, pp, tp)) MU_TRY(add_candidate(m, dp, pp, tp, q->formats[i]));
     }
@@ -140,13 +145,45 @@ static mu_status rank(struct maker *m)
     return MU_OK;
 }
 
+/* Which of the degrees asked for cannot be. */
+static mu_status refuse_degrees(const struct maker *m)
+{
+    const struct mu_plan_request *q = m->q;
+    const struct mu_config *c = q->config;
+    mu_status status;
+    if (q->tp && !tp_allowed(q, q->tp)) {
+        if (q->tp > mu_model_tp_max(c))
+            status = mu_fail(m->err, MU_E_USAGE,
+                             "tp %u: the sums of this model are cut into %u parts, one a rank",
+                             q->tp, mu_model_tp_max(c));
+        else if (q->engine->even_heads == 0)
+            status = mu_fail(m->err, MU_E_USAGE,
+                             "tp %u: %s norms all heads together, which ranks do not share", q->tp,
+                             c->architecture);
+        else
+            status = mu_fail(m->err, MU_E_USAGE,
+                             "tp %u: %s wants degrees that divide %u heads of "
+                             "queries and %u of keys",
+                             q->tp, q->engine->name, c->n_heads, c->n_kv_heads);
+        mu_err_cure(m->err, "use more devices with --pp (stages) or --dp (replicas)");
+    } else if (q->pp > c->n_layers) {
+        status = mu_fail(m->err, MU_E_USAGE, "pp %u: the model has %u layers, one a stage at least",
+                         q->pp, c->n_layers);
+    } else {
+        status =
+            mu_fail(m->err, MU_E_USAGE, "no placement has these degrees on %u devices", q->rack->n);
+        mu_err_cure(m->err, "leave --tp, --pp or --dp out, or name more devices in --on");
+    }
+    return status;
+}
+
 static mu_status make(struct maker *m)
 {
     struct mu_plan *plan = m->plan;
     const struct mu_plan_request *q = m->q;
     uint32_t n = MU_MIN(q->rack->n, (uint32_t)TP_MAX), each = 0;
     for (uint32_t tp = 1; tp <= n; tp++)
-        for (uint32_t pp = 1; pp <= MU_MIN(PP_MAX, q->rack->n / tp); pp++)
+        for (uint32_t pp = 1; pp <= most_stages(q, tp); pp++)
             each += q->rack->n / tp / pp;
     m->room = each * q->n_formats;
     plan->candidates = mu_arena_alloc(m->arena, m->room, sizeof *plan->candidates);
@@ -155,13 +192,7 @@ static mu_status make(struct maker *m)
         return mu_fail_memory(m->err, m->room * sizeof *plan->candidates);
     for (uint32_t i = 0; i < q->n_formats; i++)
         MU_TRY(add_format(m, i));
-    if (plan->n_candidates == 0) {
-        mu_status status =
-            mu_fail(m->err, MU_E_USAGE, "no placement has these degrees on %u devices", q->rack->n);
-        mu_err_cure(m->err, "leave --tp, --pp or --dp out, or name more devices in --on");
-        return status;
-    }
-    return rank(m);
+    return plan->n_candidates ? rank(m) : refuse_degrees(m);
 }
 
 /* ---- Saying why ---------------------------------------------------------------------------- */

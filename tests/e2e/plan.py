@@ -52,6 +52,16 @@ def names_that_are_not_there_get_the_nearest():
 
 
 @case
+def degrees_go_as_far_as_they_can():
+    d = plan("llama-3.1-70b", "--on", "2x8xh100", "--pp", "16")
+    assert {(c["tp"], c["pp"], c["dp"]) for c in d["candidates"]} == {(1, 16, 1)}
+    for words, want in ((["--tp", "16"], "--pp"), (["--pp", "100"], "80 layers"),
+                        (["--tp", "3", "--engine", "vllm"], "64 heads")):
+        err = muster("plan", "llama-3.1-70b", "--on", "128xh100", *words, status=2)[1]
+        assert err.count("\n") == 1 and want in err, err
+
+
+@case
 def a_config_alone_is_enough():
     with tempfile.TemporaryDirectory() as folder:
         config = {"model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16,
