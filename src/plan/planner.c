@@ -259,6 +259,7 @@ static const struct mu_plan_format *fewer_bits(const struct mu_plan_request *q)
         less.formats[0] = mu_plan_format(mu_str(names[i]), NULL);
         less.n_tensors = 0;
         less.ask = NULL;
+        if (!mu_plan_engine_reads(q->engine, less.formats[0])) continue;
         if (less.formats[0]->bits < q->formats[0]->bits && any_fits(&less)) return less.formats[0];
     }
     return NULL;
@@ -270,7 +271,7 @@ static uint32_t more_devices(const struct mu_plan_request *q)
     struct mu_plan_rack rack = *q->rack;
     struct mu_plan_request more = *q;
     more.rack = &rack;
-    more.dp = 1;
+    more.dp = q->dp ? q->dp : 1;
     more.ask = NULL;
     for (uint32_t i = 1; i <= MORE_DEVICES && rack.n < MU_PLAN_DEVICES_MAX; i++) {
         rack.slots[rack.n] = rack.slots[rack.n - 1];
@@ -281,13 +282,25 @@ static uint32_t more_devices(const struct mu_plan_request *q)
     return 0;
 }
 
+/* Tokens of each stream, prompt and answer, with which all would fit; 0: not even few. */
+static uint32_t shorter_context(const struct mu_plan *plan)
+{
+    struct mu_plan_request less = plan->request;
+    double room = 0;
+    for (uint32_t i = 0; i < plan->n_candidates; i++)
+        room = MU_MAX(room, plan->candidates[i].predicted.kv_room_tokens);
+    uint32_t tokens = (uint32_t)MU_MIN(room / less.batch, (double)less.input + less.output - 1);
+    if (tokens < 2) return 0;
+    less.output = MU_MIN(less.output, tokens / 2);
+    less.input = tokens - less.output;
+    return any_fits(&less) ? tokens : 0;
+}
+
 static void find_nearest(struct mu_plan *plan)
 {
     const struct mu_plan_request *q = &plan->request;
     struct mu_text text;
-    double room = 0;
-    for (uint32_t i = 0; i < plan->n_candidates; i++)
-        room = MU_MAX(room, plan->candidates[i].predicted.kv_room_tokens);
+    uint32_t tokens = shorter_context(plan);
     mu_text_init(&text, sizeof plan->nearest - 1);
     const struct mu_plan_format *format = fewer_bits(q);
     uint32_t more = more_devices(q);
@@ -295,9 +308,9 @@ static void find_nearest(struct mu_plan *plan)
     if (more)
         mu_text_printf(&text, "%s%u more %s", text.len ? "; " : "", more,
                        q->rack->slots[q->rack->n - 1].device->name);
-    if (room >= q->batch)
-        mu_text_printf(&text, "%s%.0f tokens of context for each of %u streams",
-                       text.len ? "; " : "", room / q->batch, q->batch);
+    if (tokens)
+        mu_text_printf(&text, "%s%u tokens of context for each of %u streams", text.len ? "; " : "",
+                       tokens, q->batch);
     (void)snprintf(plan->nearest, sizeof plan->nearest, "%s", mu_text_get(&text));
     mu_text_fini(&text);
 }

@@ -91,6 +91,13 @@ const struct mu_plan_format *mu_plan_format_of(const struct mu_config *config)
     return format ? format : mu_plan_format(MU_STR("bf16"), NULL);
 }
 
+bool mu_plan_engine_reads(const struct mu_probe_engine *engine, const struct mu_plan_format *format)
+{
+    bool plain = format->bits >= 16 || strcmp(format->name, "mxfp4") == 0;
+    if (strcmp(engine->name, "muster") == 0) return true;
+    return strcmp(engine->name, "llama.cpp") == 0 ? format->blocks || plain : !format->blocks;
+}
+
 /* ---- Programs ------------------------------------------------------------------------------ */
 
 double mu_plan_copies(const struct mu_config *config, enum mu_tensor_role role)

@@ -28,6 +28,11 @@ const struct mu_plan_format *mu_plan_format(struct mu_str name, struct mu_err *e
 /* The one that a configuration declares, or bf16. */
 const struct mu_plan_format *mu_plan_format_of(const struct mu_config *config);
 
+/* llama.cpp reads its own block types and the plain ones, engines of hub folders all but blocks,
+ * muster everything. */
+bool mu_plan_engine_reads(const struct mu_probe_engine *engine,
+                          const struct mu_plan_format *format);
+
 struct mu_plan_weights {
     const struct mu_plan_format *format;
     uint32_t n_layers;

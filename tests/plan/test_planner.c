@@ -230,6 +230,33 @@ static void what_fits_where(void **state)
     }
 }
 
+/* Advice on what would fit holds with the degrees that were asked for. */
+static void advice_keeps_the_degrees(void **state)
+{
+    static const struct {
+        uint32_t tp, pp, dp;
+        const char *want, *not ;
+    } cases[] = {
+        {0, 0, 0, "1 more h100", NULL},
+        {1, 1, 1, "awq on", "more h100"},
+        {0, 0, 2, "2 more h100", NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < MU_ARRAY_LEN(cases); i++) {
+        struct asked a;
+        ask(&a, "llama-3.1-70b", "bf16", cases[i].dp == 2 ? "2xh100" : "h100", "vllm", 2);
+        a.request.tp = cases[i].tp;
+        a.request.pp = cases[i].pp;
+        a.request.dp = cases[i].dp;
+        answer(&a);
+        assert_false(a.plan->candidates[0].fits);
+        bool there = strstr(a.plan->nearest, cases[i].want) != NULL;
+        bool wrong = cases[i].not &&strstr(a.plan->nearest, cases[i].not );
+        if (!there || wrong) fail_msg("%zu: %s", i, a.plan->nearest);
+        done(&a);
+    }
+}
+
 /*
  * Figures that circulate for this model in 4 bits, one stream. A stream reads all weights but the
  * embedding for each token, so the memory of 2 RTX 4000 Ada (720 GB/s) allows 40.5 tokens/s and no
@@ -461,6 +488,7 @@ int main(void)
         cmocka_unit_test(seventy_billion_over_four),
         cmocka_unit_test(placements_hold_the_model),
         cmocka_unit_test(what_fits_where),
+        cmocka_unit_test(advice_keeps_the_degrees),
         cmocka_unit_test(coder_on_ada),
         cmocka_unit_test(published_figures),
         cmocka_unit_test(more_work_takes_longer),
