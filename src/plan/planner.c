@@ -4,13 +4,15 @@
 #include "base/number.h"
 #include "plan/place.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define ARENA_BYTES_MAX (1024u << 20)
-#define TP_MAX          8  /* segments of a sum: the contract's most */
-#define PP_MAX          8  /* stages that are tried unasked */
-#define MORE_DEVICES    24 /* that are tried when nothing fits */
+#define TP_MAX          8    /* segments of a sum: the contract's most */
+#define PP_MAX          8    /* stages that are tried unasked */
+#define TIE             0.01 /* shares that no prediction tells apart */
+#define MORE_DEVICES    24   /* that are tried when nothing fits */
 
 /* What making one plan needs; freed with the plan's arena. */
 struct maker {
@@ -132,6 +134,42 @@ static int compare(const void *a, const void *b)
     return 0;
 }
 
+static bool unlike(const struct mu_plan_candidate *c)
+{
+    for (uint32_t i = 1; i < c->n_devices; i++)
+        if (c->devices[i].device != c->devices[0].device) return true;
+    return false;
+}
+
+/* Of two that are as good by the goal: alike devices, then the sooner first token, then fewer. */
+static bool better_tie(const struct mu_plan_candidate *a, const struct mu_plan_candidate *b)
+{
+    double x = a->predicted.ttft_s, y = b->predicted.ttft_s;
+    if (unlike(a) != unlike(b)) return unlike(b);
+    if (fabs(x - y) > TIE * y) return x < y;
+    return a->n_devices < b->n_devices;
+}
+
+static bool is_tie(double a, double b)
+{
+    return fabs(a - b) <= TIE * fabs(a);
+}
+
+/* Predictions are not so sharp that a hair decides: the best of the nearly equal comes first. */
+static void settle_ties(struct mu_plan *plan)
+{
+    struct mu_plan_candidate *list = plan->candidates;
+    double first = score(&list[0], plan->request.goal);
+    uint32_t best = 0;
+    if (plan->request.goal == MU_PLAN_FIT) return; /* counts devices */
+    for (uint32_t i = 1; i < plan->n_candidates && list[i].fits; i++)
+        if (is_tie(first, score(&list[i], plan->request.goal)) && better_tie(&list[i], &list[best]))
+            best = i;
+    struct mu_plan_candidate chosen = list[best];
+    memmove(list + 1, list, best * sizeof *list);
+    list[0] = chosen;
+}
+
 static mu_status rank(struct maker *m)
 {
     struct mu_plan *plan = m->plan;
@@ -142,6 +180,7 @@ static mu_status rank(struct maker *m)
     qsort(list, plan->n_candidates, sizeof *list, compare);
     for (uint32_t i = 0; i < plan->n_candidates; i++)
         plan->candidates[i] = list[i].candidate;
+    settle_ties(plan);
     return MU_OK;
 }
 
@@ -203,17 +242,44 @@ static const char *name_of(const struct mu_plan_candidate *c, char *out, size_t 
     return out;
 }
 
-/* The one difference that says most about the times. */
-static const char *cause(const struct mu_plan_candidate *best, const struct mu_plan_candidate *next)
+/* What decided between two that are as good by the goal. */
+static const char *cause_of_tie(const struct mu_plan_candidate *best,
+                                const struct mu_plan_candidate *next)
 {
+    if (unlike(next) && !unlike(best)) return "as fast within 1 %, but on unlike devices";
+    if (next->predicted.ttft_s > (1 + TIE) * best->predicted.ttft_s)
+        return "as fast within 1 %, but its first token comes later";
+    if (next->n_devices > best->n_devices) return "as fast within 1 %, but with more devices";
+    return "as good within 1 %";
+}
+
+/* The one difference that says most about the times. */
+static const char *cause_of_speed(const struct mu_plan_candidate *best,
+                                  const struct mu_plan_candidate *next)
+{
+    bool reads_more = next->predicted.weights_s > (1 + TIE) * best->predicted.weights_s;
     if (next->format != best->format)
-        return next->format->bits > best->format->bits ? "it moves more bytes for each weight"
-                                                       : "its arithmetic is slower on this device";
-    if (next->n_devices < best->n_devices) return "it shares the reading among fewer devices";
+        return reads_more ? "it has more bytes to read for each token"
+                          : "its arithmetic is slower on this device";
+    if (reads_more && next->n_devices < best->n_devices)
+        return "it shares the reading among fewer devices";
     if (next->dp > best->dp) return "each replica reads all of its weights for fewer streams";
     if (next->pp > best->pp) return "its stages wait for each other, token by token";
+    if (reads_more) return "its slowest devices have more to read for each token";
     if (next->tp > best->tp) return "it exchanges among more devices, twice a layer";
-    return "it shares less of the reading, or has more to exchange";
+    return "it spends more beside reading weights";
+}
+
+static const char *cause(const struct mu_plan *plan, const struct mu_plan_candidate *best,
+                         const struct mu_plan_candidate *next)
+{
+    enum mu_plan_goal goal = plan->request.goal;
+    if (goal == MU_PLAN_FIT)
+        return next->n_devices > best->n_devices ? "it takes more devices"
+                                                 : "it leaves less room for keys and values";
+    if (is_tie(score(best, goal), score(next, goal))) return cause_of_tie(best, next);
+    if (goal == MU_PLAN_COST) return "it makes fewer tokens for each device";
+    return cause_of_speed(best, next);
 }
 
 static void explain(struct mu_plan *plan)
@@ -234,7 +300,7 @@ static void explain(struct mu_plan *plan)
                    "memory's limit, against %.2f of %.2f)",
                    name_of(best, a, sizeof a), p->decode_tokens_per_s, 1e3 * p->tpot_s,
                    1e3 * p->ttft_s, name_of(next, b, sizeof b), q->decode_tokens_per_s,
-                   1e3 * q->tpot_s, 1e3 * q->ttft_s, cause(best, next), 1e3 * q->weights_s,
+                   1e3 * q->tpot_s, 1e3 * q->ttft_s, cause(plan, best, next), 1e3 * q->weights_s,
                    1e3 * q->step_s, 1e3 * p->weights_s, 1e3 * p->step_s);
 }
 

@@ -230,6 +230,36 @@ static void what_fits_where(void **state)
     }
 }
 
+static bool alike(const struct mu_plan_candidate *c)
+{
+    for (uint32_t i = 1; i < c->n_devices; i++)
+        if (c->devices[i].device != c->devices[0].device) return false;
+    return true;
+}
+
+/* Where the goal does not tell two apart, an unlike device does not win, nor a late first token. */
+static void near_ties_are_settled(void **state)
+{
+    static const char *const racks[] = {"4xA100-80G+2xL40S", "8xh100+2xl4", "2xrtx_4090+rtx_3090",
+                                        "8xh200"};
+    (void)state;
+    for (size_t i = 0; i < MU_ARRAY_LEN(racks); i++) {
+        struct asked a;
+        ask(&a, "llama-3.1-8b", "bf16", racks[i], "vllm", 1);
+        answer(&a);
+        const struct mu_plan_candidate *best = &a.plan->candidates[0];
+        for (uint32_t k = 1; k < a.plan->n_candidates; k++) {
+            const struct mu_plan_candidate *c = &a.plan->candidates[k];
+            double slower = c->predicted.tpot_s / best->predicted.tpot_s - 1;
+            if (!c->fits || slower > 0.0099) continue;
+            assert_true(slower > -0.0101);
+            assert_false(alike(c) && !alike(best));
+            assert_false(alike(c) && c->predicted.ttft_s < 0.98 * best->predicted.ttft_s);
+        }
+        done(&a);
+    }
+}
+
 /* Advice on what would fit holds with the degrees that were asked for. */
 static void advice_keeps_the_degrees(void **state)
 {
@@ -488,6 +518,7 @@ int main(void)
         cmocka_unit_test(seventy_billion_over_four),
         cmocka_unit_test(placements_hold_the_model),
         cmocka_unit_test(what_fits_where),
+        cmocka_unit_test(near_ties_are_settled),
         cmocka_unit_test(advice_keeps_the_degrees),
         cmocka_unit_test(coder_on_ada),
         cmocka_unit_test(published_figures),
