@@ -252,12 +252,13 @@ static void add_people(const struct question *q, const struct mu_plan *plan, con
     for (uint32_t i = 0; i < r->n_formats; i++) {
         char text[MU_BYTES_TEXT];
         double nominal = mu_plan_nominal_bytes(model, r->formats[i]);
-        mu_text_printf(out, "weights in %s: %s%s", r->formats[i]->name,
+        bool exact = (i == 0 && r->n_tensors) || !r->formats[i]->blocks; /* quantisers mix blocks */
+        mu_text_printf(out, "weights in %s: %s%s%s", r->formats[i]->name, exact ? "" : "about ",
                        mu_format_bytes((uint64_t)plan->weights_bytes[i], text),
                        i == 0 && r->n_tensors ? ", as the file has them" : "");
         if (nominal > 0)
-            mu_text_printf(out, " (%.4g GB exactly, nominally %.4g)", plan->weights_bytes[i] * 1e-9,
-                           nominal * 1e-9);
+            mu_text_printf(out, " (%.4g GB %s, nominally %.4g)", plan->weights_bytes[i] * 1e-9,
+                           exact ? "exactly" : "or about", nominal * 1e-9);
         mu_text_char(out, '\n');
     }
     mu_text_printf(out, "costs: %s\n\n",

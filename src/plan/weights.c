@@ -8,26 +8,29 @@
 /* Groups of 128 values share a 16-bit scale and a 4-bit zero point (AWQ, GPTQ), of 16 an 8-bit
  * scale (nvfp4), of 32 one (mxfp4), of 64 a 32-bit one (nf4). */
 static const struct mu_plan_format formats[] = {
-    {"f32", 4, 0, 4, 4, MU_PROBE_F32, 32, false, false},
-    {"bf16", 2, 0, 2, 2, MU_PROBE_F16, 16, false, false},
-    {"fp8", 1, 0, 2, 2, MU_PROBE_F8, 8, false, false},
-    {"fp8_block", 1 + 4.0 / (128 * 128), 0, 2, 2, MU_PROBE_F8, 8, false, false},
-    {"int8", 1, 4, 2, 2, MU_PROBE_I8, 8, false, false},
-    {"awq", 0.5 + 2.5 / 128, 0, 2, 2, MU_PROBE_F16, 4, false, false},
-    {"nf4", 0.5 + 4.0 / 64, 0, 2, 2, MU_PROBE_F16, 4, false, false},
-    {"nvfp4", 0.5 + 1.0 / 16, 0, 2, 2, MU_PROBE_F4, 4, false, false},
-    {"mxfp4", 0.5 + 1.0 / 32, 0, 2, 2, MU_PROBE_F4, 4, true, false},
-#define BLOCKS(name, values, bytes, bits)                                                          \
+    {"f32", 4, 0, 4, 4, MU_PROBE_F32, 32, false, false, NULL},
+    {"bf16", 2, 0, 2, 2, MU_PROBE_F16, 16, false, false, NULL},
+    {"fp8", 1, 0, 2, 2, MU_PROBE_F8, 8, false, false, NULL},
+    {"fp8_block", 1 + 4.0 / (128 * 128), 0, 2, 2, MU_PROBE_F8, 8, false, false, NULL},
+    {"int8", 1, 4, 2, 2, MU_PROBE_I8, 8, false, false, NULL},
+    {"awq", 0.5 + 2.5 / 128, 0, 2, 2, MU_PROBE_F16, 4, false, false, NULL},
+    {"nf4", 0.5 + 4.0 / 64, 0, 2, 2, MU_PROBE_F16, 4, false, false, NULL},
+    {"nvfp4", 0.5 + 1.0 / 16, 0, 2, 2, MU_PROBE_F4, 4, false, false, NULL},
+    {"mxfp4", 0.5 + 1.0 / 32, 0, 2, 2, MU_PROBE_F4, 4, true, false, NULL},
+#define BLOCKS(name, values, bytes, bits) MIXED(name, values, bytes, bits, NULL)
+#define MIXED(name, values, bytes, bits, wider)                                                    \
     {                                                                                              \
         name, (double)(bytes) / (values), 0, (double)(bytes) / (values), 4, MU_PROBE_I8, bits,     \
-            false, true                                                                            \
+            false, true, wider                                                                     \
     }
     BLOCKS("q8_0", 32, 34, 8),
     BLOCKS("q6_k", 256, 210, 6),
     BLOCKS("q5_k", 256, 176, 5),
+    MIXED("q5_k_m", 256, 176, 5, "q6_k"),
     BLOCKS("q5_1", 32, 24, 5),
     BLOCKS("q5_0", 32, 22, 5),
     BLOCKS("q4_k", 256, 144, 4),
+    MIXED("q4_k_m", 256, 144, 4, "q6_k"),
     BLOCKS("q4_1", 32, 20, 4),
     BLOCKS("q4_0", 32, 18, 4),
     BLOCKS("iq4_nl", 32, 18, 4),
@@ -35,24 +38,18 @@ static const struct mu_plan_format formats[] = {
     BLOCKS("q3_k", 256, 110, 3),
     BLOCKS("q2_k", 256, 84, 2),
 #undef BLOCKS
+#undef MIXED
 };
 
 static const struct {
     const char *name, *format;
 } same[] = {
-    {"f16", "bf16"},      {"fp16", "bf16"},
-    {"bfloat16", "bf16"}, {"float16", "bf16"},
-    {"16bit", "bf16"},    {"fp32", "f32"},
-    {"float32", "f32"},   {"float8", "fp8"},
-    {"8bit", "int8"},     {"w8a8", "int8"},
-    {"bnb8", "int8"},     {"gptq", "awq"},
-    {"int4", "awq"},      {"w4a16", "awq"},
-    {"4bit", "awq"},      {"bitsandbytes", "nf4"},
-    {"fp4", "nvfp4"},     {"q4_k_m", "q4_k"},
-    {"q4_k_s", "q4_k"},   {"q5_k_m", "q5_k"},
-    {"modelopt", "fp8"},  {"compressed-tensors", "awq"},
-    {"q5_k_s", "q5_k"},   {"q3_k_m", "q3_k"},
-    {"f8_e4m3", "fp8"},   {"fbgemm_fp8", "fp8"},
+    {"f16", "bf16"},    {"fp16", "bf16"},   {"bfloat16", "bf16"}, {"float16", "bf16"},
+    {"16bit", "bf16"},  {"fp32", "f32"},    {"float32", "f32"},   {"float8", "fp8"},
+    {"8bit", "int8"},   {"w8a8", "int8"},   {"bnb8", "int8"},     {"gptq", "awq"},
+    {"int4", "awq"},    {"w4a16", "awq"},   {"4bit", "awq"},      {"bitsandbytes", "nf4"},
+    {"fp4", "nvfp4"},   {"q4_k_s", "q4_k"}, {"modelopt", "fp8"},  {"compressed-tensors", "awq"},
+    {"q5_k_s", "q5_k"}, {"q3_k_m", "q3_k"}, {"f8_e4m3", "fp8"},   {"fbgemm_fp8", "fp8"},
 };
 
 static const struct mu_plan_format *format_called(struct mu_str name)
@@ -158,8 +155,22 @@ static double whole_values(const struct mu_config *c, const struct mu_tensor_use
     return (double)use->rows * use->cols * mu_plan_copies(c, use->role);
 }
 
-static double format_bytes(const struct mu_plan_format *f, const struct mu_tensor_use *use)
+/* Where llama.cpp's mixtures take the wider type: its choice of layers, first and last eighth and
+ * each third between. What it does beside that for single models is left out. */
+static bool is_wider(const struct mu_config *c, const struct mu_tensor_use *use)
 {
+    uint32_t layers = c->n_layers, i = use->layer, eighth = layers / 8;
+    if (use->role == MU_ROLE_HEAD || use->role == MU_ROLE_EMBED)
+        return use->role == MU_ROLE_HEAD || c->tied_head;
+    if (use->role != MU_ROLE_V && use->role != MU_ROLE_DOWN && use->role != MU_ROLE_EXPERT_DOWN)
+        return false;
+    return i < eighth || i >= 7 * layers / 8 || (i - eighth) % 3 == 2;
+}
+
+static double format_bytes(const struct mu_config *c, const struct mu_plan_format *f,
+                           const struct mu_tensor_use *use)
+{
+    if (f->wider && is_wider(c, use)) f = format_called(mu_str(f->wider));
     bool table = use->role == MU_ROLE_EMBED || use->role == MU_ROLE_HEAD;
     if (use->vector) return f->vector_bytes;
     if (table) return f->table_bytes;
@@ -244,7 +255,7 @@ mu_status mu_plan_weights_make(const struct mu_config *config, const struct mu_p
     for (uint32_t i = 0; i < p->n_tensors; i++) {
         const struct mu_tensor_use *use = &p->tensors[i];
         uint32_t layer = use->role <= MU_ROLE_FINAL_NORM ? layers : use->layer;
-        out->bytes[layer][use->role] = format_bytes(format, use);
+        out->bytes[layer][use->role] = format_bytes(config, format, use);
     }
     if (n_tensors) take_from_file(config, p, tensors, n_tensors, rest, out);
     for (uint32_t i = 0; i < p->n_tensors; i++) {

@@ -21,6 +21,7 @@ struct mu_plan_format {
     double bits;             /* nominal, of a linear's value */
     bool experts_only;       /* all else has 16 bits */
     bool blocks;             /* llama.cpp's: GGUF files hold it */
+    const char *wider;       /* of the head, and of v and down in half of the layers; NULL: none */
 };
 
 /* By name, any case; the many names of one thing ("int4", "w4a16", "awq") are one format. */

@@ -94,13 +94,25 @@ static void bytes_of_known_models(void **state)
         const char *model, *type;
         double bytes, tolerance;
     } known[] = {
-        {"llama-3.2-1b", "bf16", 2471628800, 0},    {"llama-3.1-8b", "bf16", 16060522496, 0},
-        {"llama-3.1-70b", "bf16", 141107412992, 0}, {"llama-2-7b", "bf16", 13476831232, 0},
-        {"llama-2-13b", "bf16", 26031728640, 0},    {"qwen2.5-32b", "bf16", 65527752704, 0},
-        {"qwen2.5-32b", "awq", 19328804864, 0},     {"gpt-oss-20b", "bf16", 41829514368, 0},
-        {"gpt-oss-20b", "mxfp4", 13761264768, 0},   {"llama-3.1-70b", "fp8", 72.67e9, 1e-3},
-        {"llama-3.1-70b", "int8", 72.68e9, 1e-3},   {"llama-3.1-70b", "nf4", 42.71e9, 1e-3},
+        {"llama-3.2-1b", "bf16", 2471628800, 0},
+        {"llama-3.1-8b", "bf16", 16060522496, 0},
+        {"llama-3.1-70b", "bf16", 141107412992, 0},
+        {"llama-2-7b", "bf16", 13476831232, 0},
+        {"llama-2-13b", "bf16", 26031728640, 0},
+        {"qwen2.5-32b", "bf16", 65527752704, 0},
+        {"qwen2.5-32b", "awq", 19328804864, 0},
+        {"gpt-oss-20b", "bf16", 41829514368, 0},
+        {"gpt-oss-20b", "mxfp4", 13761264768, 0},
+        {"llama-3.1-70b", "fp8", 72.67e9, 1e-3},
+        {"llama-3.1-70b", "int8", 72.68e9, 1e-3},
+        {"llama-3.1-70b", "nf4", 42.71e9, 1e-3},
         {"llama-3.1-70b", "awq", 39.77e9, 1e-3},
+        /* files of llama.cpp's quantiser */
+        {"llama-3.1-8b", "q4_k_m", 4.92e9, 0.01},
+        {"llama-3.1-8b", "q5_k_m", 5.73e9, 0.01},
+        {"qwen2.5-7b", "q4_k_m", 4.68e9, 0.01},
+        {"llama-3.2-1b", "q4_k_m", 0.81e9, 0.02},
+        {"qwen2.5-32b", "q4_k_m", 19.85e9, 0.01},
     };
     (void)state;
     for (size_t i = 0; i < MU_ARRAY_LEN(known); i++) {
