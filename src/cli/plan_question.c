@@ -207,6 +207,34 @@ static const struct {
     {"fit", MU_PLAN_FIT},
 };
 
+/* Engines refuse to start with a context that the model was not made for, unless told. */
+static mu_status set_context(struct question *q, const char *model, struct mu_err *err)
+{
+    const struct plan_options *o = q->options;
+    uint64_t has = mu_model_file_config(q->file)->context, most = has ? has : UINT32_MAX;
+    uint64_t output = o->output ? o->output : MU_MIN(UINT64_C(512), most / 3 + 1);
+    uint64_t left = output < most ? most - output : 1;
+    uint64_t input = o->input ? o->input : MU_MIN(UINT64_C(1024), left);
+    uint64_t asked = input + output;
+    q->request.input = (uint32_t)input;
+    q->request.output = (uint32_t)output;
+    if (asked <= most) return MU_OK;
+    if (o->beyond_context) {
+        mu_cli_say("warning: %s has a context of %llu tokens; planned is %llu\n", model,
+                   (unsigned long long)has, (unsigned long long)asked);
+        return MU_OK;
+    }
+    mu_status status = mu_fail(
+        err, MU_E_FIT, "%s has a context of %llu tokens, not the %llu of --input + --output", model,
+        (unsigned long long)has, (unsigned long long)asked);
+    if (output < has)
+        mu_err_cure(err, "would fit: --input %llu; --beyond-context plans it all the same",
+                    (unsigned long long)left);
+    else
+        mu_err_cure(err, "ask for a shorter --output; --beyond-context plans it all the same");
+    return status;
+}
+
 static mu_status compose(struct question *q, const char *model, struct mu_err *err)
 {
     const struct plan_options *o = q->options;
@@ -215,6 +243,7 @@ static mu_status compose(struct question *q, const char *model, struct mu_err *e
     char type[40];
     MU_TRY(mu_probe_catalog_load(&q->catalog, err));
     MU_TRY(open_model(model, q, &format, type, sizeof type, err));
+    MU_TRY(set_context(q, model, err));
     MU_TRY(mu_probe_find_engine(q->catalog, mu_str(o->engine), &r->engine, err));
     MU_TRY(read_formats(q, format, err));
     MU_TRY(find_rack(q, err));
@@ -222,8 +251,6 @@ static mu_status compose(struct question *q, const char *model, struct mu_err *e
     r->rack = &q->rack;
     r->kv_bits = strcmp(o->kv_type, "auto") == 0 ? 0 : strcmp(o->kv_type, "fp8") == 0 ? 8 : 16;
     r->batch = (uint32_t)o->batch;
-    r->input = (uint32_t)o->input;
-    r->output = (uint32_t)o->output;
     r->tp = (uint32_t)o->tp;
     r->pp = (uint32_t)o->pp;
     r->dp = (uint32_t)o->dp;

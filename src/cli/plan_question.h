@@ -10,7 +10,7 @@
 
 struct plan_options {
     const char *device_map, *max_memory, *free_memory, *dtype, *rules, *no_split;
-    bool fallback_allocation, offload_buffers, json;
+    bool fallback_allocation, offload_buffers, json, beyond_context;
     const char *on, *engine, *weights, *kv_type, *goal, *network, *svg;
     uint64_t batch, input, output, tp, pp, dp;
 };

@@ -52,6 +52,15 @@ def names_that_are_not_there_get_the_nearest():
 
 
 @case
+def a_context_beyond_the_model_is_refused_unless_asked_for():
+    words = ("plan", "llama-2-7b", "--on", "h100", "--input", "8000", "--output", "200")
+    out, err = muster(*words, status=4)
+    assert out == "" and "4096" in err and "8200" in err and "--input 3896" in err, err
+    out, err = muster(*words, "--beyond-context", "--json")
+    assert "warning" in err and "4096" in err and json.loads(out)["candidates"][0]["fits"]
+
+
+@case
 def degrees_go_as_far_as_they_can():
     d = plan("llama-3.1-70b", "--on", "2x8xh100", "--pp", "16")
     assert {(c["tp"], c["pp"], c["dp"]) for c in d["candidates"]} == {(1, 16, 1)}
