@@ -2,19 +2,19 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "cli/plan_model.h"
 #include "cli/plan_question.h"
 
-#define CONFIG_MAX_BYTES (16u << 20)
-#define MAP_MAX_BYTES    (4u << 20)
-#define OUT_MAX_BYTES    (64u << 20)
+#define MAP_MAX_BYTES (4u << 20)
+#define OUT_MAX_BYTES (64u << 20)
 
 static const struct mu_option options[] = {
     {"on", 0, MU_OPTION_TEXT, offsetof(struct plan_options, on), "HW",
      .help = "machines: 8xh200_sxm, 2x8xh100 (two hosts), 4xA100-80G+2xL40S, rtx_4090:20GiB; "
              "or a file with one such part a line; default: this one"},
     {"engine", 0, MU_OPTION_TEXT, offsetof(struct plan_options, engine), "NAME",
-     .help = "what runs it", .default_value = "muster",
-     .choices = "muster|vllm|sglang|trtllm|llama.cpp|transformers"},
+     .help = "what runs it: muster, vllm, sglang, trtllm, llama.cpp or transformers",
+     .default_value = "muster"},
     {"batch", 'b', MU_OPTION_U64, offsetof(struct plan_options, batch), "N",
      .help = "streams at work together", .min = 1, .max = 65536, .default_value = "1"},
     {"input", 0, MU_OPTION_U64, offsetof(struct plan_options, input), "N",
@@ -66,21 +66,6 @@ static const struct mu_option options[] = {
      .help = "the answer as JSON"},
     {.name = NULL},
 };
-
-/* config.json of a folder, or the file itself. */
-static mu_status config_read(const char *model, json_t **out, struct mu_err *err)
-{
-    size_t len = strlen(model);
-    if (strncmp(model, "synth:", 6) == 0 || (len > 5 && strcmp(model + len - 5, ".gguf") == 0))
-        return mu_fail(err, MU_E_UNSUPPORTED, "device maps are made from a config.json, not %s",
-                       model);
-    if (!mu_file_is_folder(model)) return mu_json_read(model, CONFIG_MAX_BYTES, out, err);
-    char *path = mu_path_join(model, "config.json");
-    mu_status status =
-        path ? mu_json_read(path, CONFIG_MAX_BYTES, out, err) : mu_fail_memory(err, strlen(model));
-    mu_free(path);
-    return status;
-}
 
 /* 0=20GiB,cpu=64GiB: plain numbers are bytes. */
 static mu_status memory_list_read(const char *text, const char *option, json_t **out,
@@ -164,7 +149,7 @@ static mu_status run_device_map(const struct plan_options *o, const char *model,
         .fallback_allocation = o->fallback_allocation,
         .offload_buffers = o->offload_buffers,
     };
-    mu_status status = config_read(model, &config, err);
+    mu_status status = mu_plan_model_config(model, &config, err);
     request.config = config;
     if (status == MU_OK) status = device_map_read(o->device_map, &request.device_map, err);
     if (status == MU_OK)
@@ -185,6 +170,12 @@ static mu_status run(const struct mu_invocation *in, struct mu_err *err)
 {
     const struct plan_options *o = in->options;
     const char *model = in->result->operands[0];
+    static const char *const of_maps[] = {"max-memory", "free-memory",         "dtype",
+                                          "no-split",   "fallback-allocation", "offload-buffers"};
+    for (size_t i = 0; !o->device_map && i < MU_ARRAY_LEN(of_maps); i++)
+        if (mu_commanded(in, of_maps[i]))
+            return mu_fail(err, MU_E_USAGE, "--%s says how a --device-map is made; there is none",
+                           of_maps[i]);
     bool ours = !o->device_map || strcmp(o->device_map, "best") == 0;
     return ours ? mu_plan_answer(o, model, err) : run_device_map(o, model, err);
 }

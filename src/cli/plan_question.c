@@ -1,25 +1,23 @@
 /* muster plan MODEL --on HW: finds the model's shape, asks the planner and prints its answer. */
 #include "cli/plan_question.h"
 
-#include "base/alloc.h"
 #include "base/file.h"
 #include "base/number.h"
 #include "bench/bench.h"
+#include "cli/plan_model.h"
 #include "engine/engine.h"
 #include "format/format.h"
 #include "kernel/kernel.h"
 
 #include <stdio.h>
-#include <strings.h>
 
 #define OUT_MAX_BYTES  (64u << 20)
 #define TABLE_ROWS     12
-#define NAME_MAX_LEN   120
 #define RACK_MAX_BYTES 65536
 
 struct question {
     const struct plan_options *options;
-    struct mu_model_file *file;
+    struct plan_model model;
     struct mu_probe_catalog *catalog;
     struct mu_here here;
     struct mu_plan_rack rack;
@@ -28,85 +26,24 @@ struct question {
 
 /* ---- The model ----------------------------------------------------------------------------- */
 
-/* How publishers end a name: what stands before it has a row, and the end may tell the type. */
-static const struct {
-    const char *end, *format;
-} endings[] = {
-    {"-awq", "awq"},   {"-gptq", "awq"},       {"-gptq-int4", "awq"}, {"-int4", "awq"},
-    {"-int8", "int8"}, {"-gptq-int8", "int8"}, {"-fp8", "fp8"},       {"-nvfp4", "nvfp4"},
-    {"-fp4", "nvfp4"}, {"-bf16", "bf16"},      {"-instruct", NULL},   {"-it", NULL},
-    {"-chat", NULL},   {"-base", NULL},        {"-hf", NULL},         {"-v0.1", NULL},
-    {"-v0.2", NULL},   {"-v0.3", NULL},        {"-v1.0", NULL},       {"-gguf", NULL},
-};
-
-static bool strip_ending(char *name, const char **format)
+/* The type that a model's weights have, or that a synth: model of that shape is made in. */
+static const struct mu_plan_format *own_format(const struct question *q)
 {
-    size_t len = strlen(name);
-    for (size_t i = 0; i < MU_ARRAY_LEN(endings); i++) {
-        size_t n = strlen(endings[i].end);
-        if (len <= n || strcasecmp(name + len - n, endings[i].end) != 0) continue;
-        name[len - n] = '\0';
-        if (endings[i].format && !*format) *format = endings[i].format;
-        return true;
-    }
-    return false;
-}
-
-/* NAME[@TYPE] of the catalogue of shapes. */
-static mu_status open_shape(const char *model, struct question *q, const char **format, char *type,
-                            size_t type_size, struct mu_err *err)
-{
-    const char *slash = strrchr(model, '/'), *bare = slash ? slash + 1 : model;
-    if (strncmp(bare, "synth:", 6) == 0) bare += 6;
-    struct mu_str rest = mu_str(bare), name = mu_str_take(&rest, '@');
-    char synth[NAME_MAX_LEN + 8];
-    if (name.len > NAME_MAX_LEN) return mu_fail(err, MU_E_MISSING, "no model has so long a name");
-    (void)snprintf(type, type_size, "%.*s", (int)rest.len, rest.p);
-    (void)snprintf(synth, sizeof synth, "synth:%.*s", (int)name.len, name.p);
-    if (type[0]) *format = type;
-    for (;;) {
-        struct mu_err local = MU_ERR_INIT;
-        mu_status status = mu_model_file_open(synth, MU_OPEN_SHAPE_ONLY, &q->file, &local);
-        if (status == MU_OK || status != MU_E_MISSING) return status;
-        if (strip_ending(synth, format)) continue;
-        if (err) *err = local;
-        return status;
-    }
-}
-
-/* A folder, a file, a hub id on this disk, or else a name of the catalogue. */
-static mu_status open_model(const char *model, struct question *q, const char **format, char *type,
-                            size_t type_size, struct mu_err *err)
-{
-    struct mu_err local = MU_ERR_INIT;
-    size_t len = strlen(model);
-    if (len >= 11 && strcmp(model + len - 11, "config.json") == 0 && mu_file_exists(model)) {
-        char *folder = len > 12 ? mu_strndup(model, len - 12) : mu_strdup(".");
-        if (!folder) return mu_fail_memory(err, len);
-        mu_status status =
-            mu_model_file_open(folder[0] ? folder : "/", MU_OPEN_HEADER_ONLY, &q->file, err);
-        mu_free(folder);
-        return status;
-    }
-    if (strncmp(model, "synth:", 6) != 0) {
-        mu_status status = mu_model_file_open(model, MU_OPEN_HEADER_ONLY, &q->file, &local);
-        if (status != MU_E_MISSING || mu_file_exists(model)) {
-            if (err) *err = local;
-            return status;
-        }
-    }
-    return open_shape(model, q, format, type, type_size, err);
+    const struct mu_config *config = mu_model_file_config(q->model.file);
+    bool made = q->model.synth && strcmp(config->quant_method, "mxfp4") != 0;
+    return made ? mu_plan_format(MU_STR("bf16"), NULL) : mu_here_format(q->model.file);
 }
 
 /* The model's own format first, unless --weights names others. */
-static mu_status read_formats(struct question *q, const char *own, struct mu_err *err)
+static mu_status read_formats(struct question *q, struct mu_err *err)
 {
     static const char every[] = "bf16,fp8,int8,awq,q8_0,q6_k,q4_k";
     struct mu_plan_request *r = &q->request;
+    const char *type = q->model.type;
     const struct mu_plan_format *format =
-        own ? mu_plan_format(mu_str(own), err) : mu_here_format(q->file);
+        type[0] ? mu_plan_format(mu_str(type), err) : own_format(q);
     if (!format) return MU_E_USAGE;
-    if (!own) r->n_tensors = mu_model_file_tensors(q->file, &r->tensors);
+    if (!type[0]) r->n_tensors = mu_model_file_tensors(q->model.file, &r->tensors);
     r->formats[r->n_formats++] = format;
     if (!q->options->weights) return MU_OK;
     bool all = strcmp(q->options->weights, "all") == 0;
@@ -131,8 +68,8 @@ static mu_status find_here(struct question *q, struct mu_err *err)
 {
     const struct mu_kernels *kernels;
     MU_TRY(mu_kernels_choose(NULL, &kernels, err));
-    MU_TRY(mu_here_measure(&q->here, mu_model_file_config(q->file), q->request.formats[0], kernels,
-                           q->request.engine, 0, 1, 1, err));
+    MU_TRY(mu_here_measure(&q->here, mu_model_file_config(q->model.file), q->request.formats[0],
+                           kernels, q->request.engine, 0, 1, 1, err));
     q->request.engine = &q->here.engine;
     q->rack.slots[0] = (struct mu_plan_slot){.device = &q->here.device};
     q->rack.n = 1;
@@ -168,8 +105,9 @@ static mu_status find_rack(struct question *q, struct mu_err *err)
 {
     const struct plan_options *o = q->options;
     MU_TRY(mu_probe_find_link(q->catalog, mu_str(o->network), &q->rack.between, err));
-    if (!o->on && strcmp(o->engine, "muster") != 0)
-        return mu_fail(err, MU_E_USAGE, "--engine %s is planned for only with --on", o->engine);
+    const char *engine = q->request.engine->name;
+    if (!o->on && strcmp(engine, "muster") != 0)
+        return mu_fail(err, MU_E_USAGE, "--engine %s is planned for only with --on", engine);
     if (!o->on) return find_here(q, err);
     if (mu_file_exists(o->on) && !mu_file_is_folder(o->on)) return read_rack(q, o->on, err);
     return mu_plan_rack_parse(o->on, q->catalog, &q->rack, err);
@@ -186,7 +124,7 @@ static bool ask_engine(void *arg, const struct mu_plan_candidate *c, struct mu_p
     struct mu_engine_memory memory;
     if (n != 1 || c->format != q->request.formats[0] || q->request.n_tensors == 0) return false;
     if (mu_devices_parse("cpu", 0, &options.devices, NULL) != MU_OK) return false;
-    if (mu_engine_memory(q->file, &options, &memory, NULL) != MU_OK) return false;
+    if (mu_engine_memory(q->model.file, &options, &memory, NULL) != MU_OK) return false;
     const uint64_t *bytes = memory.ranks[0].bytes;
     out[0] = (struct mu_plan_memory){.weights_bytes = (double)bytes[MU_PURPOSE_WEIGHTS],
                                      .kv_bytes = (double)bytes[MU_PURPOSE_KV],
@@ -211,7 +149,7 @@ static const struct {
 static mu_status set_context(struct question *q, const char *model, struct mu_err *err)
 {
     const struct plan_options *o = q->options;
-    uint64_t has = mu_model_file_config(q->file)->context, most = has ? has : UINT32_MAX;
+    uint64_t has = mu_model_file_config(q->model.file)->context, most = has ? has : UINT32_MAX;
     uint64_t output = o->output ? o->output : MU_MIN(UINT64_C(512), most / 3 + 1);
     uint64_t left = output < most ? most - output : 1;
     uint64_t input = o->input ? o->input : MU_MIN(UINT64_C(1024), left);
@@ -239,15 +177,13 @@ static mu_status compose(struct question *q, const char *model, struct mu_err *e
 {
     const struct plan_options *o = q->options;
     struct mu_plan_request *r = &q->request;
-    const char *format = NULL;
-    char type[40];
     MU_TRY(mu_probe_catalog_load(&q->catalog, err));
-    MU_TRY(open_model(model, q, &format, type, sizeof type, err));
+    MU_TRY(mu_plan_model_open(model, &q->model, err));
     MU_TRY(set_context(q, model, err));
     MU_TRY(mu_probe_find_engine(q->catalog, mu_str(o->engine), &r->engine, err));
-    MU_TRY(read_formats(q, format, err));
+    MU_TRY(read_formats(q, err));
     MU_TRY(find_rack(q, err));
-    r->config = mu_model_file_config(q->file);
+    r->config = mu_model_file_config(q->model.file);
     r->rack = &q->rack;
     r->kv_bits = strcmp(o->kv_type, "auto") == 0 ? 0 : strcmp(o->kv_type, "fp8") == 0 ? 8 : 16;
     r->batch = (uint32_t)o->batch;
@@ -364,6 +300,6 @@ mu_status mu_plan_answer(const struct plan_options *o, const char *model, struct
     if (status == MU_OK) status = print(&q, plan, model, err);
     mu_plan_destroy(plan);
     mu_probe_catalog_destroy(q.catalog);
-    mu_model_file_close(q.file);
+    mu_plan_model_close(&q.model);
     return status;
 }

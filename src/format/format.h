@@ -10,6 +10,7 @@
 #define MU_FORMAT_FORMAT_H
 
 #include "base/dtype.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "format/tokenizer_spec.h"
 
@@ -155,6 +156,15 @@ uint64_t mu_tensor_stored_bytes(const struct mu_tensor *tensor);
 /* Every model that synth: knows, by name. */
 mu_status mu_synth_each(void (*each)(void *arg, const char *name, const struct mu_config *config),
                         void *arg, struct mu_err *err);
+
+/* One of them, by its name or the hub's as people spell it ("llama3.1:8b", "Meta-Llama-3.1-8B"),
+ * with synth: before it or not. */
+struct mu_synth_row {
+    char name[96];
+    char hub_id[160]; /* of the model that the row restates; "" for none */
+    json_t *config;   /* as its config.json; the caller gives it up */
+};
+mu_status mu_synth_row(const char *name, struct mu_synth_row *out, struct mu_err *err);
 
 /*
  * Writing a GGUF file: metadata and tensors are declared, `begin` writes the header, then the bytes

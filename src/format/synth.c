@@ -9,12 +9,13 @@
 #include "format/synth.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <strings.h>
 #include <xxhash.h>
 
 /* ---- The table of models ------------------------------------------------------------------- */
 
-enum { COLUMN_NAME, COLUMN_MORE = 13, COLUMNS = 15 };
+enum { COLUMN_NAME, COLUMN_MORE = 13, COLUMN_SOURCE, COLUMNS };
 
 /* What each column is called in config.json; NULL where it takes more than renaming. */
 static const char *const column_keys[COLUMNS] = {
@@ -35,20 +36,65 @@ static const char *const column_keys[COLUMNS] = {
     NULL,
 };
 
-static bool same_name(struct mu_str a, struct mu_str b)
+#define NAME_MAX_LEN 96
+
+/* Without case, and without separators but for one between digits: "llama3.1:8b" and "Llama-3.1-8B"
+ * are spelt llama3.1-8b. */
+static void spell(struct mu_str name, char out[NAME_MAX_LEN])
 {
-    return a.len == b.len && strncasecmp(a.p, b.p, a.len) == 0;
+    size_t n = 0;
+    if (name.len > 5 && strncasecmp(name.p, "meta-", 5) == 0)
+        name = (struct mu_str){name.p + 5, name.len - 5};
+    for (size_t i = 0; i < name.len && n + 1 < NAME_MAX_LEN; i++) {
+        unsigned char c = (unsigned char)name.p[i];
+        bool between = n > 0 && isdigit((unsigned char)out[n - 1]) && i + 1 < name.len &&
+                       isdigit((unsigned char)name.p[i + 1]);
+        if (!memchr("-_: ", c, 4))
+            out[n++] = (char)tolower(c);
+        else if (between)
+            out[n++] = '-';
+    }
+    out[n] = '\0';
 }
 
-/* The columns of the row with this name; false when there is none. */
-static bool find_row(struct mu_str table, struct mu_str name, struct mu_str columns[COLUMNS])
+static bool same_name(struct mu_str a, struct mu_str b)
 {
-    while (table.len) {
-        struct mu_str line = mu_str_take(&table, '\n');
+    char x[NAME_MAX_LEN], y[NAME_MAX_LEN];
+    spell(a, x);
+    spell(b, y);
+    return x[0] && strcmp(x, y) == 0;
+}
+
+static bool next_row(struct mu_str *table, struct mu_str columns[COLUMNS])
+{
+    while (table->len) {
+        struct mu_str line = mu_str_take(table, '\n');
         if (line.len == 0 || line.p[0] == '#') continue;
         for (int i = 0; i < COLUMNS; i++)
             columns[i] = mu_str_take(&line, '\t');
+        return true;
+    }
+    return false;
+}
+
+/* The hub's id that a row restates; empty for what was made here. */
+static struct mu_str hub_id(const struct mu_str columns[COLUMNS])
+{
+    struct mu_str rest = columns[COLUMN_SOURCE], id = mu_str_take(&rest, ' ');
+    if (id.len && id.p[id.len - 1] == ',') id.len--;
+    return id.len && memchr(id.p, '/', id.len) ? id : MU_STR("");
+}
+
+/* The columns of the row with this name, or whose model has it on the hub. */
+static bool find_row(struct mu_str table, struct mu_str name, struct mu_str columns[COLUMNS])
+{
+    struct mu_str rest = table;
+    while (next_row(&rest, columns))
         if (same_name(columns[COLUMN_NAME], name)) return true;
+    while (next_row(&table, columns)) {
+        struct mu_str id = hub_id(columns);
+        (void)mu_str_take(&id, '/');
+        if (same_name(id, name)) return true;
     }
     return false;
 }
@@ -64,8 +110,7 @@ static json_t *json_of(struct mu_str text)
     return json_stringn(text.p, text.len);
 }
 
-static mu_status config_of_row(const struct mu_str columns[COLUMNS], struct mu_config *config,
-                               struct mu_err *err)
+static mu_status json_of_row(const struct mu_str columns[COLUMNS], json_t **out, struct mu_err *err)
 {
     json_t *root = NULL;
     struct mu_str more = columns[COLUMN_MORE].len ? columns[COLUMN_MORE] : MU_STR("{}");
@@ -75,32 +120,47 @@ static mu_status config_of_row(const struct mu_str columns[COLUMNS], struct mu_c
         if (column_keys[i] && json_object_set_new(root, column_keys[i], json_of(columns[i])) != 0)
             status = mu_fail(err, MU_E_INPUT, "models.tsv: column %d of '%.*s' cannot be used",
                              i + 1, (int)columns[0].len, columns[0].p);
-    if (status == MU_OK) status = mu_config_from_json(root, "models.tsv", config, err);
+    if (status == MU_OK)
+        *out = root;
+    else
+        json_decref(root);
+    return status;
+}
+
+static mu_status config_of_row(const struct mu_str columns[COLUMNS], struct mu_config *config,
+                               struct mu_err *err)
+{
+    json_t *root;
+    MU_TRY(json_of_row(columns, &root, err));
+    mu_status status = mu_config_from_json(root, "models.tsv", config, err);
     json_decref(root);
     return status;
 }
 
-/* The nearest name, for "did you mean". */
-static void suggest(struct mu_str table, struct mu_str name, struct mu_err *err)
+/* The nearest name, for "did you mean", as one would type it; nothing when all are far. */
+static mu_status unknown(struct mu_str table, struct mu_str name, bool synth, struct mu_err *err)
 {
-    char best[64] = "", wanted[64], lower[64];
-    unsigned best_distance = UINT32_MAX;
-    if (name.len >= sizeof wanted) return;
-    for (size_t i = 0; i <= name.len; i++)
-        wanted[i] = i < name.len ? (char)tolower((unsigned char)name.p[i]) : '\0';
-    while (table.len) {
-        struct mu_str line = mu_str_take(&table, '\n');
-        struct mu_str other = mu_str_take(&line, '\t');
-        if (other.len == 0 || other.p[0] == '#' || other.len >= sizeof lower) continue;
-        memcpy(lower, other.p, other.len);
-        lower[other.len] = '\0';
-        unsigned distance = mu_text_distance(wanted, lower);
-        if (distance >= best_distance) continue;
-        best_distance = distance;
-        memcpy(best, lower, sizeof best);
+    char wanted[NAME_MAX_LEN], other[NAME_MAX_LEN];
+    struct mu_str columns[COLUMNS], best = {"", 0};
+    spell(name, wanted);
+    unsigned nearest = (unsigned)strlen(wanted) / 3 + 1;
+    while (next_row(&table, columns)) {
+        spell(columns[COLUMN_NAME], other);
+        unsigned distance = mu_text_distance(wanted, other);
+        if (distance >= nearest) continue;
+        nearest = distance;
+        best = columns[COLUMN_NAME];
     }
-    if (best[0])
-        mu_err_cure(err, "the nearest is synth:%s; muster inspect synth: lists them all", best);
+    const char *prefix = synth ? "synth:" : "";
+    const char *all = synth ? "muster inspect synth:" : "share/models.tsv";
+    mu_status status = mu_fail(err, MU_E_MISSING, "no model named '%.*s' in the table of shapes",
+                               (int)MU_MIN(name.len, 100), name.p);
+    if (best.len)
+        mu_err_cure(err, "the nearest is %s%.*s; %s lists them all", prefix, (int)best.len, best.p,
+                    all);
+    else
+        mu_err_cure(err, "%s lists them all", all);
+    return status;
 }
 
 mu_status mu_synth_each(void (*each)(void *arg, const char *name, const struct mu_config *config),
@@ -111,11 +171,8 @@ mu_status mu_synth_each(void (*each)(void *arg, const char *name, const struct m
     struct mu_str rest = {mu_text_get(&table), table.len};
     struct mu_config *config = mu_calloc(1, sizeof *config);
     if (status == MU_OK && !config) status = mu_fail_memory(err, sizeof *config);
-    while (status == MU_OK && rest.len > 0) {
-        struct mu_str columns[COLUMNS], line = mu_str_take(&rest, '\n');
-        if (line.len == 0 || line.p[0] == '#') continue;
-        for (int i = 0; i < COLUMNS; i++)
-            columns[i] = mu_str_take(&line, '\t');
+    struct mu_str columns[COLUMNS];
+    while (status == MU_OK && next_row(&rest, columns)) {
         char *name = mu_strndup(columns[COLUMN_NAME].p, columns[COLUMN_NAME].len);
         status = name ? config_of_row(columns, config, err) : mu_fail_memory(err, 64);
         if (status == MU_OK) each(arg, name, config);
@@ -132,12 +189,28 @@ static mu_status find_config(struct mu_str name, struct mu_config *config, struc
     struct mu_str columns[COLUMNS];
     mu_status status = mu_share_models(&table, err);
     struct mu_str bytes = {mu_text_get(&table), table.len};
-    if (status == MU_OK && find_row(bytes, name, columns)) {
-        status = config_of_row(columns, config, err);
-    } else if (status == MU_OK) {
-        status = mu_fail(err, MU_E_MISSING, "no model named '%.*s' in the table of shapes",
-                         (int)MU_MIN(name.len, 100), name.p);
-        suggest(bytes, name, err);
+    if (status == MU_OK)
+        status = find_row(bytes, name, columns) ? config_of_row(columns, config, err)
+                                                : unknown(bytes, name, true, err);
+    mu_text_fini(&table);
+    return status;
+}
+
+mu_status mu_synth_row(const char *name, struct mu_synth_row *out, struct mu_err *err)
+{
+    struct mu_text table;
+    struct mu_str columns[COLUMNS];
+    bool synth = strncmp(name, "synth:", 6) == 0;
+    struct mu_str bare = mu_str(synth ? name + 6 : name);
+    mu_status status = mu_share_models(&table, err);
+    struct mu_str bytes = {mu_text_get(&table), table.len};
+    if (status == MU_OK && !find_row(bytes, bare, columns))
+        status = unknown(bytes, bare, synth, err);
+    if (status == MU_OK) status = json_of_row(columns, &out->config, err);
+    if (status == MU_OK) {
+        struct mu_str id = hub_id(columns);
+        (void)snprintf(out->name, sizeof out->name, "%.*s", (int)columns[0].len, columns[0].p);
+        (void)snprintf(out->hub_id, sizeof out->hub_id, "%.*s", (int)id.len, id.p);
     }
     mu_text_fini(&table);
     return status;

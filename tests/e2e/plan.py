@@ -84,6 +84,41 @@ def a_config_alone_is_enough():
 
 
 @case
+def models_and_engines_are_known_by_many_names():
+    for name, on_shape, type in (
+            ("meta-llama/Meta-Llama-3.1-8B-Instruct", "llama-3.1-8b", "bf16"),
+            ("llama3.1-8b", "llama-3.1-8b", "bf16"), ("llama3.1:8b", "llama-3.1-8b", "bf16"),
+            ("gpt-oss:20b", "gpt-oss-20b", "mxfp4"),
+            ("allenai/OLMo-2-1124-7B", "olmo-2-7b", "bf16"),
+            ("TheBloke/Llama-2-7B-Chat-GGUF@q4_k_m", "llama-2-7b", "q4_k_m"),
+            ("Qwen/Qwen2.5-32B-Instruct-GPTQ-Int4", "qwen2.5-32b", "awq"),
+            ("unsloth/Llama-3.2-1B-Instruct-bnb-4bit", "llama-3.2-1b", "nf4"),
+            ("google/gemma-2-9b-it", "gemma-2-9b", "bf16")):
+        d = plan(name, "--on", "h200", "--engine", "vllm" if type != "q4_k_m" else "llama.cpp")
+        same = plan(f"{on_shape}@{type}", "--on", "h200")
+        assert d["weights"][0]["type"] == type, d["weights"]
+        assert d["weights"][0]["bytes"] == same["weights"][0]["bytes"], name
+    assert plan("llama-3.1-8b", "--on", "h100", "--engine", "VLLM")["engine"] == "vllm"
+    for name, want in (("gpt-4", "lists them all"), ("llama-3.1-71b-instruct", "llama-3.1-70b"),
+                       ("./llama-3.1-8b", "./llama-3.1-8b"), ("x.gguf", "x.gguf")):
+        err = muster("plan", name, "--on", "h100", status=3)[1]
+        assert want in err and "synth:" not in err and err.count("\n") == 1, err
+    assert "nearest is synth:" in muster("plan", "synth:llama-3.1-71b", "--on", "h100", status=3)[1]
+
+
+@case
+def device_maps_are_made_of_names_too():
+    d = json.loads(muster("plan", "llama-3.1-8b", "--device-map", "auto", "--max-memory",
+                          "0=10GiB,1=10GiB", "--json")[0])
+    assert d["device_map"] and d["sizes"]["total"] == 16060522496 + 512  # and the rotary table
+    for words in (["llama-3.1-8b@awq", "--device-map", "auto"],
+                  ["llama-3.1-8b", "--on", "h100", "--max-memory", "0=1GiB"],
+                  ["llama-3.1-8b", "--engine", "vlm", "--on", "h100"]):
+        out, err = muster("plan", *words, status=2)
+        assert out == "" and err.count("\n") == 1, err
+
+
+@case
 def a_model_has_the_type_it_is_published_in():
     for model, want in (("deepseek-v3", "fp8_block"), ("deepseek-ai/DeepSeek-R1", "fp8_block"),
                         ("gpt-oss-120b", "mxfp4"), ("llama-3.1-8b", "bf16"),
