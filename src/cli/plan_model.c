@@ -109,9 +109,12 @@ mu_status mu_plan_model_open(const char *spoken, struct plan_model *out, struct 
     *out = (struct plan_model){.file = NULL};
     if (strncmp(spoken, "synth:", 6) != 0) {
         mu_status status = open_disk(spoken, out, &local);
-        if (status != MU_E_MISSING || mu_file_exists(spoken) || is_path(spoken)) {
-            if (err && status != MU_E_MISSING) *err = local;
-            if (status != MU_E_MISSING) return status;
+        bool there = status != MU_E_MISSING || mu_file_exists(spoken);
+        if (there) {
+            if (err) *err = local;
+            return status;
+        }
+        if (is_path(spoken)) {
             status = mu_fail(err, MU_E_MISSING, "%s: there is no such file or folder", spoken);
             mu_err_cure(err, "name a folder, a .gguf file, a hub id that is on this disk, or a "
                              "model of share/models.tsv");

@@ -205,6 +205,32 @@ static mu_status compose(struct question *q, const char *model, struct mu_err *e
 
 /* ---- The answer ---------------------------------------------------------------------------- */
 
+/* Processors are joined by sockets; this machine has nothing else yet. */
+static bool on_cpu(const struct question *q)
+{
+    for (uint32_t i = 0; i < q->rack.n; i++) {
+        const struct mu_probe_link *bus = q->rack.slots[i].device->bus;
+        if (q->options->on && !(bus && strcmp(bus->name, "socket") == 0)) return false;
+    }
+    return true;
+}
+
+static void write_launch(const struct question *q, const struct mu_plan *plan, const char *model,
+                         struct mu_text *out)
+{
+    const struct plan_model *m = &q->model;
+    struct mu_plan_launch how = {
+        .model = model,
+        .id = m->synth && !on_cpu(q) ? m->row.hub_id : m->id,
+        .own = m->own ? mu_plan_format(mu_str(m->own), NULL) : format_of_file(q),
+        .gguf = mu_model_file_config(m->file)->names == MU_NAMES_GGUF,
+        .on_cpu = on_cpu(q),
+        .runnable = m->on_disk || m->synth,
+    };
+    if (m->synth && on_cpu(q)) how.own = q->request.formats[0]; /* it says the type */
+    mu_plan_write_launch(plan, &how, out);
+}
+
 static void add_people(const struct question *q, const struct mu_plan *plan, const char *model,
                        struct mu_text *out)
 {
@@ -235,7 +261,7 @@ static void add_people(const struct question *q, const struct mu_plan *plan, con
     }
     mu_plan_write_picture(&plan->candidates[0], out);
     mu_text_printf(out, "\n%s\n\n", plan->why);
-    mu_plan_write_launch(plan, model, out);
+    write_launch(q, plan, model, out);
 }
 
 static mu_status write_svg(const struct mu_plan *plan, const char *model, const char *path,

@@ -1,4 +1,5 @@
-/* The JSON and the tables of a plan; see write.h. Pictures are in draw.c. */
+/* The JSON and the tables of a plan; see write.h. Pictures are in draw.c, lines to copy in
+ * launch.c. */
 #include "plan/write.h"
 
 #include "base/json.h"
@@ -191,59 +192,5 @@ void mu_plan_write_shortage(const struct mu_plan *plan, struct mu_text *out)
                        m->activation_bytes / GIB, m->overhead_bytes / GIB,
                        mu_plan_memory_total(m) / GIB, m->budget_bytes / GIB,
                        mu_plan_memory_total(m) > m->budget_bytes ? "  too little" : "");
-    }
-}
-
-/* ---- Lines to copy ------------------------------------------------------------------------- */
-
-static bool uneven(const struct mu_plan *plan, const struct mu_plan_candidate *c)
-{
-    for (uint32_t s = 0; s < c->pp; s++)
-        if (c->devices[s * c->tp].layer_first !=
-            (uint32_t)((uint64_t)s * plan->request.config->n_layers / c->pp))
-            return true;
-    return false;
-}
-
-static void add_device_map(const struct mu_plan *plan, const struct mu_plan_candidate *c,
-                           struct mu_text *out)
-{
-    mu_text_str(out, "device_map={\"model.embed_tokens\": 0, \"model.rotary_emb\": 0");
-    for (uint32_t s = 0; s < c->pp; s++)
-        mu_text_printf(out, ", **{f\"model.layers.{i}\": %u for i in range(%u, %u)}", s,
-                       c->devices[s * c->tp].layer_first, c->devices[s * c->tp].layer_end);
-    uint32_t last = plan->request.config->tied_head ? 0 : c->pp - 1;
-    mu_text_printf(out, ", \"model.norm\": %u, \"lm_head\": %u}\n", c->pp - 1, last);
-}
-
-void mu_plan_write_launch(const struct mu_plan *plan, const char *model, struct mu_text *out)
-{
-    const struct mu_plan_candidate *c = &plan->candidates[0];
-    const struct mu_plan_request *q = &plan->request;
-    unsigned context = q->input + q->output;
-    mu_text_printf(out, "muster generate %s --tp %u --pp %u --context %u", model, c->tp, c->pp,
-                   context);
-    if (c->dp > 1) mu_text_printf(out, " --dp %u", c->dp);
-    mu_text_char(out, '\n');
-    if (c->pp > 1 && uneven(plan, c)) {
-        mu_text_str(out, "VLLM_PP_LAYER_PARTITION=");
-        for (uint32_t s = 0; s < c->pp; s++)
-            mu_text_printf(out, "%s%u", s ? "," : "",
-                           c->devices[s * c->tp].layer_end - c->devices[s * c->tp].layer_first);
-        mu_text_char(out, ' ');
-    }
-    mu_text_printf(out,
-                   "vllm serve %s --tensor-parallel-size %u --pipeline-parallel-size %u "
-                   "--data-parallel-size %u --max-model-len %u --max-num-seqs %u%s\n",
-                   model, c->tp, c->pp, c->dp, context, MU_CEIL_DIV(q->batch, c->dp),
-                   c->kv8 ? " --kv-cache-dtype fp8" : "");
-    mu_text_printf(out,
-                   "python -m sglang.launch_server --model-path %s --tp-size %u --pp-size %u "
-                   "--dp-size %u --context-length %u --max-running-requests %u%s\n",
-                   model, c->tp, c->pp, c->dp, context, q->batch,
-                   c->kv8 ? " --kv-cache-dtype fp8_e5m2" : "");
-    if (c->tp == 1 && c->dp == 1) {
-        mu_text_printf(out, "AutoModelForCausalLM.from_pretrained(\"%s\", ", model);
-        add_device_map(plan, c, out);
     }
 }

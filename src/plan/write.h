@@ -19,8 +19,18 @@ void mu_plan_write_svg(const struct mu_plan *plan, const char *model, struct mu_
 /* Bytes as people reckon them, from the size in a model's name ("70b") and the bits of a weight: no
  * scales, no wider tables. 0: the name has no size. */
 double mu_plan_nominal_bytes(const char *model, const struct mu_plan_format *format);
-/* What starts the candidate: muster, vLLM, SGLang and transformers. */
-void mu_plan_write_launch(const struct mu_plan *plan, const char *model, struct mu_text *out);
+/* What launch lines name. */
+struct mu_plan_launch {
+    const char *model;                /* as the person said it */
+    const char *id;                   /* a path or a hub's id; "": there is none */
+    const struct mu_plan_format *own; /* of the weights that `id` has */
+    bool gguf;                        /* `id` is such a file */
+    bool on_cpu;                      /* the devices are processors, which muster drives */
+    bool runnable;                    /* `id` is on this disk, or synth: */
+};
+/* What starts the best candidate, with the engine asked for and with others that can. */
+void mu_plan_write_launch(const struct mu_plan *plan, const struct mu_plan_launch *how,
+                          struct mu_text *out);
 /* What each device of the best candidate would need and has, when nothing fits. */
 void mu_plan_write_shortage(const struct mu_plan *plan, struct mu_text *out);
 

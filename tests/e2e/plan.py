@@ -161,6 +161,36 @@ def pictures_and_lines_to_copy():
     assert "predicted" in out and "published limits" in out
 
 
+def lines(*words):
+    return [line for line in muster("plan", *words)[0].split("\n\n")[-1].splitlines() if line]
+
+
+@case
+def lines_to_copy_do_what_was_planned():
+    hub = "meta-llama/Llama-3.1-70B"
+    four = lines("llama-3.1-70b", "--on", "4xA100-80G", "--engine", "vllm")
+    assert any(l.startswith(f"vllm serve {hub} --tensor-parallel-size 4") for l in four), four
+    eight = lines("llama-3.1-70b@fp8", "--on", "2xh100", "--engine", "vllm")
+    assert any(f"vllm serve {hub} --quantization fp8" in l for l in eight), eight
+    awq = lines("llama-3.1-70b@awq", "--on", "h100", "--engine", "vllm")
+    assert f"of {hub} in awq" in awq[0] and 'vllm serve "$MODEL"' in awq[1], awq
+    named = lines("Qwen/Qwen2.5-Coder-32B-Instruct-AWQ", "--on", "h100", "--engine", "vllm")
+    assert "vllm serve Qwen/Qwen2.5-Coder-32B-Instruct-AWQ " in named[0], named
+    whole = lines("llama-3.1-8b", "--on", "h100", "--engine", "transformers")
+    calls = [l for l in whole if "from_pretrained" in l]
+    assert calls and all(l.endswith("})") and l.count("(") == l.count(")") for l in calls), whole
+    llama = lines("llama-3.1-70b@q4_k_m", "--on", "2xrtx_4090", "--engine", "llama.cpp")
+    assert ".gguf" in llama[0] and "-ngl" in llama[1] and "-ts" in llama[1], llama
+    assert not any("vllm" in l or "from_pretrained" in l for l in llama), llama
+    assert lines("llama-3.1-8b", "--on", "h100", "--engine", "trtllm")[0].startswith("trtllm-serve")
+    three = lines("llama-3.1-8b", "--on", "3xh100", "--tp", "3")
+    assert not any("vllm" in l for l in three) and "GPUs yet" in three[0], three
+    cpu = lines("synth:llama-3.2-1b@q8_0", "--on", "2xepyc_9354", "--tp", "2")
+    assert cpu == ["muster generate synth:llama-3.2-1b@q8_0 --devices cpu:2 --tp 2 --pp 1 -p \"...\""]
+    for out in (four, eight, awq, named, whole, llama, three):
+        assert not any("@" in l or "llama-3.1-70b" in l for l in out), out
+
+
 @case
 def best_map_names_every_module():
     d = json.loads(muster("plan", "llama-3.1-70b", "--on", "4xA100-80G", "--engine", "transformers",

@@ -28,7 +28,8 @@ static void check(const struct mu_plan *plan)
     json_decref(back);
     mu_plan_write_picture(&plan->candidates[0], &text);
     mu_plan_write_svg(plan, "fuzz", &text);
-    mu_plan_write_launch(plan, "fuzz", &text);
+    struct mu_plan_launch how = {.model = "fuzz", .id = "fuzz", .own = plan->request.formats[0]};
+    mu_plan_write_launch(plan, &how, &text);
     mu_text_fini(&text);
     for (uint32_t i = 0; i < plan->n_candidates; i++)
         for (uint32_t d = 0; d < plan->candidates[i].n_devices; d++) {

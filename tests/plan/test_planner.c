@@ -489,7 +489,10 @@ static void it_is_written_whole(void **state)
     assert_non_null(strstr(text.p, "</svg>"));
     mu_plan_write_table(a.plan, 5, &text);
     mu_plan_write_picture(&a.plan->candidates[0], &text);
-    mu_plan_write_launch(a.plan, "llama-3.1-70b", &text);
+    struct mu_plan_launch how = {
+        .model = "it", .id = "/a b/it's", .own = mu_plan_format(MU_STR("bf16"), NULL)};
+    mu_plan_write_launch(a.plan, &how, &text);
+    assert_non_null(strstr(text.p, "vllm serve '/a b/it'\\''s' --tensor"));
     mu_plan_write_shortage(a.plan, &text);
     assert_int_equal(mu_text_status(&text, &err), MU_OK);
     assert_non_null(strstr(text.p, "--tensor-parallel-size 4"));
