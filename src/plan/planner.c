@@ -289,19 +289,23 @@ static void explain(struct mu_plan *plan)
     char a[64], b[64];
     if (!best->fits) return;
     if (!next || !next->fits) {
-        (void)snprintf(plan->why, sizeof plan->why, "%s is the only placement that fits",
-                       name_of(best, a, sizeof a));
+        (void)snprintf(plan->why, sizeof plan->why, "%s is the only placement %s",
+                       name_of(best, a, sizeof a), next ? "that fits" : "there is");
         return;
     }
     const struct mu_plan_prediction *p = &best->predicted, *q = &next->predicted;
     (void)snprintf(plan->why, sizeof plan->why,
                    "%s is predicted at %.1f tok/s, %.2f ms a token and %.0f ms to the first; %s at "
-                   "%.1f, %.2f and %.0f: %s (%.2f of its %.2f ms a step read weights at the "
-                   "memory's limit, against %.2f of %.2f)",
+                   "%.1f, %.2f and %.0f: %s",
                    name_of(best, a, sizeof a), p->decode_tokens_per_s, 1e3 * p->tpot_s,
                    1e3 * p->ttft_s, name_of(next, b, sizeof b), q->decode_tokens_per_s,
-                   1e3 * q->tpot_s, 1e3 * q->ttft_s, cause(plan, best, next), 1e3 * q->weights_s,
-                   1e3 * q->step_s, 1e3 * p->weights_s, 1e3 * p->step_s);
+                   1e3 * q->tpot_s, 1e3 * q->ttft_s, cause(plan, best, next));
+    size_t n = strlen(plan->why);
+    if (plan->request.config->n_experts) return; /* a step reads some of the weights */
+    (void)snprintf(plan->why + n, sizeof plan->why - n,
+                   " (%.2f of its %.2f ms a step read weights at the memory's limit, against %.2f "
+                   "of %.2f)",
+                   1e3 * q->weights_s, 1e3 * q->step_s, 1e3 * p->weights_s, 1e3 * p->step_s);
 }
 
 /* ---- What would fit ------------------------------------------------------------------------ */
