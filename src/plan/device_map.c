@@ -254,10 +254,10 @@ static mu_status given_whole(struct mu_plan_map_work *w, const json_t *device, s
 {
     if (given_entry(w, "", device, NULL) == MU_OK) return MU_OK;
     const char *text = json_string_value(device);
-    (void)mu_fail(err, MU_E_INPUT, "'%.40s' is neither a mode nor a device", text ? text : "");
+    (void)mu_fail(err, MU_E_USAGE, "'%.40s' is neither a mode nor a device", text ? text : "");
     mu_err_cure(err, "modes are auto, balanced, balanced_low_0 and sequential; devices 0, 1, ..., "
                      "cuda:0, mps, cpu and disk");
-    return MU_E_INPUT;
+    return MU_E_USAGE;
 }
 
 static mu_status given(struct mu_plan_map_work *w, struct mu_err *err)

@@ -86,9 +86,9 @@ mu_status mu_plan_map_device_named(struct mu_plan_map_work *w, struct mu_str nam
     for (size_t i = 0; i < MU_ARRAY_LEN(others); i++)
         if (mu_str_is(name, others[i])) d.name = others[i];
     if (!d.name && !gpu_number(name, &d.gpu)) {
-        (void)mu_fail(err, MU_E_INPUT, "'%.*s' is not a device", (int)MU_MIN(name.len, 40), name.p);
+        (void)mu_fail(err, MU_E_USAGE, "'%.*s' is not a device", (int)MU_MIN(name.len, 40), name.p);
         mu_err_cure(err, "devices are 0, 1, ... (GPUs), mps, cpu and disk");
-        return MU_E_INPUT;
+        return MU_E_USAGE;
     }
     if (!d.name && !(d.name = mu_arena_printf(w->map->arena, "%d", d.gpu)))
         return mu_fail_memory(err, MU_FLOAT_TEXT);
@@ -96,7 +96,7 @@ mu_status mu_plan_map_device_named(struct mu_plan_map_work *w, struct mu_str nam
     for (*out = 0; *out < map->n_devices; ++*out)
         if (strcmp(map->devices[*out].name, d.name) == 0) return MU_OK;
     if (map->n_devices == MU_PLAN_MAP_DEVICES_MAX)
-        return mu_fail(err, MU_E_INPUT, "more than %d devices", MU_PLAN_MAP_DEVICES_MAX);
+        return mu_fail(err, MU_E_USAGE, "more than %d devices", MU_PLAN_MAP_DEVICES_MAX);
     map->devices[map->n_devices++] = d;
     return MU_OK;
 }
@@ -109,10 +109,10 @@ static mu_status limit_read(const json_t *json, const char *name, double *out, s
     }
     struct mu_str text = {json_string_value(json), json_string_length(json)};
     if (text.p && mu_plan_map_bytes(text, out)) return MU_OK;
-    (void)mu_fail(err, MU_E_INPUT, "device %.15s: '%.40s' is not a size", name,
+    (void)mu_fail(err, MU_E_USAGE, "device %.15s: '%.40s' is not a size", name,
                   text.p ? text.p : "");
     mu_err_cure(err, "use a number of bytes, or a text like \"20GiB\" or \"500MB\"");
-    return MU_E_INPUT;
+    return MU_E_USAGE;
 }
 
 /* GPUs by number, then mps, cpu, disk. */
@@ -130,7 +130,7 @@ mu_status mu_plan_map_limits_read(struct mu_plan_map_work *w, struct mu_err *err
     const struct mu_plan_map_request *request = w->request;
     json_t *limits = request->max_memory ? request->max_memory : request->free_memory;
     if (!json_is_object(limits))
-        return mu_fail(err, MU_E_INPUT, "the memory of the devices is not a JSON object");
+        return mu_fail(err, MU_E_USAGE, "the memory of the devices is not a JSON object");
     const char *key;
     json_t *value;
     json_object_foreach(limits, key, value)
@@ -139,7 +139,7 @@ mu_status mu_plan_map_limits_read(struct mu_plan_map_work *w, struct mu_err *err
         size_t before = w->map->n_devices;
         MU_TRY(mu_plan_map_device_named(w, mu_str(key), &device, err));
         if (w->map->n_devices == before)
-            return mu_fail(err, MU_E_INPUT, "device %.15s is named twice", key);
+            return mu_fail(err, MU_E_USAGE, "device %.15s is named twice", key);
         MU_TRY(limit_read(value, key, &w->map->devices[device].limit_bytes, err));
         if (request->max_memory && request->free_memory && w->map->devices[device].gpu >= 0 &&
             !json_object_get(request->free_memory, w->map->devices[device].name))
