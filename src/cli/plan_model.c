@@ -76,12 +76,13 @@ static mu_status open_row(const char *spoken, struct plan_model *out, struct mu_
     if (out->synth) bare += 6;
     if (slash) bare = slash + 1;
     MU_TRY(find_row(bare, out, err));
-    bool hub = !out->synth && slash;
-    int said = (int)strcspn(spoken, "@");
+    size_t end = strcspn(spoken, "@"), n = sizeof "-gguf" - 1;
+    bool gguf = end > n && strncasecmp(spoken + end - n, "-gguf", n) == 0; /* of many files */
+    bool hub = !out->synth && slash && !gguf;
     if (out->synth)
         (void)snprintf(out->id, sizeof out->id, "%s", spoken);
     else
-        (void)snprintf(out->id, sizeof out->id, "%.*s", hub ? said : 160,
+        (void)snprintf(out->id, sizeof out->id, "%.*s", hub ? (int)end : 160,
                        hub ? spoken : out->row.hub_id);
     if (!out->type[0] && out->own) (void)snprintf(out->type, sizeof out->type, "%s", out->own);
     if (!hub) out->own = NULL; /* the id is the row's, whatever the name ends with */

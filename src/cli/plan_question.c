@@ -246,8 +246,8 @@ static void add_people(const struct question *q, const struct mu_plan *plan, con
                        mu_format_bytes((uint64_t)plan->weights_bytes[i], text),
                        i == 0 && r->n_tensors ? ", as the file has them" : "");
         if (nominal > 0)
-            mu_text_printf(out, " (%.4g GB %s, nominally %.4g)", plan->weights_bytes[i] * 1e-9,
-                           exact ? "exactly" : "or about", nominal * 1e-9);
+            mu_text_printf(out, " (%s%.4g GB%s, nominally %.4g)", exact ? "" : "about ",
+                           plan->weights_bytes[i] * 1e-9, exact ? " exactly" : "", nominal * 1e-9);
         mu_text_char(out, '\n');
     }
     mu_text_printf(out, "costs: %s\n\n",

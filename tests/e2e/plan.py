@@ -113,6 +113,9 @@ def device_maps_are_made_of_names_too():
     assert d["device_map"] and d["sizes"]["total"] == 16060522496 + 512  # and the rotary table
     for words in (["llama-3.1-8b@awq", "--device-map", "auto"],
                   ["llama-3.1-8b", "--on", "h100", "--max-memory", "0=1GiB"],
+                  ["llama-3.1-8b", "--device-map", "foo", "--max-memory", "0=1GiB"],
+                  ["llama-3.1-8b", "--device-map", "auto", "--max-memory", "0=xGiB"],
+                  ["llama-3.1-8b", "--device-map", "auto"],
                   ["llama-3.1-8b", "--engine", "vlm", "--on", "h100"]):
         out, err = muster("plan", *words, status=2)
         assert out == "" and err.count("\n") == 1, err
@@ -174,6 +177,8 @@ def lines_to_copy_do_what_was_planned():
     assert any(f"vllm serve {hub} --quantization fp8" in l for l in eight), eight
     awq = lines("llama-3.1-70b@awq", "--on", "h100", "--engine", "vllm")
     assert f"of {hub} in awq" in awq[0] and 'vllm serve "$MODEL"' in awq[1], awq
+    gguf = lines("TheBloke/Llama-2-7B-GGUF@q4_0", "--on", "l4", "--engine", "llama.cpp")
+    assert "meta-llama/Llama-2-7b-hf" in gguf[0], gguf
     named = lines("Qwen/Qwen2.5-Coder-32B-Instruct-AWQ", "--on", "h100", "--engine", "vllm")
     assert "vllm serve Qwen/Qwen2.5-Coder-32B-Instruct-AWQ " in named[0], named
     whole = lines("llama-3.1-8b", "--on", "h100", "--engine", "transformers")
