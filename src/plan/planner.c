@@ -301,7 +301,10 @@ static void explain(struct mu_plan *plan)
                    1e3 * p->ttft_s, name_of(next, b, sizeof b), q->decode_tokens_per_s,
                    1e3 * q->tpot_s, 1e3 * q->ttft_s, cause(plan, best, next));
     size_t n = strlen(plan->why);
-    if (plan->request.config->n_experts) return; /* a step reads some of the weights */
+    enum mu_plan_goal goal = plan->request.goal;
+    bool by_speed = (goal == MU_PLAN_LATENCY || goal == MU_PLAN_THROUGHPUT) &&
+                    !is_tie(score(best, goal), score(next, goal));
+    if (!by_speed || plan->request.config->n_experts) return; /* a step reads some experts */
     (void)snprintf(plan->why + n, sizeof plan->why - n,
                    " (%.2f of its %.2f ms a step read weights at the memory's limit, against %.2f "
                    "of %.2f)",
