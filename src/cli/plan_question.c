@@ -222,7 +222,7 @@ static void write_launch(const struct question *q, const struct mu_plan *plan, c
     struct mu_plan_launch how = {
         .model = model,
         .id = m->synth && !on_cpu(q) ? m->row.hub_id : m->id,
-        .own = m->own ? mu_plan_format(mu_str(m->own), NULL) : format_of_file(q),
+        .own = m->own ? mu_plan_format(mu_str(m->own), NULL) : own_format(q),
         .gguf = mu_model_file_config(m->file)->names == MU_NAMES_GGUF,
         .on_cpu = on_cpu(q),
         .runnable = m->on_disk || m->synth,

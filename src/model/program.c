@@ -349,10 +349,13 @@ static void set_scales(struct mu_program *p)
     p->norm_offset = p->arch->norm_plus_one && c->names == MU_NAMES_HF ? 1 : 0;
 }
 
-static mu_status check_experts(const struct mu_config *c, const struct mu_arch *arch,
-                               struct mu_err *err)
+static mu_status check_mlp(const struct mu_config *c, const struct mu_arch *arch,
+                           struct mu_err *err)
 {
+    if (has_dense_layer(c) && c->ffn == 0)
+        return mu_fail(err, MU_E_INPUT, "the MLP has no width: intermediate_size is 0");
     if (c->n_experts == 0) return MU_OK;
+    if (c->expert_ffn == 0) return mu_fail(err, MU_E_INPUT, "an expert has no width");
     if (arch->swiglu_oai && (c->swiglu_limit != 7 || c->swiglu_alpha != 1.702))
         return mu_fail(err, MU_E_UNSUPPORTED,
                        "experts that clamp at %g with alpha %g (7 and 1.702 are supported)",
@@ -409,7 +412,7 @@ mu_status mu_program_build(const struct mu_config *config, const struct mu_shard
     const struct mu_arch *arch = mu_arch_find(config->architecture, err);
     if (!arch) return err ? err->code : MU_E_UNSUPPORTED;
     MU_TRY(check_shard(config, arch, shard, err));
-    MU_TRY(check_experts(config, arch, err));
+    MU_TRY(check_mlp(config, arch, err));
     uint32_t layers = shard->layer_end - shard->layer_first;
     /* Three matrices an expert, with a bias each; two a head where attention is latent. */
     uint64_t n_tensors = layers * (TENSORS_A_LAYER + 6 * (uint64_t)config->n_experts +
