@@ -303,7 +303,7 @@ def a_conversation_a_line_uses_the_models_template():
 
 @case
 def too_many_devices_are_refused_with_the_reason():
-    refused(2, "generate", MODEL, "--tokens", "1", "--devices", "cpu:9", says="--tp 6")
+    refused(2, "generate", MODEL, "--tokens", "1", "--devices", "cpu:9", "--tp", "9", says="--tp 6")
 
 
 @case
