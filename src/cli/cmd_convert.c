@@ -493,6 +493,22 @@ static mu_status refuse_own_source(const struct conversion *c, const char *out, 
     return MU_OK;
 }
 
+/* Packed forms of transformers have no GGUF type of their own: the file grows, which is told. */
+static void say_unpacked(const struct conversion *c)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < c->n_items; i++) {
+        const struct mu_tensor *t = tensor_of(c, c->items[i].uses);
+        bool packed =
+            t->columns || (mu_dtype(t->type)->block_values > 1 && mu_dtype(t->type)->gguf < 0);
+        n += packed && mu_dtype(c->items[i].type)->block_values == 1;
+    }
+    if (n > 0)
+        mu_cli_say("muster: %u packed matrices are written unpacked, since GGUF has no such type; "
+                   "--weights q4_0 or q8_0 quantises them anew\n",
+                   n);
+}
+
 static mu_status convert(struct conversion *c, const struct mu_invocation *in, struct mu_err *err)
 {
     const struct convert_options *o = in->options;
@@ -507,6 +523,7 @@ static mu_status convert(struct conversion *c, const struct mu_invocation *in, s
     MU_TRY(c->config->names == MU_NAMES_GGUF ? list_as_they_are(c, o->weights, err)
                                              : list_by_program(c, o->weights, err));
     MU_TRY(refuse_own_source(c, in->result->operands[1], err));
+    if (!o->quiet && !o->weights) say_unpacked(c);
     if (o->weights && !o->quiet) mu_session_say_stand_ins(c->file, type, true);
     MU_TRY(mu_team_create(threads, NULL, &c->team, err));
     mu_cli_catch_interrupts(true);
