@@ -194,4 +194,22 @@ static inline void small_use(const struct mu_tokenizer *t)
     mu_text_fini(&out);
 }
 
+/* Any bytes as a tokenizer of the kind that `parse` reads: what loads must be usable. */
+static inline void small_fuzz(mu_status (*parse)(struct mu_str bytes, const char *name,
+                                                 struct mu_tokenizer_spec **out,
+                                                 struct mu_err *err),
+                              const uint8_t *data, size_t size)
+{
+    struct mu_err err = MU_ERR_INIT;
+    struct mu_tokenizer_spec *spec = NULL;
+    struct mu_tokenizer *t = NULL;
+    struct mu_str bytes = {(const char *)data, size};
+    mu_status status = parse(bytes, "fuzz", &spec, &err);
+    if (status == MU_OK) status = mu_tokenizer_create(spec, &t, &err);
+    mu_tokenizer_spec_destroy(spec);
+    if ((status == MU_OK) != (err.code == MU_OK)) abort();
+    if (t) small_use(t);
+    mu_tokenizer_destroy(t);
+}
+
 #endif
