@@ -129,196 +129,6 @@ static void run_linear(const struct run *run, const struct mu_op *op, uint32_t i
     if (op->kind == MU_OP_LOGITS) finish_logits(run, args.y, args.y_stride, first, end);
 }
 
-void *mu_run_cache_at(const struct run *run, uint32_t layer, unsigned value, uint32_t block,
-                      uint32_t kv, uint32_t token)
-{
-    const struct mu_rank *rank = run->rank;
-    uint64_t part =
-        (uint64_t)(layer - run->p->shard.layer_first) * (run->p->latent ? 1 : 2) + value;
-    uint64_t row = ((uint64_t)block * run->p->n_kv_heads + kv) * MU_KV_BLOCK_TOKENS + token;
-    uint64_t bytes = mu_dtype(rank->common->kv_type)->block_bytes;
-    return (char *)rank->cache + part * rank->cache_part_bytes + row * run->p->key_dim * bytes;
-}
-
-static float *head_at(float *heads, uint32_t head, uint32_t head_dim)
-{
-    return heads + (size_t)head * head_dim;
-}
-
-static void norm_heads(const struct run *run, uint32_t tensor, float *x, uint32_t heads)
-{
-    const float *w = vector(run, tensor);
-    uint32_t hd = run->p->config->head_dim;
-    float eps = (float)run->p->config->norm_eps, offset = run->p->norm_offset;
-    if (w && run->p->arch->qk_norm_wide)
-        run->k->norm(x, x, w, heads * hd, eps, offset);
-    else if (w)
-        for (uint32_t h = 0; h < heads; h++)
-            run->k->norm(head_at(x, h, hd), head_at(x, h, hd), w, hd, eps, offset);
-}
-
-static void rotate_heads(const struct run *run, const struct mu_op *op, uint32_t row, float *x,
-                         uint32_t heads)
-{
-    const struct mu_rank *rank = run->rank;
-    const struct mu_config *c = run->p->config;
-    uint32_t width = mu_rope_width(c);
-    if (c->layer_no_rope[op->layer]) return;
-    bool local = c->layer_sliding[op->layer] && rank->cos_local;
-    size_t at = (size_t)run->step.positions[row] * (width / 2);
-    const float *cosines = (local ? rank->cos_local : rank->cos) + at;
-    const float *sines = (local ? rank->sin_local : rank->sin) + at;
-    for (uint32_t h = 0; h < heads; h++)
-        run->k->rope(head_at(x, h, c->head_dim), cosines, sines, width);
-}
-
-/* Norms and rotates some heads of a row's q, and some of its k, which go to the cache with v. */
-static void rope_heads(const struct run *run, const struct mu_op *op, uint32_t row,
-                       struct mu_run heads, struct mu_run kvs)
-{
-    const struct mu_program *p = run->p;
-    uint32_t hd = p->config->head_dim, position = run->step.positions[row];
-    float *q = head_at(row_f32(run, op->in, row), heads.first, hd);
-    float *k = head_at(row_f32(run, op->in, row), p->n_heads + kvs.first, hd);
-    norm_heads(run, op->norm, q, heads.end - heads.first);
-    norm_heads(run, op->norm2, k, kvs.end - kvs.first);
-    rotate_heads(run, op, row, q, heads.end - heads.first);
-    rotate_heads(run, op, row, k, kvs.end - kvs.first);
-    const uint32_t *table =
-        run->step.tables + (size_t)run->step.sequences[row] * run->rank->common->layout.max_blocks;
-    uint32_t block = table[position / MU_KV_BLOCK_TOKENS], token = position % MU_KV_BLOCK_TOKENS;
-    enum mu_dtype type = run->rank->common->kv_type;
-    for (uint32_t kv = kvs.first; kv < kvs.end; kv++, k = head_at(k, 1, hd)) {
-        mu_key_store(run->k, mu_run_cache_at(run, op->layer, 0, block, kv, 0), type, k, hd, token);
-        run->k->kv_store(mu_run_cache_at(run, op->layer, 1, block, kv, token), type,
-                         head_at(k, p->n_kv_heads, hd), hd);
-    }
-}
-
-static void run_rope_kv(const struct run *run, const struct mu_op *op, uint32_t row)
-{
-    rope_heads(run, op, row, (struct mu_run){0, run->p->n_heads},
-               (struct mu_run){0, run->p->n_kv_heads});
-}
-
-/* A piece of attention is a run of rows for the heads of one KV head, or for a part of them when
- * they are many. How a step is cut into pieces and tiles shows in no bit. */
-#define ATTEND_HEADS 32 /* in a part, at most */
-
-/* The most heads that share a KV head. */
-static uint32_t attend_group(const struct mu_program *p)
-{
-    uint32_t most = 1, n = 0;
-    for (uint32_t h = 0; h < p->n_heads; h++) {
-        n = h > 0 && p->kv_head[h] == p->kv_head[h - 1] ? n + 1 : 1;
-        most = MU_MAX(most, n);
-    }
-    return most;
-}
-
-static uint32_t attend_parts(const struct mu_program *p)
-{
-    return MU_CEIL_DIV(attend_group(p), ATTEND_HEADS);
-}
-
-/* As many rows as a tile may have, unless threads would stand idle. */
-static uint32_t attend_rows(const struct run *run)
-{
-    uint32_t heads = MU_MIN(attend_group(run->p), (uint32_t)ATTEND_HEADS);
-    uint32_t pieces = mu_team_size(run->rank->team) * PIECES_A_THREAD;
-    uint32_t rows = run->n_rows * run->p->n_kv_heads * attend_parts(run->p) / pieces;
-    return MU_MAX(MU_MIN(rows, MU_ATTEND_QUERIES / heads), 1u);
-}
-
-static uint32_t attend_pieces(const struct run *run)
-{
-    return MU_CEIL_DIV(run->n_rows, attend_rows(run)) * run->p->n_kv_heads * attend_parts(run->p);
-}
-
-/* The heads of a piece, as a tile without rows; none when the KV head has no such part. */
-static struct mu_attend_tile attend_heads(const struct mu_program *p, uint32_t kv, uint32_t part)
-{
-    struct mu_attend_tile tile = {.kv = kv};
-    uint32_t end;
-    while (p->kv_head[tile.head] != kv)
-        tile.head++;
-    for (end = tile.head; end < p->n_heads && p->kv_head[end] == kv; end++)
-        ;
-    tile.head = MU_MIN(tile.head + part * ATTEND_HEADS, end);
-    tile.n_heads = MU_MIN(end - tile.head, (uint32_t)ATTEND_HEADS);
-    return tile;
-}
-
-/* When every row is a sequence of its own, as in decoding, the piece that attends with some heads
- * can rotate them itself, and the team meets once less. Not when heads are normed together, or when
- * several pieces share a KV head. */
-static bool attend_rotates(const struct run *run)
-{
-    const struct mu_program *p = run->p;
-    return run->n_rows == run->step.header[MU_STEP_SEQUENCES] && !p->latent &&
-           !p->arch->qk_norm_wide && attend_parts(p) == 1;
-}
-
-/* One tile: its results come to the scratch, and from there, formed, to the rows of `op->out`. */
-static void attend_tile(const struct run *run, const struct mu_op *op, enum mu_form form,
-                        const struct mu_attend_tile *tile, float *scratch)
-{
-    const struct mu_program *p = run->p;
-    const struct mu_rank *rank = run->rank;
-    const struct mu_config *c = p->config;
-    uint32_t vd = p->value_dim, width = tile->n_heads * vd;
-    struct mu_attend_args args = {
-        .q = rank->buffers[op->in],
-        .q_stride = p->width[op->in],
-        .out = scratch,
-        .out_stride = width,
-        .keys = mu_run_cache_at(run, op->layer, 0, 0, 0, 0),
-        .values = mu_run_cache_at(run, op->layer, p->latent ? 0 : 1, 0, 0, 0),
-        .key_stride = p->key_dim,
-        .value_stride = p->key_dim,
-        .keys_turned = !p->latent,
-        .cache_type = rank->common->kv_type,
-        .n_kv_heads = p->n_kv_heads,
-        .head_dim = p->key_dim,
-        .value_dim = vd,
-        .positions = run->step.positions,
-        .sequences = run->step.sequences,
-        .tables = run->step.tables,
-        .table_stride = rank->common->layout.max_blocks,
-        .scale = p->attn_scale,
-        .softcap = (float)c->attn_softcap,
-        .window = c->layer_sliding[op->layer] ? c->sliding_window : 0,
-        .sinks = vector(run, op->biases[0]),
-        .scratch = scratch + (size_t)MU_ATTEND_QUERIES * vd,
-    };
-    run->k->attend(&args, tile);
-    for (uint32_t i = 0; i < tile->n_rows; i++)
-        run->k->form_store(form, row_formed(run, op->out, tile->row + i), p->width[op->out],
-                           tile->head * vd, width, scratch + (size_t)i * width);
-}
-
-/* The last rows, which see the most, are claimed first: so that nobody is left with them. */
-static void run_attend(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t piece,
-                       unsigned member)
-{
-    uint32_t rows = attend_rows(run), parts = attend_parts(run->p), kvs = run->p->n_kv_heads;
-    const uint32_t *sequence = run->step.sequences;
-    piece = attend_pieces(run) - 1 - piece;
-    struct mu_attend_tile tile = attend_heads(run->p, piece / parts % kvs, piece % parts);
-    if (tile.n_heads == 0) return;
-    uint32_t first = piece / parts / kvs * rows, end = MU_MIN(first + rows, run->n_rows);
-    for (tile.row = first; tile.row < end; tile.row += tile.n_rows) {
-        uint32_t most = MU_MIN(end - tile.row, MU_ATTEND_QUERIES / tile.n_heads);
-        tile.n_rows = 1;
-        while (tile.n_rows < most && sequence[tile.row + tile.n_rows] == sequence[tile.row])
-            tile.n_rows++;
-        if (attend_rotates(run))
-            rope_heads(run, op - 1, tile.row, (struct mu_run){tile.head, tile.head + tile.n_heads},
-                       (struct mu_run){tile.kv, tile.kv + 1});
-        attend_tile(run, op, run->rank->forms[i].out, &tile, scratch_of(run, member));
-    }
-}
-
 static enum mu_activation activation(const struct mu_program *p)
 {
     const struct mu_config *c = p->config;
@@ -484,7 +294,7 @@ static uint32_t op_pieces(const struct run *run, const struct mu_op *op)
     case MU_OP_LOGITS:
         return op_rows(run, op) ? linear_pieces(run, op) : 0;
     case MU_OP_ATTEND:
-        return attend_pieces(run);
+        return mu_run_attend_pieces(run);
     case MU_OP_GLU:
         return MU_CEIL_DIV(op->width, mu_run_glu_step(run, op->width));
     case MU_OP_EMBED:
@@ -525,7 +335,7 @@ static mu_status run_piece(const struct run *run, uint32_t i, uint32_t piece, un
         run_linear(run, op, i, piece);
         break;
     case MU_OP_ROPE_KV:
-        run_rope_kv(run, op, piece);
+        mu_run_rope_kv(run, op, piece);
         break;
     case MU_OP_LATENT_KV:
         mu_run_latent_kv(run, op, i, piece, member);
@@ -534,7 +344,7 @@ static mu_status run_piece(const struct run *run, uint32_t i, uint32_t piece, un
         mu_run_q_latent(run, op, piece);
         break;
     case MU_OP_ATTEND:
-        run_attend(run, op, i, piece, member);
+        mu_run_attend(run, op, i, piece, member);
         break;
     case MU_OP_V_LATENT:
         mu_run_v_latent(run, op, i, piece, member);
@@ -588,7 +398,7 @@ static void run_operations(const struct run *run, unsigned member)
 {
     struct mu_rank *rank = run->rank;
     for (uint32_t i = 0; i < run->p->n_ops; i++) {
-        if (run->p->ops[i].kind == MU_OP_ROPE_KV && attend_rotates(run)) continue;
+        if (run->p->ops[i].kind == MU_OP_ROPE_KV && mu_run_attend_rotates(run)) continue;
         uint32_t n = op_pieces(run, &run->p->ops[i]), piece;
         while ((piece = mu_team_claim(rank->team)) < n) {
             mu_status status = run_piece(run, i, piece, member);

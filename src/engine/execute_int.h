@@ -40,6 +40,13 @@ static inline float *scratch_of(const struct run *run, unsigned member)
 
 /* How many outputs of `rows` a piece of a linear takes. */
 uint32_t mu_run_linear_step(const struct run *run, uint32_t rows);
+/* execute_attention.c */
+void mu_run_rope_kv(const struct run *run, const struct mu_op *op, uint32_t row);
+/* Whether the pieces of attention rotate their heads themselves, so that ROPE_KV is left out. */
+bool mu_run_attend_rotates(const struct run *run);
+uint32_t mu_run_attend_pieces(const struct run *run);
+void mu_run_attend(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t piece,
+                   unsigned member);
 /* Where a layer's key (value: 1) of a token in a block of the cache lies. */
 void *mu_run_cache_at(const struct run *run, uint32_t layer, unsigned value, uint32_t block,
                       uint32_t kv, uint32_t token);
