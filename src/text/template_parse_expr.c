@@ -345,8 +345,9 @@ static mu_status parse_dotted(struct parser *p, struct mu_str *name)
     MU_TRY(mu_tpl_expect(p, T_NAME, NULL));
     while (at_op(p, ".")) {
         MU_TRY(mu_tpl_advance(p));
-        name->len = (size_t)(p->now.text.p + p->now.text.len - name->p);
+        struct mu_str part = p->now.text;
         MU_TRY(mu_tpl_expect(p, T_NAME, NULL));
+        name->len = (size_t)(part.p + part.len - name->p);
     }
     return MU_OK;
 }
