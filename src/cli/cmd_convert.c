@@ -341,6 +341,7 @@ static mu_status carry_tokenizer(struct conversion *c, bool quiet, struct mu_err
                 "muster: the tokenizer is not carried over, so that the file takes and gives "
                 "token ids: %s\n",
                 why.what);
+        mu_gguf_out_no_tokenizer(c->out);
         status = MU_OK;
     }
     if (status != MU_OK) *err = why;

@@ -194,6 +194,7 @@ void mu_gguf_out_metadata_of(struct mu_gguf_out *out, const struct mu_model_file
  * Given before mu_gguf_out_metadata_of. */
 mu_status mu_gguf_out_tokenizer(struct mu_gguf_out *out, const struct mu_tokenizer_spec *spec,
                                 uint32_t vocab, struct mu_text *notes, struct mu_err *err);
+void mu_gguf_out_no_tokenizer(struct mu_gguf_out *out);
 
 /* `dims` slowest first, as in struct mu_tensor. */
 void mu_gguf_out_tensor(struct mu_gguf_out *out, const char *name, enum mu_dtype type,

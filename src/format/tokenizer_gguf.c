@@ -187,7 +187,8 @@ mu_status mu_tokenizer_spec_from_gguf(const struct mu_gguf *gguf, const char *pa
 {
     struct reader r = {gguf, path, spec, MU_STR(""), MU_STR("default"), err};
     bool add_bos = false;
-    if (!mu_gguf_string(gguf, "tokenizer.ggml.model", &r.model))
+    if (!mu_gguf_string(gguf, "tokenizer.ggml.model", &r.model) ||
+        mu_str_is(r.model, MU_GGUF_NO_TOKENIZER))
         return fault(&r, "tokenizer.ggml.model", MU_E_MISSING, "there is no tokenizer");
     (void)mu_gguf_string(gguf, "tokenizer.ggml.pre", &r.pre);
     MU_TRY(use_preset(&r, &add_bos));

@@ -217,3 +217,8 @@ mu_status mu_gguf_out_tokenizer(struct mu_gguf_out *out, const struct mu_tokeniz
     MU_TRY(add_tokens(&w, vocab));
     return has_scores ? add_scores(&w) : add_merges(&w);
 }
+
+void mu_gguf_out_no_tokenizer(struct mu_gguf_out *out)
+{
+    mu_gguf_out_string(out, "tokenizer.ggml.model", MU_STR(MU_GGUF_NO_TOKENIZER));
+}

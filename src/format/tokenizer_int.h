@@ -27,6 +27,9 @@ bool mu_base64_decode(struct mu_str text, char *out, size_t *n);
 mu_status mu_tokenizer_spec_from_gguf(const struct mu_gguf *gguf, const char *path,
                                       struct mu_tokenizer_spec *spec, struct mu_err *err);
 
+/* The tokenizer.ggml.model of a file without one; llama.cpp refuses a file that does not say so. */
+#define MU_GGUF_NO_TOKENIZER "no_vocab"
+
 /* What a GGUF file says with two names, tokenizer.ggml.model and tokenizer.ggml.pre. */
 struct mu_tokenizer_preset {
     enum mu_tokenizer_kind kind;
