@@ -5,6 +5,9 @@
  * pieces of work by claiming (so that a member whose core is busy elsewhere takes fewer) and meet
  * at barriers. With a core per thread a wait spins briefly before it sleeps; with fewer cores than
  * threads it sleeps at once. A team is run by one thread at a time.
+ *
+ * A member that the others keep waiting for, because another program has its core, is left out of
+ * runs for a while: so a run's work must not need any one member, nor all of them.
  */
 #ifndef MU_BASE_TEAM_H
 #define MU_BASE_TEAM_H
@@ -21,16 +24,18 @@ mu_status mu_team_create(unsigned n_threads, const int *cpus, struct mu_team **o
 void mu_team_destroy(struct mu_team *team);
 unsigned mu_team_size(const struct mu_team *team);
 
-/* Runs fn(arg, member) on every member and returns when all have. */
+/* Runs fn(arg, member) on the members (all, or all but those left out); returns when they have. */
 typedef void mu_team_fn(void *arg, unsigned member);
 void mu_team_run(struct mu_team *team, mu_team_fn *fn, void *arg);
 
-/* Only inside a run, by every member in the same order: */
+/* Only inside a run, by every member that takes part, in the same order: */
 
 /* The next unclaimed piece of the current phase; the first call gives 0 to somebody. The caller
  * stops at the number of pieces that the phase has. */
 uint32_t mu_team_claim(struct mu_team *team);
 /* Ends the phase: returns when all members have come, with the claims starting at 0 again. */
-void mu_team_barrier(struct mu_team *team);
+void mu_team_barrier(struct mu_team *team, unsigned member);
+/* The same after a phase in which members wait for others than the team: nobody counts as late. */
+void mu_team_barrier_excused(struct mu_team *team);
 
 #endif

@@ -286,6 +286,12 @@ static mu_status run_communication(const struct run *run, const struct mu_op *op
     return mu_comm_receive(run->rank->pp, run->rank->buffers[MU_BUFFER_H], h_bytes);
 }
 
+static bool is_communication(const struct mu_op *op)
+{
+    return op->kind == MU_OP_EXCHANGE || op->kind == MU_OP_GATHER || op->kind == MU_OP_SEND ||
+           op->kind == MU_OP_RECEIVE;
+}
+
 static uint32_t op_pieces(const struct run *run, const struct mu_op *op)
 {
     switch (op->kind) {
@@ -391,7 +397,7 @@ static void run_received(const struct run *run, uint32_t i, unsigned member)
     while ((row = mu_team_claim(run->rank->team)) < run->n_rows)
         store_normed(run, op->norm, MU_BUFFER_X, row, run->rank->forms[i].out,
                      row_f32(run, MU_BUFFER_H, row), scratch_of(run, member));
-    mu_team_barrier(run->rank->team);
+    mu_team_barrier(run->rank->team, member);
 }
 
 static void run_operations(const struct run *run, unsigned member)
@@ -404,7 +410,10 @@ static void run_operations(const struct run *run, unsigned member)
             mu_status status = run_piece(run, i, piece, member);
             if (status != MU_OK) rank->status = status; /* only operations of one piece fail */
         }
-        mu_team_barrier(rank->team);
+        if (is_communication(&run->p->ops[i]))
+            mu_team_barrier_excused(rank->team);
+        else
+            mu_team_barrier(rank->team, member);
         if (rank->status != MU_OK) return; /* all members see it: the barrier stands between */
         if (run->p->ops[i].kind == MU_OP_RECEIVE) run_received(run, i, member);
     }

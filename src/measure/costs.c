@@ -52,10 +52,9 @@ static void product_member(void *arg, unsigned member)
 {
     struct product *p = arg;
     uint32_t piece = p->k->row_tile * (p->args.n_rows > 1 ? 4 : 32), i;
-    (void)member;
     while ((i = mu_team_claim(p->team)) < MU_CEIL_DIV(p->outputs, piece))
         p->k->linear(&p->args, i * piece, MU_MIN((i + 1) * piece, p->outputs));
-    mu_team_barrier(p->team);
+    mu_team_barrier(p->team, member);
 }
 
 static void fill_stored(uint8_t *stored, enum mu_dtype type, uint64_t row_bytes)
@@ -164,7 +163,7 @@ static void attend_member(void *arg, unsigned member)
         args.out = out + row * args.out_stride + (size_t)tile.head * args.head_dim;
         a->k->attend(&args, &tile);
     }
-    mu_team_barrier(a->team);
+    mu_team_barrier(a->team, member);
 }
 
 static mu_status attend_make(struct attend *a, const struct mu_measure_shape *s, enum mu_dtype kv,
@@ -234,9 +233,8 @@ static mu_status measure_attention(const struct mu_kernels *k, struct mu_team *t
 static void meet(void *arg, unsigned member)
 {
     struct mu_team *team = arg;
-    (void)member;
     for (int i = 0; i < 100; i++)
-        mu_team_barrier(team);
+        mu_team_barrier(team, member);
 }
 
 mu_status mu_measure_costs(const struct mu_kernels *kernels, enum mu_dtype type,

@@ -38,7 +38,7 @@ static void claim_all(void *arg, unsigned member)
             if (phase > 1 && *now != (unsigned char)(phase - 1)) w->bad++;
             *now = (unsigned char)(phase + 1);
         }
-        mu_team_barrier(w->team);
+        mu_team_barrier(w->team, member);
     }
 }
 
@@ -130,6 +130,60 @@ static void members_live_where_they_are_told(void **state)
     assert_true(CPU_EQUAL(&before, &after));
 }
 
+struct slow {
+    struct mu_team *team;
+    unsigned late; /* the member without a core */
+    bool excused;
+    unsigned calls[3];
+};
+
+static void one_comes_late(void *arg, unsigned member)
+{
+    struct slow *s = arg;
+    s->calls[member]++;
+    if (member == s->late) (void)usleep(3000);
+    if (s->excused)
+        mu_team_barrier_excused(s->team);
+    else
+        mu_team_barrier(s->team, member);
+}
+
+static void who_is_always_late_is_left_out_for_a_while(void **state)
+{
+    (void)state;
+    int usable[CPU_SETSIZE];
+    for (unsigned late = 0; late < 2 && mu_cpu_usable(usable, CPU_SETSIZE) >= 2; late++) {
+        struct slow s = {.late = late};
+        assert_int_equal(mu_team_create(2, NULL, &s.team, NULL), MU_OK);
+        unsigned runs = 0;
+        for (; runs < 1000 && s.calls[late] == runs; runs++)
+            mu_team_run(s.team, one_comes_late, &s);
+        assert_int_equal(s.calls[late], runs - 1); /* the last one was without it */
+        assert_int_equal(s.calls[1 - late], runs);
+        for (unsigned i = 0; i < 20; i++)
+            mu_team_run(s.team, one_comes_late, &s);
+        assert_true(s.calls[late] < s.calls[1 - late]);
+        (void)usleep(200000);
+        unsigned before = s.calls[late];
+        for (unsigned i = 0; i < 3; i++)
+            mu_team_run(s.team, one_comes_late, &s);
+        assert_true(s.calls[late] > before); /* it was tried again */
+        mu_team_destroy(s.team);
+    }
+}
+
+static void nobody_is_left_out_for_what_happens_outside(void **state)
+{
+    (void)state;
+    struct slow s = {.late = 1, .excused = true};
+    assert_int_equal(mu_team_create(2, NULL, &s.team, NULL), MU_OK);
+    for (unsigned i = 0; i < 40; i++)
+        mu_team_run(s.team, one_comes_late, &s);
+    mu_team_destroy(s.team);
+    assert_int_equal(s.calls[0], 40);
+    assert_int_equal(s.calls[1], 40);
+}
+
 static void an_unused_team_can_go(void **state)
 {
     (void)state;
@@ -148,6 +202,8 @@ int main(void)
         cmocka_unit_test(runs_follow_each_other),
         cmocka_unit_test(an_idle_team_uses_no_cpu),
         cmocka_unit_test(members_live_where_they_are_told),
+        cmocka_unit_test(who_is_always_late_is_left_out_for_a_while),
+        cmocka_unit_test(nobody_is_left_out_for_what_happens_outside),
         cmocka_unit_test(an_unused_team_can_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
