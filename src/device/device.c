@@ -10,11 +10,25 @@
 #include <stdio.h>
 #include <sys/mman.h>
 
-/* From this size on memory comes straight from the system, in huge pages where it offers them. */
-#define MAP_BYTES (1u << 21)
+/* From this size on memory comes out of the device's region. */
+#define REGION_FROM_BYTES (1u << 16)
+#define TOUCH_MAX_BYTES   ((uint64_t)64 << 20)
+#define HUGE_PAGE         ((uint64_t)2 << 20)
+/* The region becomes usable in steps, so that huge pages can be had before it is all in use. */
+#define REGION_STEP (32 * HUGE_PAGE)
+
+/* Addresses for the whole budget, of which [0, used) are given out and [0, open) may be touched.
+ * One after the other: a model's many matrices are smaller than a huge page each, and share them.
+ */
+struct region {
+    char *base;
+    uint64_t bytes, open, used;
+    char *reserved; /* what base, aligned, lies in */
+};
 
 struct mu_device {
     struct mu_device_spec spec;
+    struct region region;
     struct {
         _Atomic uint64_t now[MU_PURPOSE_COUNT], high[MU_PURPOSE_COUNT];
         _Atomic uint64_t total_now, total_high;
@@ -85,18 +99,72 @@ mu_status mu_devices_parse(const char *text, unsigned threads, struct mu_device_
     return MU_OK;
 }
 
+/* Without a region (a limit on addresses, say) memory comes from the allocator. */
+static void region_reserve(struct region *region, uint64_t budget)
+{
+    uint64_t bytes = MU_ROUND_UP(MU_MIN(budget, UINT64_MAX / 4), HUGE_PAGE);
+    char *p = mmap(NULL, bytes + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    if (p == MAP_FAILED) return;
+    *region = (struct region){.reserved = p, .bytes = bytes};
+    region->base = p + (MU_ROUND_UP((uintptr_t)p, HUGE_PAGE) - (uintptr_t)p);
+    (void)madvise(region->base, bytes, MADV_HUGEPAGE);
+}
+
+/* Cleared memory, or NULL. */
+static void *region_alloc(struct region *region, uint64_t bytes)
+{
+    uint64_t used = MU_ROUND_UP(region->used, MU_CACHE_LINE);
+    if (!mu_range_ok(used, bytes, region->bytes)) return NULL;
+    uint64_t open = MU_MIN(MU_ROUND_UP(used + bytes, REGION_STEP), region->bytes);
+    if (open > region->open &&
+        mprotect(region->base + region->open, open - region->open, PROT_READ | PROT_WRITE) != 0)
+        return NULL;
+    region->open = MU_MAX(open, region->open);
+    region->used = used + bytes;
+    return region->base + used;
+}
+
+static void region_touch(const struct region *region, const char *p, uint64_t bytes)
+{
+    uint64_t start = (uint64_t)(p - region->base) / 4096u * 4096u;
+    uint64_t end = MU_ROUND_UP((uint64_t)(p - region->base) + bytes, 4096u);
+    (void)madvise(region->base + start, end - start, MADV_POPULATE_WRITE);
+}
+
+static bool region_has(const struct region *region, const void *p)
+{
+    return region->base && (const char *)p >= region->base &&
+           (const char *)p < region->base + region->bytes;
+}
+
+/* Whole pages go back to the system at once; the addresses only if nothing was given out since. */
+static void region_free(struct region *region, char *p, uint64_t bytes)
+{
+    uint64_t start = (uint64_t)(p - region->base), page = MU_ROUND_UP(start, 4096u);
+    bool last = start + bytes == region->used;
+    uint64_t end = last ? MU_ROUND_UP(start + bytes, 4096u) : (start + bytes) / 4096u * 4096u;
+    if (page < end) (void)madvise(region->base + page, end - page, MADV_DONTNEED);
+    if (!last) return;
+    memset(p, 0, MU_MIN(page - start, bytes));
+    region->used = start;
+}
+
 mu_status mu_device_open(const struct mu_device_spec *spec, struct mu_device **out,
                          struct mu_err *err)
 {
     struct mu_device *device = mu_calloc(1, sizeof *device);
     if (!device) return mu_fail_memory(err, sizeof *device);
     device->spec = *spec;
+    region_reserve(&device->region, spec->budget_bytes);
     *out = device;
     return MU_OK;
 }
 
 void mu_device_close(struct mu_device *device)
 {
+    if (device && device->region.reserved)
+        (void)munmap(device->region.reserved, device->region.bytes + HUGE_PAGE);
     mu_free(device);
 }
 
@@ -123,14 +191,15 @@ mu_status mu_device_alloc(struct mu_device *device, enum mu_purpose purpose, uin
                        device->spec.name, mu_format_bytes(bytes, a), mu_format_bytes(used, b),
                        mu_format_bytes(device->spec.budget_bytes, c));
     }
-    void *p;
-    if (bytes >= MAP_BYTES) {
-        p = mu_fault_hit(MU_FAULT_ALLOC)
-                ? MAP_FAILED
-                : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (p == MAP_FAILED) return mu_fail_memory(err, bytes);
-        (void)madvise(p, bytes, MADV_HUGEPAGE);
-    } else {
+    void *p = NULL;
+    if (bytes >= REGION_FROM_BYTES) {
+        if (mu_fault_hit(MU_FAULT_ALLOC)) return mu_fail_memory(err, bytes);
+        p = region_alloc(&device->region, bytes);
+        /* Better its pages come now than in the first steps. Weights are written at once anyway. */
+        if (p && purpose != MU_PURPOSE_WEIGHTS && bytes <= TOUCH_MAX_BYTES)
+            region_touch(&device->region, p, bytes);
+    }
+    if (!p) {
         p = mu_alloc_aligned(MU_CACHE_LINE, bytes);
         if (!p) return mu_fail_memory(err, bytes);
         memset(p, 0, bytes);
@@ -148,8 +217,8 @@ mu_status mu_device_alloc(struct mu_device *device, enum mu_purpose purpose, uin
 void mu_device_free(struct mu_device *device, enum mu_purpose purpose, void *p, uint64_t bytes)
 {
     if (!p) return;
-    if (bytes >= MAP_BYTES)
-        (void)munmap(p, bytes);
+    if (region_has(&device->region, p))
+        region_free(&device->region, p, bytes);
     else
         mu_free(p);
     atomic_fetch_sub_explicit(&device->usage.total_now, bytes, memory_order_relaxed);
