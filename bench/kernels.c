@@ -127,11 +127,11 @@ struct job {
 static void job_member(void *arg, unsigned member)
 {
     struct job *j = arg;
-    uint32_t piece = j->k->row_tile * (j->args.n_rows > 1 ? 4 : 32), i;
-    (void)member;
-    while ((i = mu_team_claim(j->team)) * piece < j->outputs)
+    uint32_t piece = j->k->row_tile * (j->args.n_rows > 1 ? 4 : 32);
+    uint32_t n = MU_CEIL_DIV(j->outputs, piece), i;
+    while ((i = mu_team_claim(j->team, member, n)) < n)
         j->k->linear(&j->args, i * piece, MU_MIN((i + 1) * piece, j->outputs));
-    mu_team_barrier(j->team);
+    mu_team_barrier(j->team, member);
 }
 
 static float random_value(uint64_t i)

@@ -29,6 +29,7 @@ struct gate {
 
 struct team_member {
     struct gate calls; /* stepped for every run that the member takes part in */
+    _Alignas(MU_CACHE_LINE) _Atomic uint32_t claimed; /* pieces of its share, by whomever */
     struct mu_team *team;
     unsigned number;
     bool away;                /* the creator's, between runs */
@@ -47,7 +48,6 @@ struct mu_team {
     bool pinned; /* the creator, who could use these CPUs before: */
     cpu_set_t creator_cpus;
 
-    _Alignas(MU_CACHE_LINE) _Atomic uint32_t claimed;
     _Alignas(MU_CACHE_LINE) _Atomic uint32_t arrived;
     _Atomic uint32_t last;                            /* to arrive, or NOBODY to blame */
     _Alignas(MU_CACHE_LINE) _Atomic uint32_t leaving; /* members that have ended the run */
@@ -79,23 +79,38 @@ static void gate_step(struct gate *gate)
     if (atomic_load_explicit(&gate->sleepers, memory_order_seq_cst) > 0) mu_wake_word(&gate->value);
 }
 
-uint32_t mu_team_claim(struct mu_team *team)
+uint32_t mu_team_claim(struct mu_team *team, unsigned member, uint32_t n)
 {
-    return atomic_fetch_add_explicit(&team->claimed, 1, memory_order_relaxed);
+    for (unsigned i = 0, of = member; i < team->n; i++, of = of + 1 < team->n ? of + 1 : 0) {
+        uint32_t first = (uint32_t)((uint64_t)n * of / team->n);
+        uint32_t end = (uint32_t)((uint64_t)n * (of + 1) / team->n);
+        _Atomic uint32_t *claimed = &team->members[of].claimed;
+        /* Looked at first: what all have claimed stays in everybody's cache. */
+        if (atomic_load_explicit(claimed, memory_order_relaxed) >= end - first) continue;
+        uint32_t piece = first + atomic_fetch_add_explicit(claimed, 1, memory_order_relaxed);
+        if (piece < end) return piece;
+    }
+    return n;
+}
+
+static void unclaim_all(struct mu_team *team)
+{
+    for (unsigned i = 0; i < team->n; i++)
+        atomic_store_explicit(&team->members[i].claimed, 0, memory_order_relaxed);
 }
 
 /* Comes to the barrier, to be blamed as `blamed` if last. */
 static void meet(struct mu_team *team, uint32_t blamed)
 {
     if (team->n_present == 1) {
-        atomic_store_explicit(&team->claimed, 0, memory_order_relaxed);
+        unclaim_all(team);
         return;
     }
     uint32_t phase = atomic_load_explicit(&team->phase.value, memory_order_relaxed);
     /* acq_rel: the last to come sees what all others did before they came. */
     if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 == team->n_present) {
         atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&team->claimed, 0, memory_order_relaxed);
+        unclaim_all(team);
         atomic_store_explicit(&team->last, blamed, memory_order_relaxed);
         gate_step(&team->phase);
         return;
@@ -122,7 +137,7 @@ static void leave(struct mu_team *team)
     unsigned present = team->n_present; /* not to be read any more once the last has left */
     if (atomic_fetch_add_explicit(&team->leaving, 1, memory_order_acq_rel) + 1 < present) return;
     atomic_store_explicit(&team->leaving, 0, memory_order_relaxed);
-    atomic_store_explicit(&team->claimed, 0, memory_order_relaxed);
+    unclaim_all(team);
     gate_step(&team->done);
 }
 
@@ -180,7 +195,7 @@ void mu_team_run(struct mu_team *team, mu_team_fn *fn, void *arg)
 {
     if (team->n == 1) {
         fn(arg, 0);
-        atomic_store_explicit(&team->claimed, 0, memory_order_relaxed);
+        unclaim_all(team);
         return;
     }
     uint64_t start = mu_clock_ns();

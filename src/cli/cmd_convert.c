@@ -234,8 +234,8 @@ static void convert_rows(void *arg, unsigned member)
     const struct batch *b = arg;
     uint8_t *room = b->rooms + member * b->room;
     float *values = (float *)(void *)(room + b->rows.room_bytes);
-    uint32_t piece;
-    while ((piece = mu_team_claim(b->c->team)) < MU_CEIL_DIV(b->n, MU_USE_ROWS)) {
+    uint32_t n_pieces = MU_CEIL_DIV(b->n, MU_USE_ROWS), piece;
+    while ((piece = mu_team_claim(b->c->team, member, n_pieces)) < n_pieces) {
         uint32_t first = piece * MU_USE_ROWS, n = MU_MIN(MU_USE_ROWS, b->n - first);
         const uint8_t *rows[MU_USE_ROWS];
         if (b->item->swap_heads == 0) mu_use_rows_get(&b->rows, b->first + first, n, room, rows);

@@ -394,7 +394,7 @@ static void run_received(const struct run *run, uint32_t i, unsigned member)
 {
     const struct mu_op *op = &run->p->ops[i];
     uint32_t row;
-    while ((row = mu_team_claim(run->rank->team)) < run->n_rows)
+    while ((row = mu_team_claim(run->rank->team, member, run->n_rows)) < run->n_rows)
         store_normed(run, op->norm, MU_BUFFER_X, row, run->rank->forms[i].out,
                      row_f32(run, MU_BUFFER_H, row), scratch_of(run, member));
     mu_team_barrier(run->rank->team, member);
@@ -406,7 +406,7 @@ static void run_operations(const struct run *run, unsigned member)
     for (uint32_t i = 0; i < run->p->n_ops; i++) {
         if (run->p->ops[i].kind == MU_OP_ROPE_KV && mu_run_attend_rotates(run)) continue;
         uint32_t n = op_pieces(run, &run->p->ops[i]), piece;
-        while ((piece = mu_team_claim(rank->team)) < n) {
+        while ((piece = mu_team_claim(rank->team, member, n)) < n) {
             mu_status status = run_piece(run, i, piece, member);
             if (status != MU_OK) rank->status = status; /* only operations of one piece fail */
         }

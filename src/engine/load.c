@@ -97,7 +97,7 @@ static void pack_member(void *arg, unsigned member)
     struct pack_job *job = arg;
     uint32_t n_pieces = MU_CEIL_DIV(job->weight->rows, MU_USE_ROWS);
     uint32_t piece;
-    while ((piece = mu_team_claim(job->rank->team)) < n_pieces) {
+    while ((piece = mu_team_claim(job->rank->team, member, n_pieces)) < n_pieces) {
         const uint8_t *rows[MU_USE_ROWS];
         uint32_t first = piece * MU_USE_ROWS, n = MU_MIN(MU_USE_ROWS, job->weight->rows - first);
         uint8_t *room = job->rooms + member * job->room;

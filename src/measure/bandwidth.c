@@ -22,10 +22,9 @@ struct job {
 static void read_chunks(void *arg, unsigned member)
 {
     struct job *job = arg;
-    (void)member;
     line sums[4] = {{0}};
-    uint32_t chunk;
-    while ((chunk = mu_team_claim(job->team)) < READ_BYTES / CHUNK_BYTES) {
+    uint32_t n = READ_BYTES / CHUNK_BYTES, chunk;
+    while ((chunk = mu_team_claim(job->team, member, n)) < n) {
         const line *p = job->lines + (size_t)chunk * (CHUNK_BYTES / sizeof(line));
         for (size_t i = 0; i < CHUNK_BYTES / sizeof(line); i += 4)
             for (size_t j = 0; j < 4; j++)
@@ -38,8 +37,8 @@ static void read_chunks(void *arg, unsigned member)
 static void fill_chunks(void *arg, unsigned member)
 {
     struct job *job = arg;
-    uint32_t chunk;
-    while ((chunk = mu_team_claim(job->team)) < READ_BYTES / CHUNK_BYTES)
+    uint32_t n = READ_BYTES / CHUNK_BYTES, chunk;
+    while ((chunk = mu_team_claim(job->team, member, n)) < n)
         memset((char *)(uintptr_t)job->lines + (size_t)chunk * CHUNK_BYTES, (int)member + 1,
                CHUNK_BYTES);
 }

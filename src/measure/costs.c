@@ -51,8 +51,9 @@ struct product {
 static void product_member(void *arg, unsigned member)
 {
     struct product *p = arg;
-    uint32_t piece = p->k->row_tile * (p->args.n_rows > 1 ? 4 : 32), i;
-    while ((i = mu_team_claim(p->team)) < MU_CEIL_DIV(p->outputs, piece))
+    uint32_t piece = p->k->row_tile * (p->args.n_rows > 1 ? 4 : 32);
+    uint32_t n = MU_CEIL_DIV(p->outputs, piece), i;
+    while ((i = mu_team_claim(p->team, member, n)) < n)
         p->k->linear(&p->args, i * piece, MU_MIN((i + 1) * piece, p->outputs));
     mu_team_barrier(p->team, member);
 }
@@ -150,10 +151,10 @@ static void attend_member(void *arg, unsigned member)
     struct attend *a = arg;
     struct mu_attend_args args = a->args;
     uint32_t tile_rows = MU_MAX(MU_MIN(a->rows, MU_ATTEND_QUERIES / a->group), 1u);
-    uint32_t tiles = MU_CEIL_DIV(a->rows, tile_rows), i;
+    uint32_t tiles = MU_CEIL_DIV(a->rows, tile_rows), n = tiles * args.n_kv_heads, i;
     float *out = args.out;
     args.scratch += member * a->scratch_floats;
-    while ((i = mu_team_claim(a->team)) < tiles * args.n_kv_heads) {
+    while ((i = mu_team_claim(a->team, member, n)) < n) {
         uint32_t row = i % tiles * tile_rows, kv = i / tiles;
         struct mu_attend_tile tile = {.row = row,
                                       .n_rows = MU_MIN(tile_rows, a->rows - row),

@@ -31,7 +31,7 @@ static void claim_all(void *arg, unsigned member)
     struct work *w = arg;
     w->members_seen[member]++;
     for (unsigned phase = 0; phase < w->phases; phase++) {
-        for (uint32_t i; (i = mu_team_claim(w->team)) < PIECES;) {
+        for (uint32_t i; (i = mu_team_claim(w->team, member, PIECES)) < PIECES;) {
             unsigned char *now = &w->done[phase & 1][i],
                           *before = &w->done[~phase & 1][PIECES - 1 - i];
             if (phase > 0 && *before != (unsigned char)phase) w->bad++;
@@ -64,7 +64,7 @@ static void claim_some(void *arg, unsigned member)
 {
     struct work *w = arg;
     (void)member;
-    for (uint32_t i; (i = mu_team_claim(w->team)) < PIECES;)
+    for (uint32_t i; (i = mu_team_claim(w->team, member, PIECES)) < PIECES;)
         w->done[0][i]++;
 }
 
