@@ -43,14 +43,18 @@ static const struct mu_option options[] = {
     {0},
 };
 
+static unsigned flags_of(const struct template_options *o)
+{
+    return o->parse_arguments ? MU_TEMPLATE_PARSE_ARGUMENTS : 0;
+}
+
 /* Renders one conversation by a template that came without a model. */
 static mu_status render(const struct template_options *o, const struct mu_template *template,
                         json_t *conversation, struct mu_text *out, struct mu_err *err)
 {
     json_t *variables = NULL;
     const char *own_now = json_string_value(json_object_get(conversation, "now"));
-    MU_TRY(mu_template_variables(conversation, o->parse_arguments ? MU_TEMPLATE_PARSE_ARGUMENTS : 0,
-                                 &variables, err));
+    MU_TRY(mu_template_variables(conversation, flags_of(o), &variables, err));
     mu_status status =
         mu_template_render(template, variables, NULL, o->now ? o->now : own_now, out, err);
     json_decref(variables);
@@ -102,9 +106,9 @@ static mu_status run_one(const struct template_options *o, const struct mu_templ
     mu_text_init(&text, INPUT_MAX);
     mu_status status = mu_json_parse(input, "standard input", &conversation, err);
     if (status == MU_OK)
-        status = template ? render(o, template, conversation, &text, err)
-                          : mu_session_render(session, conversation, o->now, o->parse_arguments,
-                                              &text, err);
+        status = template
+                     ? render(o, template, conversation, &text, err)
+                     : mu_session_render(session, conversation, o->now, flags_of(o), &text, err);
     if (status == MU_OK)
         status = print_one(o, session, (struct mu_str){mu_text_get(&text), text.len}, err);
     json_decref(conversation);
@@ -128,9 +132,9 @@ static mu_status render_line(const struct template_options *o, const struct mu_t
     else if (!template && !session->file)
         status = mu_fail(err, MU_E_USAGE, "neither the line nor the command names a template");
     if (status == MU_OK)
-        status = own || template ? render(o, own ? own : template, conversation, text, err)
-                                 : mu_session_render(session, conversation, o->now,
-                                                     o->parse_arguments, text, err);
+        status = own || template
+                     ? render(o, own ? own : template, conversation, text, err)
+                     : mu_session_render(session, conversation, o->now, flags_of(o), text, err);
     mu_template_destroy(own);
     json_decref(conversation);
     return status;

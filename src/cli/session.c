@@ -203,13 +203,12 @@ static mu_status choose_template(struct mu_session *session, json_t *conversatio
 }
 
 mu_status mu_session_render(struct mu_session *session, json_t *conversation, const char *now,
-                            bool parse_arguments, struct mu_text *out, struct mu_err *err)
+                            unsigned flags, struct mu_text *out, struct mu_err *err)
 {
     json_t *variables = NULL;
     const char *own_now = json_string_value(json_object_get(conversation, "now"));
     MU_TRY(choose_template(session, conversation, err));
-    MU_TRY(mu_template_variables(conversation, parse_arguments ? MU_TEMPLATE_PARSE_ARGUMENTS : 0,
-                                 &variables, err));
+    MU_TRY(mu_template_variables(conversation, flags, &variables, err));
     mu_status status = add_special_tokens(session, variables, err);
     if (status == MU_OK)
         status =
@@ -227,7 +226,9 @@ mu_status mu_session_encode_conversation(struct mu_session *session, json_t *con
     if (!json_object_get(conversation, "add_generation_prompt") &&
         json_object_set_new(conversation, "add_generation_prompt", json_true()) != 0)
         return mu_fail(err, MU_E_INPUT, "a conversation is an object with \"messages\"");
-    mu_status status = mu_session_render(session, conversation, NULL, true, &text, err);
+    mu_status status =
+        mu_session_render(session, conversation, NULL,
+                          MU_TEMPLATE_PARSE_ARGUMENTS | MU_TEMPLATE_JOIN_PARTS, &text, err);
     if (status == MU_OK)
         status = mu_session_encode(session, (struct mu_str){mu_text_get(&text), text.len}, false,
                                    ids, n, err);

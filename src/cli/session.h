@@ -185,11 +185,11 @@ mu_status mu_session_encode(struct mu_session *session, struct mu_str text, bool
 /*
  * A conversation ({"messages": [...], "tools": ..., "variables": {...}, "now": ...}) as the text
  * that the model's chat template makes of it, with the model's special tokens as variables; and the
- * tokens of that text. It ends where the assistant begins, as "add_generation_prompt" says.
- * `parse_arguments`: tool calls whose arguments are JSON in a string hold the value itself.
+ * tokens of that text. It ends where the assistant begins, as "add_generation_prompt" says. `flags`
+ * are those of mu_template_variables; for the tokens all of them are set.
  */
 mu_status mu_session_render(struct mu_session *session, json_t *conversation, const char *now,
-                            bool parse_arguments, struct mu_text *out, struct mu_err *err);
+                            unsigned flags, struct mu_text *out, struct mu_err *err);
 mu_status mu_session_encode_conversation(struct mu_session *session, json_t *conversation,
                                          uint32_t **ids, uint32_t *n, struct mu_err *err);
 

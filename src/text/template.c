@@ -302,22 +302,63 @@ static json_t *call_prepare(json_t *call, unsigned flags)
     return function ? copy_with(call, "function", function) : NULL;
 }
 
+/* The text of a content's parts, which were checked. */
+static json_t *join_parts(const json_t *parts)
+{
+    struct mu_text text;
+    mu_text_init(&text, SIZE_MAX / 2);
+    for (size_t i = 0; i < json_array_size(parts); i++) {
+        const json_t *part = json_object_get(json_array_get(parts, i), "text");
+        if (i > 0) mu_text_char(&text, '\n');
+        mu_text_add(&text, json_string_value(part), json_string_length(part));
+    }
+    json_t *joined =
+        text.status == MU_OK ? json_stringn_nocheck(mu_text_get(&text), text.len) : NULL;
+    mu_text_fini(&text);
+    return joined;
+}
+
+static mu_status check_parts(const json_t *content, size_t message, struct mu_err *err)
+{
+    for (size_t i = 0; i < json_array_size(content); i++) {
+        const json_t *part = json_array_get(content, i);
+        const char *type = json_string_value(json_object_get(part, "type"));
+        if (!type)
+            return mu_fail(err, MU_E_INPUT, "part %zu of message %zu has no \"type\"", i + 1,
+                           message + 1);
+        if (strcmp(type, "text") != 0)
+            return mu_fail(err, MU_E_UNSUPPORTED,
+                           "part %zu of message %zu is of type %.40s: only text is read", i + 1,
+                           message + 1, type);
+        if (!json_is_string(json_object_get(part, "text")))
+            return mu_fail(err, MU_E_INPUT, "part %zu of message %zu has no \"text\"", i + 1,
+                           message + 1);
+    }
+    return MU_OK;
+}
+
+/* Puts the new value, which is taken, into a copy that takes the place of `*message`; once memory
+ * is out `*message` is NULL and stays it. */
+static void message_set(json_t **message, const char *key, json_t *value)
+{
+    json_t *old = *message;
+    *message = old && value ? copy_with(old, key, value) : NULL;
+    if (!old) json_decref(value);
+    json_decref(old);
+}
+
 /* A message as templates expect it. */
 static json_t *message_prepare(json_t *message, unsigned flags)
 {
     json_t *reasoning = json_object_get(message, "reasoning_content");
     json_t *calls = json_object_get(message, "tool_calls");
+    json_t *content = json_object_get(message, "content");
     json_t *out = json_incref(message);
-    if (reasoning) {
-        json_decref(out);
-        out = copy_with(message, "thinking", json_incref(reasoning));
-    }
-    if (out && (flags & MU_TEMPLATE_PARSE_ARGUMENTS) && json_is_array(calls)) {
-        calls = copy_each(calls, flags, call_prepare);
-        json_t *both = calls ? copy_with(out, "tool_calls", calls) : NULL;
-        json_decref(out);
-        out = both;
-    }
+    if (reasoning) message_set(&out, "thinking", json_incref(reasoning));
+    if ((flags & MU_TEMPLATE_JOIN_PARTS) && json_is_array(content))
+        message_set(&out, "content", join_parts(content));
+    if ((flags & MU_TEMPLATE_PARSE_ARGUMENTS) && json_is_array(calls))
+        message_set(&out, "tool_calls", copy_each(calls, flags, call_prepare));
     return out;
 }
 
@@ -346,6 +387,8 @@ mu_status mu_template_variables(json_t *conversation, unsigned flags, json_t **o
         return mu_fail(err, MU_E_INPUT, "a conversation is an object with an array \"messages\"");
     if (more && !json_is_object(more))
         return mu_fail(err, MU_E_INPUT, "\"variables\" of a conversation is an object");
+    for (size_t i = 0; (flags & MU_TEMPLATE_JOIN_PARTS) && i < json_array_size(messages); i++)
+        MU_TRY(check_parts(json_object_get(json_array_get(messages, i), "content"), i, err));
     json_t *variables = json_object();
     if (!variables || !fill_variables(variables, conversation, flags)) {
         json_decref(variables);

@@ -43,9 +43,10 @@ mu_status mu_template_render(const struct mu_template *template, json_t *variabl
                              struct mu_text *out, struct mu_err *err);
 
 /* OpenAI's clients send a call's arguments as JSON in a string, where most templates want the
- * object: such strings become what they hold; any other stays. transformers itself does not do
- * this. */
-enum { MU_TEMPLATE_PARSE_ARGUMENTS = 1 };
+ * object: PARSE_ARGUMENTS makes such strings what they hold; any other stays. They may also send a
+ * content in parts, [{"type": "text", "text": ...}], which few templates know: JOIN_PARTS makes it
+ * one text, a part a line, and refuses parts that are no text. transformers itself does neither. */
+enum { MU_TEMPLATE_PARSE_ARGUMENTS = 1, MU_TEMPLATE_JOIN_PARTS = 2 };
 
 /* The variables of a conversation {"messages", "tools", "documents", "add_generation_prompt",
  * "variables": {...}}: what is absent is null, entries of "variables" stand beside the others, and

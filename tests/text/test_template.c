@@ -348,6 +348,41 @@ static void threads_share_a_template(void **state)
     json_decref(variables);
 }
 
+static void contents_in_parts_become_one_text(void **state)
+{
+    static const struct {
+        const char *content, *joined, *says; /* joined NULL: refused */
+    } cases[] = {
+        {"[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\\u0000c\"}]",
+         "\"a\\nb\\u0000c\"", ""},
+        {"[]", "\"\"", ""},
+        {"\"plain\"", "\"plain\"", ""},
+        {"[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"image_url\",\"image_url\":{}}]", NULL,
+         "part 2 of message 1 is of type image_url: only text is read"},
+        {"[{\"type\":\"text\"}]", NULL, "part 1 of message 1 has no \"text\""},
+        {"[\"a\"]", NULL, "part 1 of message 1 has no \"type\""},
+    };
+    (void)state;
+    for (size_t i = 0; i < MU_ARRAY_LEN(cases); i++) {
+        json_t *content = json_loads(cases[i].content, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL),
+               *out;
+        json_t *in = json_pack("{s:[{s:O}]}", "messages", "content", content);
+        struct mu_err err = MU_ERR_INIT;
+        mu_status status = mu_template_variables(in, MU_TEMPLATE_JOIN_PARTS, &out, &err);
+        assert_string_equal(err.what, cases[i].says);
+        if (cases[i].joined) {
+            json_t *want = json_loads(cases[i].joined, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+            assert_int_equal(status, MU_OK);
+            json_t *message = json_array_get(json_object_get(out, "messages"), 0);
+            assert_true(json_equal(json_object_get(message, "content"), want));
+            json_decref(want);
+            json_decref(out);
+        }
+        json_decref(content);
+        json_decref(in);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -360,6 +395,7 @@ int main(void)
         cmocka_unit_test(the_clock_can_be_pinned),
         cmocka_unit_test(conversations_become_variables),
         cmocka_unit_test(arguments_in_strings_become_objects),
+        cmocka_unit_test(contents_in_parts_become_one_text),
         cmocka_unit_test(threads_share_a_template),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
