@@ -1,34 +1,47 @@
-/* One answer; see answer.h. */
+/* Answers to prompts; see answer.h. */
 #include "cli/answer.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/number.h"
 #include "measure/measure.h"
 
 #include <math.h>
-#include <stdio.h>
 
 #define ANSWER_MAX_BYTES (64u << 20)
 
-/* What the collecting of tokens needs while they come. */
+/* What the collecting of one answer's tokens needs while they come. */
 struct collector {
     struct mu_answer *answer;
-    bool with_text; /* there is a tokenizer */
     struct mu_detokenizer detokenizer;
     struct mu_stop stop;
-    struct mu_text fresh; /* what the last token added, before stop texts were looked for */
-    const struct mu_config *config;
-    size_t shown; /* bytes of the text that were written out */
-    bool stream, with_logprobs, ignore_eos, stopped;
-    mu_status status;
-    struct mu_err *err;
+    struct mu_text fresh;      /* what the last token added, before stop texts were looked for */
+    bool stopped, done, empty; /* empty: given up before there was any text */
 };
 
-static bool is_end(const struct collector *c, uint32_t id)
+struct collectors {
+    struct collector *items;
+    uint32_t n, n_choices;
+    struct mu_session *session;
+    const struct mu_config *config;
+    bool with_logprobs, ignore_eos;
+
+    bool stream;
+    uint32_t showing; /* the answer that is being written out */
+    size_t shown;     /* bytes of its text that were */
+    mu_status status;
+    struct mu_err *err;
+
+    uint64_t begin_ns, all_begun_ns, last_ns; /* submitted; all have a token; the last token */
+    uint32_t n_begun;
+    uint64_t n_tokens, n_tokens_all_begun; /* ... how many when all_begun_ns was */
+};
+
+static bool is_end(const struct collectors *all, uint32_t id)
 {
-    for (unsigned i = 0; i < c->config->n_eos; i++)
-        if (c->config->eos[i] == id) return true;
+    for (unsigned i = 0; i < all->config->n_eos; i++)
+        if (all->config->eos[i] == id) return true;
     return false;
 }
 
@@ -46,33 +59,98 @@ static void add_logprobs(struct mu_text *out, const struct mu_event *event)
     mu_text_str(out, "]}");
 }
 
-/* Looks for stop texts in what is fresh, and writes out what is certain to stay. */
-static void take_text(struct collector *c)
+/* Looks for stop texts in what is fresh; what is certain to stay joins the text. */
+static void take_fresh(struct collector *c)
 {
-    struct mu_text *text = &c->answer->text;
     struct mu_str fresh = {mu_text_get(&c->fresh), c->fresh.len};
-    c->stopped = c->stopped || mu_stop_push(&c->stop, fresh, false, text);
+    c->stopped = c->stopped || mu_stop_push(&c->stop, fresh, false, &c->answer->text);
     mu_text_clear(&c->fresh);
-    if (c->stream && c->status == MU_OK && text->len > c->shown)
-        c->status = mu_cli_out(text->p + c->shown, text->len - c->shown, c->err);
-    c->shown = text->len;
 }
 
-static bool take_token(void *arg, const struct mu_event *event)
+static void take_token(struct collectors *all, struct collector *c, const struct mu_event *event)
 {
-    struct collector *c = arg;
     struct mu_answer *a = c->answer;
-    a->ids[a->n_ids++] = event->picked.id;
-    if (c->with_logprobs) add_logprobs(&a->logprobs, event);
-    if (c->with_text && (c->ignore_eos || !is_end(c, event->picked.id))) {
-        mu_detokenizer_push(&c->detokenizer, event->picked.id, &c->fresh);
-        take_text(c);
-    } else if (!c->with_text && c->stream) { /* no tokenizer: ids out, as ids came in */
-        char id[16];
-        int len = snprintf(id, sizeof id, "%s%u", a->n_ids > 1 ? "," : "", event->picked.id);
-        c->status = mu_cli_out(id, (size_t)len, c->err);
+    uint32_t id = event->picked.id;
+    a->ids[a->n_ids++] = id;
+    if (all->with_logprobs) add_logprobs(&a->logprobs, event);
+    if (!all->session->tokenizer) {
+        mu_text_printf(&a->text, "%s%u", a->n_ids > 1 ? "," : "", id);
+    } else if (all->ignore_eos || !is_end(all, id)) {
+        mu_detokenizer_push(&c->detokenizer, id, &c->fresh);
+        take_fresh(c);
     }
-    return !c->stopped && c->status == MU_OK;
+}
+
+static void take_end(struct collectors *all, struct collector *c, enum mu_finish finish)
+{
+    if (all->session->tokenizer && !c->stopped) {
+        mu_detokenizer_end(&c->detokenizer, &c->fresh);
+        take_fresh(c);
+        mu_stop_end(&c->stop, &c->answer->text);
+    }
+    c->done = true;
+    c->empty = finish >= MU_FINISH_CANCELLED && c->answer->text.len == 0;
+    c->answer->finish_reason = c->stopped || finish == MU_FINISH_STOP ? "stop"
+                               : finish == MU_FINISH_LENGTH           ? "length"
+                                                                      : "cancelled";
+}
+
+static void write_out(struct collectors *all, const char *bytes, size_t len)
+{
+    if (all->status == MU_OK && len > 0) all->status = mu_cli_out(bytes, len, all->err);
+}
+
+static void write_heading(struct collectors *all)
+{
+    struct mu_text heading;
+    const struct mu_answer *a = all->items[all->showing].answer;
+    if (all->n == 1) return;
+    mu_text_init(&heading, 128);
+    mu_text_printf(&heading, "%s==> %u", all->showing ? "\n" : "", a->prompt + 1);
+    if (all->n_choices > 1) mu_text_printf(&heading, ", choice %u", a->choice + 1);
+    mu_text_str(&heading, " <==\n");
+    write_out(all, mu_text_get(&heading), heading.len);
+    mu_text_fini(&heading);
+}
+
+/* Writes out the first answer that was not done, as far as it has come, and those behind it that
+ * were done meanwhile. */
+static void show(struct collectors *all)
+{
+    while (all->stream && all->showing < all->n) {
+        const struct collector *c = &all->items[all->showing];
+        const struct mu_text *text = &c->answer->text;
+        if (all->shown == 0 && (text->len > 0 || c->done) && !c->empty) write_heading(all);
+        write_out(all, mu_text_get(text) + all->shown, text->len - all->shown);
+        all->shown = text->len;
+        if (!c->done) return;
+        if (!c->empty) write_out(all, "\n", 1);
+        all->showing++;
+        all->shown = 0;
+    }
+}
+
+static void keep_time(struct collectors *all, const struct collector *c)
+{
+    all->last_ns = mu_clock_ns();
+    all->n_tokens++;
+    if (c->answer->n_ids > 0 || ++all->n_begun < all->n) return;
+    all->all_begun_ns = all->last_ns;
+    all->n_tokens_all_begun = all->n_tokens;
+}
+
+static bool take_event(void *arg, const struct mu_event *event)
+{
+    struct collectors *all = arg;
+    struct collector *c = event->user;
+    if (event->done) {
+        take_end(all, c, event->finish);
+    } else if (!c->stopped && all->status == MU_OK) {
+        keep_time(all, c);
+        take_token(all, c, event);
+    }
+    show(all);
+    return !c->stopped && all->status == MU_OK;
 }
 
 static mu_status read_bias(const char *text, struct mu_logit_bias *list, struct mu_sampling *s,
@@ -130,80 +208,146 @@ static mu_status fill_sampling(const struct mu_invocation *in, const struct mu_a
     return read_bias(o->logit_bias, bias, s, err);
 }
 
-static const char *finish_name(const struct collector *c, enum mu_finish finish)
+/* Room for each answer. */
+static mu_status prepare(struct collectors *all, const struct mu_answer_options *options,
+                         struct mu_answers *out, struct mu_err *err)
 {
-    if (c->stopped || finish == MU_FINISH_STOP) return "stop";
-    return finish == MU_FINISH_LENGTH ? "length" : "cancelled";
-}
-
-static mu_status collect(struct mu_session *session, struct collector *c,
-                         const struct mu_request_options *request, struct mu_err *err)
-{
-    struct mu_answer *a = c->answer;
-    mu_status status = mu_session_request(session, request, take_token, c, &a->result, err);
-    if (c->with_text && !c->stopped) {
-        mu_detokenizer_end(&c->detokenizer, &c->fresh);
-        take_text(c);
-        mu_stop_end(&c->stop, &a->text);
-        take_text(c);
-    }
-    a->finish_reason = finish_name(c, a->result.finish);
-    if (status == MU_OK) status = c->status;
-    if (status == MU_OK) status = mu_text_status(&a->text, err);
-    return status == MU_OK ? mu_text_status(&a->logprobs, err) : status;
-}
-
-mu_status mu_answer_run(struct mu_session *session, const struct mu_invocation *in,
-                        const struct mu_answer_options *options, const uint32_t *prompt,
-                        uint32_t n_prompt, bool stream, struct mu_answer *out, struct mu_err *err)
-{
-    const struct mu_config *config = mu_model_file_config(session->file);
-    *out = (struct mu_answer){0};
-    mu_text_init(&out->text, ANSWER_MAX_BYTES);
-    mu_text_init(&out->logprobs, ANSWER_MAX_BYTES);
-    out->ids = mu_alloc((options->n + 1) * sizeof *out->ids);
-    if (!out->ids) return mu_fail_memory(err, options->n * sizeof *out->ids);
-    struct collector c = {.answer = out,
-                          .with_text = session->tokenizer != NULL,
-                          .config = config,
-                          .stream = stream,
-                          .with_logprobs = mu_given(in, "logprobs"),
-                          .ignore_eos = options->ignore_eos,
-                          .err = err};
-    struct mu_request_options request = {.prompt = prompt,
-                                         .n_prompt = n_prompt,
-                                         .max_tokens = (uint32_t)options->n,
-                                         .stop_ids = config->eos,
-                                         .n_stop_ids = options->ignore_eos ? 0 : config->n_eos,
-                                         .digest = !stream};
-    struct mu_logit_bias bias[MU_LOGIT_BIAS_MAX];
-    mu_status status = fill_sampling(in, options, config, bias, &request.sampling, err);
     struct mu_str stops[MU_OPTION_LIST_MAX];
     for (unsigned i = 0; i < options->stop.n; i++)
         stops[i] = mu_str(options->stop.items[i]);
-    mu_text_init(&c.fresh, ANSWER_MAX_BYTES);
-    if (c.with_text)
-        mu_detokenizer_init(&c.detokenizer, session->tokenizer, MU_DECODE_SKIP_SPECIAL);
-    if (status == MU_OK) status = mu_stop_init(&c.stop, stops, options->stop.n, err);
-    if (status == MU_OK) status = collect(session, &c, &request, err);
-    mu_detokenizer_fini(&c.detokenizer);
-    mu_stop_fini(&c.stop);
-    mu_text_fini(&c.fresh);
+    for (uint32_t i = 0; i < all->n; i++) {
+        struct mu_answer *a = &out->items[i];
+        struct collector *c = &all->items[i];
+        *a = (struct mu_answer){.prompt = i / out->n_choices,
+                                .choice = i % out->n_choices,
+                                .finish_reason = "cancelled"};
+        out->n = i + 1;
+        mu_text_init(&a->text, ANSWER_MAX_BYTES);
+        mu_text_init(&a->logprobs, ANSWER_MAX_BYTES);
+        mu_text_init(&c->fresh, ANSWER_MAX_BYTES);
+        c->answer = a;
+        if (all->session->tokenizer)
+            mu_detokenizer_init(&c->detokenizer, all->session->tokenizer, MU_DECODE_SKIP_SPECIAL);
+        a->ids = mu_alloc((options->n + 1) * sizeof *a->ids);
+        if (!a->ids) return mu_fail_memory(err, options->n * sizeof *a->ids);
+        MU_TRY(mu_stop_init(&c->stop, stops, options->stop.n, err));
+    }
+    return MU_OK;
+}
+
+/* One request an answer. Choices of a prompt share its seed, which is drawn here if need be. */
+static mu_status fill_requests(const struct collectors *all,
+                               const struct mu_answer_options *options,
+                               const struct mu_prompt *prompts, const struct mu_sampling *sampling,
+                               struct mu_request_options *requests, struct mu_err *err)
+{
+    struct mu_sampling of_prompt = *sampling;
+    for (uint32_t i = 0; i < all->n; i++) {
+        const struct mu_answer *a = all->items[i].answer;
+        if (a->choice == 0) {
+            of_prompt = *sampling;
+            MU_TRY(mu_sampling_draw_seed(&of_prompt, err));
+        }
+        requests[i] =
+            (struct mu_request_options){.prompt = prompts[a->prompt].ids,
+                                        .n_prompt = prompts[a->prompt].n_ids,
+                                        .max_tokens = (uint32_t)options->n,
+                                        .stop_ids = all->config->eos,
+                                        .n_stop_ids = options->ignore_eos ? 0 : all->config->n_eos,
+                                        .sampling = of_prompt,
+                                        .choice = a->choice,
+                                        .digest = !all->stream,
+                                        .user = &all->items[i]};
+    }
+    return MU_OK;
+}
+
+static mu_status run_requests(struct collectors *all, const struct mu_request_options *requests,
+                              struct mu_answers *out, struct mu_err *err)
+{
+    struct mu_request_result *results = mu_calloc(all->n, sizeof *results);
+    if (!results) return mu_fail_memory(err, all->n * sizeof *results);
+    all->begin_ns = all->last_ns = mu_clock_ns();
+    mu_status status =
+        mu_session_requests(all->session, requests, all->n, take_event, all, results, err);
+    for (uint32_t i = 0; i < all->n; i++)
+        out->items[i].result = results[i];
+    mu_free(results);
+    out->n_tokens = all->n_tokens;
+    out->seconds = (double)(all->last_ns - all->begin_ns) * 1e-9;
+    if (all->all_begun_ns > 0 && all->last_ns > all->all_begun_ns)
+        out->decode_tokens_per_s = (double)(all->n_tokens - all->n_tokens_all_begun) * 1e9 /
+                                   (double)(all->last_ns - all->all_begun_ns);
+    if (status == MU_OK) status = all->status;
+    for (uint32_t i = 0; status == MU_OK && i < all->n; i++) {
+        status = mu_text_status(&out->items[i].text, err);
+        if (status == MU_OK) status = mu_text_status(&out->items[i].logprobs, err);
+    }
     return status;
 }
 
-void mu_answer_fini(struct mu_answer *a)
+mu_status mu_answers_run(struct mu_session *session, const struct mu_invocation *in,
+                         const struct mu_answer_options *options, const struct mu_prompt *prompts,
+                         uint32_t n_prompts, uint32_t n_choices, bool stream,
+                         struct mu_answers *out, struct mu_err *err)
 {
-    mu_free(a->ids);
-    mu_text_fini(&a->text);
-    mu_text_fini(&a->logprobs);
+    struct collectors all = {.n = n_prompts * n_choices,
+                             .n_choices = n_choices,
+                             .session = session,
+                             .config = mu_model_file_config(session->file),
+                             .stream = stream,
+                             .with_logprobs = mu_given(in, "logprobs"),
+                             .ignore_eos = options->ignore_eos,
+                             .err = err};
+    *out = (struct mu_answers){.n_choices = n_choices};
+    out->items = mu_calloc(all.n, sizeof *out->items);
+    all.items = mu_calloc(all.n, sizeof *all.items);
+    struct mu_request_options *requests = mu_calloc(all.n, sizeof *requests);
+    struct mu_logit_bias bias[MU_LOGIT_BIAS_MAX];
+    struct mu_sampling sampling;
+    mu_status status = out->items && all.items && requests
+                           ? prepare(&all, options, out, err)
+                           : mu_fail_memory(err, all.n * sizeof *requests);
+    if (status == MU_OK) status = fill_sampling(in, options, all.config, bias, &sampling, err);
+    if (status == MU_OK) status = fill_requests(&all, options, prompts, &sampling, requests, err);
+    if (status == MU_OK) status = run_requests(&all, requests, out, err);
+    for (uint32_t i = 0; i < out->n; i++) {
+        mu_detokenizer_fini(&all.items[i].detokenizer);
+        mu_stop_fini(&all.items[i].stop);
+        mu_text_fini(&all.items[i].fresh);
+    }
+    mu_free(all.items);
+    mu_free(requests);
+    return status;
+}
+
+void mu_answers_fini(struct mu_answers *a)
+{
+    for (uint32_t i = 0; i < a->n; i++) {
+        mu_free(a->items[i].ids);
+        mu_text_fini(&a->items[i].text);
+        mu_text_fini(&a->items[i].logprobs);
+    }
+    mu_free(a->items);
+}
+
+static void say_together(const struct mu_answers *a)
+{
+    mu_cli_say("measured: %u answers, %llu tokens in %.2f s: %.1f tokens/s", a->n,
+               (unsigned long long)a->n_tokens, a->seconds, (double)a->n_tokens / a->seconds);
+    if (a->decode_tokens_per_s > 0) mu_cli_say(", %.1f once all had begun", a->decode_tokens_per_s);
+    mu_cli_say("\n");
 }
 
 void mu_answer_say_speed(const struct mu_session *session, const struct mu_run_options *options,
-                         const struct mu_answer *a)
+                         const struct mu_answers *a)
 {
-    const struct mu_request_result *r = &a->result;
+    const struct mu_request_result *r = &a->items[0].result;
     struct mu_engine_facts facts;
+    if (a->n > 1) {
+        say_together(a);
+        return;
+    }
     mu_engine_facts(session->engine, &facts);
     mu_cli_say("measured: %u prompt tokens in %.0f ms", r->n_prompt, r->prefill_seconds * 1e3);
     if (r->decode_seconds <= 0) {

@@ -1,6 +1,6 @@
 /*
- * One answer: a prompt (text, ids or a conversation) through the engine, streamed as text or
- * collected as JSON. Shared by generate and chat. The main thread.
+ * Answers: prompts through the engine, all together, streamed as text or collected for JSON. Shared
+ * by generate and chat. The main thread.
  */
 #ifndef MU_CLI_ANSWER_H
 #define MU_CLI_ANSWER_H
@@ -175,23 +175,40 @@ struct mu_answer_options {
             "log-probabilities of each token and of the K likeliest", 0, 20, NULL, NULL            \
     }
 
+struct mu_prompt {
+    uint32_t *ids, n_ids;
+};
+
 struct mu_answer {
-    uint32_t *ids, n_ids; /* the tokens of the answer; the end token too */
-    struct mu_text text;
+    uint32_t prompt, choice; /* to which prompt, and which of its answers, from 0 */
+    uint32_t *ids, n_ids;    /* the tokens of the answer; the end token too */
+    struct mu_text text;     /* without a tokenizer the ids, as ids came in: 1,2,3 */
     struct mu_text logprobs; /* the JSON list, "" when not asked for */
     const char *finish_reason;
     struct mu_request_result result;
 };
 
-/* Fills `out` (mu_answer_fini in any case). With `stream` the text is written to standard output as
- * it comes. Options not `given` (looked up in `in`) come from the model's files. */
-mu_status mu_answer_run(struct mu_session *session, const struct mu_invocation *in,
-                        const struct mu_answer_options *options, const uint32_t *prompt,
-                        uint32_t n_prompt, bool stream, struct mu_answer *out, struct mu_err *err);
-void mu_answer_fini(struct mu_answer *a);
+struct mu_answers {
+    struct mu_answer *items; /* all choices of the first prompt, then those of the second, ... */
+    uint32_t n, n_choices;
+    uint64_t n_tokens;
+    double seconds;             /* from submitting them to the last token */
+    double decode_tokens_per_s; /* of all together, once each had its first token; 0: not seen */
+};
 
-/* Says on standard error how fast it was, against the machine's read bandwidth when `verbose`. */
+/* Answers each of the prompts `n_choices` times. Fills `out` (mu_answers_fini in any case; after an
+ * interrupt it holds what there was). With `stream` texts are written to standard output as they
+ * come, one answer after the other; several have headings. Options not `given` (looked up in `in`)
+ * come from the model's files. */
+mu_status mu_answers_run(struct mu_session *session, const struct mu_invocation *in,
+                         const struct mu_answer_options *options, const struct mu_prompt *prompts,
+                         uint32_t n_prompts, uint32_t n_choices, bool stream,
+                         struct mu_answers *out, struct mu_err *err);
+void mu_answers_fini(struct mu_answers *a);
+
+/* Says on standard error how fast they were, one against the machine's read bandwidth when
+ * `verbose`. */
 void mu_answer_say_speed(const struct mu_session *session, const struct mu_run_options *options,
-                         const struct mu_answer *a);
+                         const struct mu_answers *a);
 
 #endif

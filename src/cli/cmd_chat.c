@@ -57,15 +57,17 @@ static mu_status answer_turn(struct chat *chat, struct mu_err *err)
     mu_engine_facts(chat->session.engine, &facts);
     MU_TRY(mu_session_encode_conversation(&chat->session, chat->conversation, &ids, &n_ids, err));
     if (n_ids < facts.context) wanted.n = MU_MIN(wanted.n, facts.context - n_ids);
-    struct mu_answer answer;
+    struct mu_prompt prompt = {ids, n_ids};
+    struct mu_answers answers;
     mu_status status =
-        mu_answer_run(&chat->session, chat->in, &wanted, ids, n_ids, true, &answer, err);
-    if (status == MU_OK) status = mu_cli_out("\n", 1, err);
+        mu_answers_run(&chat->session, chat->in, &wanted, &prompt, 1, 1, true, &answers, err);
     if (status == MU_OK && (o->run.verbose || mu_cli_fancy()))
-        mu_answer_say_speed(&chat->session, &o->run, &answer);
-    struct mu_str text = {mu_text_get(&answer.text), answer.text.len};
-    if (status == MU_OK) status = add_message(chat, "assistant", text, err);
-    mu_answer_fini(&answer);
+        mu_answer_say_speed(&chat->session, &o->run, &answers);
+    if (status == MU_OK) {
+        const struct mu_text *text = &answers.items[0].text;
+        status = add_message(chat, "assistant", (struct mu_str){mu_text_get(text), text->len}, err);
+    }
+    mu_answers_fini(&answers);
     mu_free(ids);
     return status;
 }
@@ -96,7 +98,7 @@ static mu_status converse(struct chat *chat, struct mu_err *err)
         if (status == MU_OK) status = answer_turn(chat, err);
         if (status == MU_E_INTERRUPTED && isatty(STDIN_FILENO)) { /* only this answer */
             *err = MU_ERR_INIT;
-            status = mu_cli_out("\n", 1, err);
+            status = MU_OK;
         }
     }
     mu_text_fini(&line);
@@ -113,7 +115,7 @@ static mu_status chat(struct chat *chat, struct mu_err *err)
     if (!chat->conversation) return mu_fail_memory(err, sizeof(json_t));
     if (o->system) MU_TRY(add_message(chat, "system", mu_str(o->system), err));
     uint64_t longest = mu_model_file_config(chat->session.file)->context;
-    MU_TRY(mu_session_engine(&chat->session, &o->run, MU_MIN(longest, CONTEXT_DEFAULT), 0, err));
+    MU_TRY(mu_session_engine(&chat->session, &o->run, MU_MIN(longest, CONTEXT_DEFAULT), 0, 1, err));
     if (given->n_operands < 2) return converse(chat, err);
     MU_TRY(add_message(chat, "user", mu_str(given->operands[1]), err));
     return answer_turn(chat, err);

@@ -47,7 +47,7 @@ static mu_status write_logits(struct mu_session *session, const struct logits_op
                                          .logits = logits};
     mu_sampling_defaults(&request.sampling);
     struct mu_request_result result;
-    mu_status status = mu_session_request(session, &request, NULL, NULL, &result, err);
+    mu_status status = mu_session_requests(session, &request, 1, NULL, NULL, &result, err);
     if (status == MU_OK) status = mu_safetensors_save(o->out, "logits", dims, 2, logits, err);
     mu_free(logits);
     return status;
@@ -63,7 +63,7 @@ static mu_status logits_run(const struct mu_invocation *in, struct mu_err *err)
     mu_status status = mu_session_open(&session, in->result->operands[0], err);
     if (status == MU_OK) status = mu_session_parse_ids(o->tokens, &ids, &n_ids, err);
     if (status == MU_OK) status = read_positions(o->positions, n_ids, &positions, &n, err);
-    if (status == MU_OK) status = mu_session_engine(&session, &o->run, n_ids, n_ids, err);
+    if (status == MU_OK) status = mu_session_engine(&session, &o->run, n_ids, n_ids, 1, err);
     if (status == MU_OK) status = write_logits(&session, o, ids, n_ids, positions, n, err);
     mu_free(ids);
     mu_free(positions);

@@ -64,7 +64,7 @@ static mu_status score(struct mu_session *session, const struct windows *w, cons
             .prompt = ids + (size_t)i * w->size, .n_prompt = w->size, .prompt_logprobs = logprobs};
         struct mu_request_result result;
         mu_sampling_defaults(&request.sampling);
-        status = mu_session_request(session, &request, NULL, NULL, &result, err);
+        status = mu_session_requests(session, &request, 1, NULL, NULL, &result, err);
         for (uint32_t t = w->first; status == MU_OK && t < w->size; t++, ++*scored)
             *nll -= (double)logprobs[t];
         if (w->n > 1 && mu_cli_fancy())
@@ -112,7 +112,7 @@ static mu_status perplexity_of(struct mu_session *session, const struct perplexi
         status = cut_windows(o, n_ids, mu_model_file_config(session->file)->context, &w, err);
     if (status == MU_OK && (uint64_t)w.n * w.size < n_ids)
         mu_cli_say("muster: scoring %llu of %u tokens\n", (unsigned long long)w.n * w.size, n_ids);
-    if (status == MU_OK) status = mu_session_engine(session, &o->run, w.size, w.size, err);
+    if (status == MU_OK) status = mu_session_engine(session, &o->run, w.size, w.size, 1, err);
     if (status == MU_OK) status = score(session, &w, ids, &nll, &scored, err);
     if (status == MU_OK) status = print_result(o, &w, nll, scored, err);
     mu_free(ids);

@@ -112,7 +112,8 @@ static void choose_degrees(const struct mu_config *config, struct mu_engine_opti
 }
 
 mu_status mu_session_engine(struct mu_session *session, const struct mu_run_options *options,
-                            uint64_t context, uint64_t n_prompt, struct mu_err *err)
+                            uint64_t context, uint64_t n_prompt, uint64_t sequences,
+                            struct mu_err *err)
 {
     struct mu_engine_options o;
     uint64_t longest = mu_model_file_config(session->file)->context;
@@ -124,6 +125,7 @@ mu_status mu_session_engine(struct mu_session *session, const struct mu_run_opti
         return status;
     }
     MU_TRY(mu_session_engine_options(options, context, n_prompt, &o, err));
+    o.max_sequences = MU_MAX(o.max_sequences, (uint32_t)sequences);
     choose_degrees(mu_model_file_config(session->file), &o);
     MU_TRY(mu_engine_memory(session->file, &o, &session->memory, err));
     if (options->weights) mu_session_say_stand_ins(session->file, o.weights, false);
@@ -260,38 +262,60 @@ mu_status mu_session_parse_ids(const char *text, uint32_t **ids, uint32_t *n, st
     return MU_OK;
 }
 
-mu_status mu_session_request(struct mu_session *session, const struct mu_request_options *options,
-                             bool (*each)(void *arg, const struct mu_event *event), void *arg,
-                             struct mu_request_result *result, struct mu_err *err)
+static void cancel_all(struct mu_request *const *requests, uint32_t n)
 {
-    struct mu_request *request;
-    MU_TRY(mu_request_submit(session->engine, options, &request, err));
-    bool cancelled = false, done = false;
-    mu_cli_catch_interrupts(true);
-    while (!done) {
+    for (uint32_t i = 0; i < n; i++)
+        mu_request_cancel(requests[i]);
+}
+
+/* Takes the last events of `n` requests; returns whether the user interrupted that. */
+static bool take_events(struct mu_session *session, struct mu_request *const *requests, uint32_t n,
+                        bool (*each)(void *arg, const struct mu_event *event), void *arg)
+{
+    bool cancelled = false, failed = false;
+    for (uint32_t left = n; left > 0;) {
         struct mu_event event;
-        if (!mu_engine_next_event(session->engine, &event)) {
+        if (mu_engine_next_event(session->engine, &event)) {
+            bool go_on = !each || each(arg, &event);
+            failed |= event.done && event.finish == MU_FINISH_FAILED;
+            left -= event.done;
+            if (!go_on && !event.done) mu_request_cancel(event.request);
+        } else {
             mu_engine_wait(session->engine, 200);
-        } else if (event.done) {
-            done = true;
-        } else if (!cancelled && each && !each(arg, &event)) {
-            mu_request_cancel(request);
-            cancelled = true;
         }
-        if (!cancelled && mu_cli_interrupted()) {
-            mu_request_cancel(request);
+        if (!cancelled && (failed || mu_cli_interrupted())) {
+            cancel_all(requests, n);
             cancelled = true;
         }
     }
-    bool interrupted = mu_cli_interrupted();
+    return mu_cli_interrupted();
+}
+
+mu_status mu_session_requests(struct mu_session *session, const struct mu_request_options *options,
+                              uint32_t n, bool (*each)(void *arg, const struct mu_event *event),
+                              void *arg, struct mu_request_result *results, struct mu_err *err)
+{
+    struct mu_request **requests = mu_calloc(n, sizeof(struct mu_request *));
+    if (!requests) return mu_fail_memory(err, n * sizeof(struct mu_request *));
+    mu_status status = MU_OK;
+    uint32_t made = 0;
+    mu_cli_catch_interrupts(true);
+    while (made < n && status == MU_OK) {
+        status = mu_request_submit(session->engine, &options[made], &requests[made], err);
+        made += status == MU_OK;
+    }
+    if (status != MU_OK) cancel_all(requests, made);
+    bool interrupted = take_events(session, requests, made, each, arg);
     mu_cli_catch_interrupts(false);
-    mu_request_result(request, result);
-    mu_request_destroy(request);
-    if (result->finish == MU_FINISH_FAILED) {
-        *err = result->err;
-        return result->err.code;
+    for (uint32_t i = 0; i < made; i++) {
+        mu_request_result(requests[i], &results[i]);
+        mu_request_destroy(requests[i]);
+        if (status != MU_OK || results[i].finish != MU_FINISH_FAILED) continue;
+        *err = results[i].err;
+        status = err->code;
     }
-    return interrupted ? mu_fail(err, MU_E_INTERRUPTED, "interrupted") : MU_OK;
+    mu_free(requests);
+    return status == MU_OK && interrupted ? mu_fail(err, MU_E_INTERRUPTED, "interrupted") : status;
 }
 
 static void add_device(struct mu_text *out, const char *name, const uint64_t *bytes, uint64_t total)
@@ -314,8 +338,7 @@ void mu_session_add_predicted(const struct mu_session *session, struct mu_text *
     mu_text_str(out, "]}");
 }
 
-/* The speeds of one generation, where enough tokens were seen to say them. */
-static void add_speed(struct mu_text *out, const struct mu_request_result *r)
+void mu_session_add_speed(const struct mu_request_result *r, struct mu_text *out)
 {
     if (r->prefill_seconds > 0 && r->n_tokens > 0) {
         mu_text_str(out, "\"prefill_tokens_per_s\":");
@@ -333,21 +356,18 @@ static void add_speed(struct mu_text *out, const struct mu_request_result *r)
     }
 }
 
-void mu_session_add_measured(const struct mu_session *session,
-                             const struct mu_request_result *result, struct mu_text *out)
+void mu_session_add_measured(const struct mu_session *session, struct mu_text *out)
 {
     struct mu_engine_facts facts;
     mu_engine_facts(session->engine, &facts);
-    mu_text_str(out, "\"measured\":{\"load_seconds\":");
+    mu_text_str(out, "\"load_seconds\":");
     mu_json_add_f64(out, facts.load_seconds);
-    mu_text_char(out, ',');
-    if (result) add_speed(out, result);
-    mu_text_str(out, "\"devices\":[");
+    mu_text_str(out, ",\"devices\":[");
     for (unsigned i = 0; i < session->memory.n_ranks; i++) {
         struct mu_device_usage usage;
         mu_engine_usage(session->engine, i, &usage);
         mu_text_str(out, i ? "," : "");
         add_device(out, session->memory.ranks[i].device, usage.high_bytes, usage.total_high_bytes);
     }
-    mu_text_str(out, "]}");
+    mu_text_char(out, ']');
 }

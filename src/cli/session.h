@@ -166,10 +166,11 @@ mu_status mu_session_tokenizer(struct mu_session *session, struct mu_err *err);
 mu_status mu_session_engine_options(const struct mu_run_options *o, uint64_t context,
                                     uint64_t n_prompt, struct mu_engine_options *out,
                                     struct mu_err *err);
-/* Opens the engine for one sequence of `context` tokens (or --context, if that is given), whose
- * prompt has `n_prompt`. */
+/* Opens the engine for `sequences` at a time, each of `context` tokens (or --context, if that is
+ * given), whose prompts have `n_prompt`. */
 mu_status mu_session_engine(struct mu_session *session, const struct mu_run_options *options,
-                            uint64_t context, uint64_t n_prompt, struct mu_err *err);
+                            uint64_t context, uint64_t n_prompt, uint64_t sequences,
+                            struct mu_err *err);
 void mu_session_close(struct mu_session *session);
 
 /* On standard error: what each device needs, of what, and what it has. */
@@ -196,15 +197,18 @@ mu_status mu_session_encode_conversation(struct mu_session *session, json_t *con
 /* Reads "1,2,3" into ids (mu_free). */
 mu_status mu_session_parse_ids(const char *text, uint32_t **ids, uint32_t *n, struct mu_err *err);
 
-/* Takes events of one request until its last; `each` (may be NULL) sees every token and returns
- * false to cancel. An interrupt of the user cancels too. */
-mu_status mu_session_request(struct mu_session *session, const struct mu_request_options *options,
-                             bool (*each)(void *arg, const struct mu_event *event), void *arg,
-                             struct mu_request_result *result, struct mu_err *err);
+/* Submits all requests and takes events until the last of them is done; `each` (may be NULL) sees
+ * every event and returns false to cancel its request. When one fails, or the user interrupts, all
+ * are cancelled. Fills `results` [n] whatever becomes of them. */
+mu_status mu_session_requests(struct mu_session *session, const struct mu_request_options *options,
+                              uint32_t n, bool (*each)(void *arg, const struct mu_event *event),
+                              void *arg, struct mu_request_result *results, struct mu_err *err);
 
-/* Appends "predicted":{...} or "measured":{...} with the same keys. */
+/* Appends "predicted":{...}; and what "measured" has under the same keys: of the whole run, and
+ * before it the speeds of one generation where enough tokens were seen to say them, each followed
+ * by a comma. */
 void mu_session_add_predicted(const struct mu_session *session, struct mu_text *out);
-void mu_session_add_measured(const struct mu_session *session,
-                             const struct mu_request_result *result, struct mu_text *out);
+void mu_session_add_speed(const struct mu_request_result *result, struct mu_text *out);
+void mu_session_add_measured(const struct mu_session *session, struct mu_text *out);
 
 #endif

@@ -18,6 +18,7 @@ COMMANDS = (["--help"], ["--man"], ["completion", "bash"], ["completion", "--hel
             ["tokenize", str(GOLDEN / "sentencepiece/unigram"), "--file", str(GOLDEN / "chat_mini.jsonl")],
             ["generate", "synth:nano", "--tokens", "1,2", "-n", "2", "--devices", "cpu:4", "--dp", "2", "--pp", "2",
              "--json"],
+            ["generate", str(GOLDEN / "1_tiny/llama_gqa"), "-p", "a", "-p", "b", "--choices", "2", "--stop", "x", "-n", "2"],
             ["convert", str(GOLDEN / "1_tiny/qwen2"), os.path.join(tempfile.gettempdir(), "muster-fault.gguf"),
              "--weights", "q4_k", "--quiet"])
 MOST = 400  # of one point; beyond it a sample, evenly spread

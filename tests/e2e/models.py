@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import time
 
 from _case import MUSTER, ROOT, Skip, case, finish, muster
 
@@ -268,6 +269,65 @@ def options_that_would_do_nothing_are_refused_and_prompts_do_not_meet():
     assert generate("--tokens", "5,6", "-n", "2", "--greedy", env={"MUSTER_PROMPT": "x"})["ids"] == plain
     assert generate("-n", "2", "--greedy", env={"MUSTER_TOKENS": "5,6"})["ids"] == plain
     refused(2, "generate", MODEL, "--tokens", "1", "--prompt", "x", says="only one")
+
+
+def lines(*objects):
+    return "".join(json.dumps(o) + "\n" for o in objects)
+
+
+@case
+def prompts_together_are_answered_as_alone():
+    prompts = ["the cat", "a dog and", "x"]
+    words = ["-n", "9", "--temperature", "1", "--seed", "7"]
+    alone = [generate("-p", p, *words) for p in prompts]
+    flags = [word for p in prompts for word in ("-p", p)]
+    for streams in ("1", "2", "0"):
+        together = generate(*flags, *words, "--streams", streams)
+        for i, (want, got) in enumerate(zip(alone, together["answers"], strict=True)):
+            assert (got["prompt"], got["choice"]) == (i, 0)
+            assert all(got[key] == want[key] for key in ("ids", "text", "finish_reason", "digest"))
+        assert together["measured"]["tokens"] == 27
+    text, _ = muster("generate", MODEL, *flags, *words, "--ignore-eos")
+    assert text == "\n".join(f"==> {i + 1} <==\n{a['text']}\n" for i, a in enumerate(alone)), text
+    mixed = lines({"prompt": "the cat"}, {"prompt": [5, 6]})
+    read = generate("--prompts", "-", *words, stdin="\n" + mixed)["answers"]
+    assert read[0]["ids"] == alone[0]["ids"]
+    assert read[1]["ids"] == generate("--tokens", "5,6", *words)["ids"]
+    refused(3, "generate", MODEL, "--prompts", "-", stdin=lines({"prompt": "a"}, {"prompt": 3}),
+            says=["standard input:2", "messages"])
+    refused(3, "generate", MODEL, "--prompts", "-", stdin=lines({"prompt": [-1]}), says="no token id")
+    refused(3, "generate", MODEL, "--prompts", "-", stdin="\n", says="no prompt")
+    refused(3, "generate", MODEL, "-p", "the cat", "-p", "", says="prompt is empty")
+
+
+@case
+def choices_share_a_seed_and_differ():
+    got = generate("-p", "the cat", "-n", "9", "--temperature", "1", "--choices", "3")["answers"]
+    assert [a["choice"] for a in got] == [0, 1, 2] and len({a["seed"] for a in got}) == 1, got
+    assert len({str(a["ids"]) for a in got}) > 1, got
+    first = generate("-p", "the cat", "-n", "9", "--temperature", "1", "--seed", str(got[0]["seed"]))
+    assert first["ids"] == got[0]["ids"]
+
+
+def threads(pid):
+    """The names of a process's threads."""
+    return {comm.read_text().strip() for comm in pathlib.Path(f"/proc/{pid}/task").glob("*/comm")}
+
+
+@case
+def an_interrupted_answer_is_printed_as_far_as_it_came():
+    for more in ([], ["--choices", "2"]):
+        run = subprocess.Popen([MUSTER, "generate", "synth:micro", "--tokens", "1,2", "--json", "--ignore-eos",
+                                "-n", "2000", *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while run.poll() is None and "muster-sched" not in threads(run.pid):  # it still loads
+            time.sleep(0.01)
+        time.sleep(0.1)
+        run.send_signal(2)
+        out, err = run.communicate(timeout=30)
+        got = json.loads(out)
+        assert run.returncode == 130 and err == "muster: interrupted\n", (run.returncode, err)
+        for answer in got.get("answers", [got]):
+            assert answer["finish_reason"] == "cancelled" and answer["ids"], answer
 
 
 @case

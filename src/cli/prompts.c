@@ -1,0 +1,172 @@
+/* Prompts of a command line; see prompts.h. */
+#include "cli/prompts.h"
+
+#include "base/alloc.h"
+#include "base/file.h"
+
+#include <stdio.h>
+
+#define PROMPT_MAX_BYTES (64u << 20)
+
+void mu_prompts_settle(const struct mu_invocation *in, struct mu_prompt_options *o)
+{
+    const struct {
+        const char *name, **value;
+    } sources[] = {
+        {"file", &o->file}, {"chat", &o->chat}, {"tokens", &o->tokens}, {"prompts", &o->prompts}};
+    bool commanded = mu_commanded(in, "prompt");
+    for (size_t i = 0; i < MU_ARRAY_LEN(sources); i++)
+        commanded |= mu_commanded(in, sources[i].name);
+    if (!commanded) return;
+    if (!mu_commanded(in, "prompt")) o->prompt.n = 0;
+    for (size_t i = 0; i < MU_ARRAY_LEN(sources); i++)
+        if (!mu_commanded(in, sources[i].name)) *sources[i].value = NULL;
+}
+
+bool mu_prompts_are_ids(const struct mu_prompt_options *o)
+{
+    return o->tokens != NULL;
+}
+
+/* Takes the ids over, also when there is no room for them. */
+static mu_status add_prompt(struct mu_prompts *prompts, uint32_t *ids, uint32_t n_ids,
+                            struct mu_err *err)
+{
+    if (prompts->n == prompts->size) {
+        uint32_t size = MU_MAX(2 * prompts->size, 4u);
+        struct mu_prompt *more = mu_realloc(prompts->items, size * sizeof *more);
+        if (!more) {
+            mu_free(ids);
+            return mu_fail_memory(err, size * sizeof *more);
+        }
+        prompts->items = more;
+        prompts->size = size;
+    }
+    prompts->items[prompts->n++] = (struct mu_prompt){ids, n_ids};
+    prompts->longest = MU_MAX(prompts->longest, n_ids);
+    return MU_OK;
+}
+
+static mu_status add_text(struct mu_session *session, struct mu_str text,
+                          struct mu_prompts *prompts, struct mu_err *err)
+{
+    uint32_t *ids, n;
+    MU_TRY(mu_session_encode(session, text, true, &ids, &n, err));
+    return add_prompt(prompts, ids, n, err);
+}
+
+static mu_status add_conversation(struct mu_session *session, json_t *conversation,
+                                  struct mu_prompts *prompts, struct mu_err *err)
+{
+    uint32_t *ids, n;
+    MU_TRY(mu_session_encode_conversation(session, conversation, &ids, &n, err));
+    return add_prompt(prompts, ids, n, err);
+}
+
+static mu_status add_ids(const json_t *list, struct mu_prompts *prompts, struct mu_err *err)
+{
+    uint32_t n = (uint32_t)json_array_size(list);
+    uint32_t *ids = mu_alloc((n + 1) * sizeof *ids);
+    if (!ids) return mu_fail_memory(err, n * sizeof *ids);
+    for (uint32_t i = 0; i < n; i++) {
+        json_int_t id = json_integer_value(json_array_get(list, i));
+        if (!json_is_integer(json_array_get(list, i)) || id < 0 || id >= UINT32_MAX) {
+            mu_free(ids);
+            return mu_fail(err, MU_E_INPUT, "item %u of the prompt is no token id", i);
+        }
+        ids[i] = (uint32_t)id;
+    }
+    return add_prompt(prompts, ids, n, err);
+}
+
+static mu_status add_line(struct mu_session *session, struct mu_str line, const char *where,
+                          struct mu_prompts *prompts, struct mu_err *err)
+{
+    json_t *object;
+    MU_TRY(mu_json_parse(line, where, &object, err));
+    const json_t *prompt = json_object_get(object, "prompt");
+    bool messages = json_object_get(object, "messages") != NULL;
+    mu_status status;
+    if (messages && !prompt)
+        status = add_conversation(session, object, prompts, err);
+    else if (json_is_string(prompt) && !messages)
+        status = add_text(session,
+                          (struct mu_str){json_string_value(prompt), json_string_length(prompt)},
+                          prompts, err);
+    else if (json_is_array(prompt) && !messages)
+        status = add_ids(prompt, prompts, err);
+    else
+        status = mu_fail(err, MU_E_INPUT,
+                         "a line holds \"prompt\" (a text or a list of ids) or \"messages\"");
+    if (status != MU_OK) mu_err_where(err, "%s", where);
+    json_decref(object);
+    return status;
+}
+
+static mu_status add_lines(struct mu_session *session, struct mu_str text, const char *name,
+                           struct mu_prompts *prompts, struct mu_err *err)
+{
+    for (unsigned number = 1; text.len > 0; number++) {
+        struct mu_str line = mu_str_take(&text, '\n');
+        char where[160];
+        (void)snprintf(where, sizeof where, "%s:%u",
+                       strcmp(name, "-") == 0 ? "standard input" : name, number);
+        if (line.len > 0 && line.p[line.len - 1] == '\r') line.len--;
+        if (line.len > 0) MU_TRY(add_line(session, line, where, prompts, err));
+    }
+    return prompts->n ? MU_OK : mu_fail(err, MU_E_INPUT, "%s holds no prompt", name);
+}
+
+/* What is read from a file: a text, a conversation, or lines with many of them. */
+static mu_status add_file(struct mu_session *session, const struct mu_prompt_options *o,
+                          const char *path, struct mu_prompts *prompts, struct mu_err *err)
+{
+    struct mu_text text;
+    json_t *conversation = NULL;
+    mu_text_init(&text, PROMPT_MAX_BYTES);
+    mu_status status = mu_file_read(path, &text, err);
+    struct mu_str s = {mu_text_get(&text), text.len};
+    if (status == MU_OK && o->chat) {
+        status = mu_json_parse(s, path, &conversation, err);
+        if (status == MU_OK) status = add_conversation(session, conversation, prompts, err);
+        json_decref(conversation);
+    } else if (status == MU_OK && o->prompts) {
+        status = add_lines(session, s, path, prompts, err);
+    } else if (status == MU_OK) {
+        status = add_text(session, s, prompts, err);
+    }
+    mu_text_fini(&text);
+    return status;
+}
+
+mu_status mu_prompts_read(struct mu_session *session, const struct mu_prompt_options *o,
+                          struct mu_prompts *out, struct mu_err *err)
+{
+    int sources = (o->prompt.n > 0) + !!o->file + !!o->chat + !!o->tokens + !!o->prompts;
+    if (sources != 1)
+        return mu_fail(err, MU_E_USAGE,
+                       "generate wants %s of --prompt, --file, --chat, --tokens, --prompts",
+                       sources ? "only one" : "one");
+    if (o->tokens) {
+        uint32_t *ids, n;
+        MU_TRY(mu_session_parse_ids(o->tokens, &ids, &n, err));
+        return add_prompt(out, ids, n, err);
+    }
+    const char *path = o->file ? o->file : o->chat ? o->chat : o->prompts;
+    if (path) return add_file(session, o, path, out, err);
+    for (unsigned i = 0; i < o->prompt.n; i++) {
+        const char *text = o->prompt.items[i];
+        if (strcmp(text, "-") == 0)
+            MU_TRY(add_file(session, o, text, out, err));
+        else
+            MU_TRY(add_text(session, mu_str(text), out, err));
+    }
+    return MU_OK;
+}
+
+void mu_prompts_fini(struct mu_prompts *prompts)
+{
+    for (uint32_t i = 0; i < prompts->n; i++)
+        mu_free(prompts->items[i].ids);
+    mu_free(prompts->items);
+}
