@@ -23,11 +23,6 @@ void mu_prompts_settle(const struct mu_invocation *in, struct mu_prompt_options 
         if (!mu_commanded(in, sources[i].name)) *sources[i].value = NULL;
 }
 
-bool mu_prompts_are_ids(const struct mu_prompt_options *o)
-{
-    return o->tokens != NULL;
-}
-
 /* Takes the ids over, also when there is no room for them. */
 static mu_status add_prompt(struct mu_prompts *prompts, uint32_t *ids, uint32_t n_ids,
                             struct mu_err *err)
@@ -51,6 +46,7 @@ static mu_status add_text(struct mu_session *session, struct mu_str text,
                           struct mu_prompts *prompts, struct mu_err *err)
 {
     uint32_t *ids, n;
+    if (!session->tokenizer) MU_TRY(mu_session_tokenizer(session, err));
     MU_TRY(mu_session_encode(session, text, true, &ids, &n, err));
     return add_prompt(prompts, ids, n, err);
 }
@@ -59,6 +55,7 @@ static mu_status add_conversation(struct mu_session *session, json_t *conversati
                                   struct mu_prompts *prompts, struct mu_err *err)
 {
     uint32_t *ids, n;
+    if (!session->tokenizer) MU_TRY(mu_session_tokenizer(session, err));
     MU_TRY(mu_session_encode_conversation(session, conversation, &ids, &n, err));
     return add_prompt(prompts, ids, n, err);
 }

@@ -69,9 +69,8 @@ struct mu_prompts {
 
 /* Prompts on the command line put aside those of the environment and the config file. */
 void mu_prompts_settle(const struct mu_invocation *in, struct mu_prompt_options *o);
-/* Whether they are given as ids, so that no tokenizer is wanted. */
-bool mu_prompts_are_ids(const struct mu_prompt_options *o);
-/* Reads and encodes them all; exactly one kind must be given. mu_prompts_fini in any case. */
+/* Reads and encodes them all; exactly one kind must be given. Only those that are no ids want a
+ * tokenizer. mu_prompts_fini in any case. */
 mu_status mu_prompts_read(struct mu_session *session, const struct mu_prompt_options *o,
                           struct mu_prompts *out, struct mu_err *err);
 void mu_prompts_fini(struct mu_prompts *prompts);

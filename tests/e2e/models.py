@@ -237,6 +237,19 @@ def a_converted_folder_brings_its_tokenizer():
 
 
 @case
+def a_file_written_without_a_tokenizer_says_so():
+    with tempfile.TemporaryDirectory() as folder:
+        out = os.path.join(folder, "nano.gguf")
+        muster("convert", "synth:nano", out, "--quiet")
+        assert b"tokenizer.ggml.model\x08\0\0\0\x08\0\0\0\0\0\0\0no_vocab" in pathlib.Path(out).read_bytes()
+        refused(3, "tokenize", out, stdin="x", says="there is no tokenizer")
+        want = generate("--tokens", "1,2", "-n", "2", "--greedy", model=out)
+        got = generate("--prompts", "-", "-n", "2", "--greedy", model=out, stdin=lines({"prompt": [1, 2]}))
+        assert got["text"] is None and got["ids"] == want["ids"]
+        refused(3, "generate", out, "-p", "x", says="there is no tokenizer")
+
+
+@case
 def inspect_tells_what_is_there_and_what_is_not():
     def inspect(model):
         return json.loads(muster("inspect", str(model), "--json")[0])
