@@ -4,6 +4,7 @@
 #ifdef MU_CHECKS
 
 #include "base/status.h"
+#include "base/trap.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,6 +15,7 @@
 static const char *const names[MU_FAULT_COUNT] = {"alloc", "read", "write", "thread", "bits"};
 static atomic_ullong passed[MU_FAULT_COUNT];
 static unsigned long long fail_at[MU_FAULT_COUNT]; /* 0: never */
+static bool trapping;
 static _Thread_local bool forbidden_here;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -32,6 +34,11 @@ static void configure(void)
         (void)atexit(print_totals);
         return;
     }
+    if (strcmp(spec, "calls") == 0) {
+        trapping = true;
+        (void)atexit(mu_trap_report);
+        return;
+    }
     for (int i = 0; i < MU_FAULT_COUNT; i++) {
         size_t len = strlen(names[i]);
         if (strncmp(spec, names[i], len) == 0 && spec[len] == ':')
@@ -42,7 +49,9 @@ static void configure(void)
 
 void mu_fault_forbid(bool forbidden)
 {
+    (void)pthread_once(&once, configure);
     forbidden_here = forbidden;
+    if (trapping) mu_trap_calls(forbidden);
 }
 
 bool mu_fault_hit(enum mu_fault point)

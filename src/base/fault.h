@@ -6,9 +6,11 @@
  *     MUSTER_FAULT=read:1        the first read or mapping fails
  *     MUSTER_FAULT=bits:9        the ninth row of logits in a digest has another bit
  *     MUSTER_FAULT=count         nothing fails; the totals are printed when the process ends
+ *     MUSTER_FAULT=calls         nothing fails, but see below
  *
  * A thread may also forbid itself to pass any of these points, for the length of a step: to pass
- * one then is a failed assertion.
+ * one then is a failed assertion. With MUSTER_FAULT=calls so is any system call there, but futex,
+ * by which threads wait for each other; how many of these there were is printed at the end.
  *
  * Release builds carry none of it. Any thread.
  */

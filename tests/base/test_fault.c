@@ -9,8 +9,10 @@
 #include "base/json.h"
 #include "base/option.h"
 #include "base/team.h"
+#include "base/trap.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -101,20 +103,42 @@ static int child(const char *folder)
     return err.code == status && status != MU_E_INTERNAL ? CHILD_FAILED_CLEANLY : 1;
 }
 
-/* Runs this program as a child under the given fault; returns its exit status. */
-static int run_child(const char *fault)
+#define CHILD_TRAPS_NOTHING 43
+
+/* Wakes a word, which is allowed, and does or does not make another system call, in a stretch that
+ * allows no others. */
+static int trapped_child(const char *what)
 {
-    const char *folder = getenv("TMPDIR");
+    static _Atomic uint32_t word;
+    mu_fault_forbid(true);
+    mu_fault_forbid(false);
+    if (!mu_trap_able()) return CHILD_TRAPS_NOTHING;
+    pid_t before = getppid(), inside = before;
+    mu_fault_forbid(true);
+    mu_wake_word(&word);
+    if (strcmp(what, "call") == 0) inside = getppid();
+    mu_fault_forbid(false);
+    return getppid() == before && inside == before ? 0 : 1;
+}
+
+/* Runs this program as a child under the given fault; returns its exit status. */
+static int run_child_as(const char *fault, const char *mode, const char *argument)
+{
     pid_t pid = fork();
     if (pid == 0) {
         (void)setenv("MUSTER_FAULT", fault, 1);
-        (void)execl("/proc/self/exe", "test_fault", "child", folder ? folder : "/tmp",
-                    (char *)NULL);
+        (void)execl("/proc/self/exe", "test_fault", mode, argument, (char *)NULL);
         _exit(127);
     }
     int status = 0;
     assert_true(pid > 0 && waitpid(pid, &status, 0) == pid);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int run_child(const char *fault)
+{
+    const char *folder = getenv("TMPDIR");
+    return run_child_as(fault, "child", folder ? folder : "/tmp");
 }
 
 static void walk(const char *point)
@@ -179,13 +203,28 @@ static void forbidden_points_are_trapped(void **state)
     assert_true(WIFSIGNALED(status));
 }
 
+static void system_calls_are_trapped_but_waits(void **state)
+{
+    (void)state;
+    int quiet = run_child_as("calls", "trapped", "none");
+    if (quiet == CHILD_TRAPS_NOTHING) skip();
+    assert_int_equal(quiet, 0);
+    assert_int_equal(run_child_as("calls", "trapped", "call"), 128 + SIGABRT);
+    assert_int_not_equal(run_child_as("count", "trapped", "call"), 128 + SIGABRT);
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "trapped") == 0) return trapped_child(argv[2]);
     if (argc == 3 && strcmp(argv[1], "child") == 0) return child(argv[2]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_allocation_may_fail), cmocka_unit_test(every_read_may_fail),
-        cmocka_unit_test(every_write_may_fail),      cmocka_unit_test(every_thread_may_fail),
-        cmocka_unit_test(counting_changes_nothing),  cmocka_unit_test(forbidden_points_are_trapped),
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(every_read_may_fail),
+        cmocka_unit_test(every_write_may_fail),
+        cmocka_unit_test(every_thread_may_fail),
+        cmocka_unit_test(counting_changes_nothing),
+        cmocka_unit_test(forbidden_points_are_trapped),
+        cmocka_unit_test(system_calls_are_trapped_but_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
