@@ -6,11 +6,13 @@
 #include "store/sqlite.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define BUSY_MS     5000
 #define VALUE_BYTES (1 << 20) /* of one value; a longer one is no run's */
@@ -75,6 +77,9 @@ static mu_status file_open(struct mu_store *s, enum mu_store_mode mode, struct m
         mu_err_where(err, "%s", s->path);
         return status;
     }
+    /* Prompts are nobody else's business; SQLite's other files take the mode of this one. */
+    int fd = mode == MU_STORE_WRITE ? open(s->path, O_CREAT | O_RDWR | O_CLOEXEC, 0600) : -1;
+    if (fd >= 0) (void)close(fd);
     int code = store_sqlite.open_v2(s->path, &s->db, flags, NULL);
     if (code != SQLITE_OK) return store_fail(s, err);
     s->bytes = stat(s->path, &st) == 0 ? (uint64_t)st.st_size : 0;
