@@ -285,6 +285,7 @@ static mu_status finding_fill(struct mu_health_diagnosis *d, size_t i, enum mu_h
         .time = e->time,
         .text = e->text,
         .line = e->line,
+        .at_s = e->time_ms < 0 ? -1 : (double)e->time_ms * 1e-3,
         .count = d->row_counts[e->row],
         .rank = e->rank,
     };

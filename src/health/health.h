@@ -52,6 +52,7 @@ struct mu_health_finding {
     const char *cure; /* lines separated by '\n' */
     const char *file, *process, *time, *text;
     uint64_t line, count; /* 1-based; how often the row matched in all */
+    double at_s;          /* on the log's clock, within a year; -1: its line has no time */
     int rank;
     double confidence; /* of the first cause; 0 elsewhere */
 };
@@ -95,6 +96,10 @@ struct mu_health_look_options {
     double expected_tokens_per_s; /* 0: nothing is expected */
     const json_t *baseline;       /* what an earlier look kept; NULL: none */
     bool (*stop)(void);
+    /* Given the values that figures sum up: the probes' speeds, and what the sampler saw of each
+     * device ("cuda:0.power_w"), at seconds since the look began. NULL: nobody wants them. */
+    void (*sample)(void *context, const char *name, double at_s, double value);
+    void *context;
 };
 
 /* At most this long, whatever is asked. */

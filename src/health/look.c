@@ -20,6 +20,9 @@
 static const char *const level_names[] = {"note", "warn", "bad", "unreachable"};
 static const char *const section_names[] = {
     "", "hardware", "parallel", "memory", "communication", "live", "review"};
+/* Of docs/findings: each code is a heading there. */
+static const char *const section_pages[] = {"",        "devices", "devices", "devices",
+                                            "devices", "engine",  "engine"};
 
 void look_find(struct look *l, enum look_level level, enum look_section section, int device,
                const char *code, const char *cure, const char *text, ...)
@@ -34,11 +37,13 @@ void look_find(struct look *l, enum look_level level, enum look_section section,
         (void)snprintf(whole, sizeof whole, "GPU %d %s", device, line);
     else
         (void)snprintf(whole, sizeof whole, "%s", line);
+    const char *page = section == LOOK_REVIEW && device >= 0 ? "devices" : section_pages[section];
     (void)json_array_append_new(
-        l->findings, json_pack("{s:s, s:s, s:s, s:o, s:s, s:o}", "level", level_names[level],
+        l->findings, json_pack("{s:s, s:s, s:s, s:o, s:s, s:o, s:o}", "level", level_names[level],
                                "code", code, "section", section_names[section], "device",
                                device >= 0 ? json_sprintf("cuda:%d", device) : json_null(), "text",
-                               whole, "cure", cure[0] ? json_string(cure) : json_null()));
+                               whole, "cure", cure[0] ? json_string(cure) : json_null(), "page",
+                               json_sprintf("docs/findings/%s.md#%s", page, code)));
     if (level > l->worst || (level == l->worst && !l->summary[0])) {
         l->worst = level;
         l->n_worst = 0;
@@ -52,6 +57,17 @@ void look_source(struct look *l, const char *source, const char *why)
     (void)json_array_append_new(l->sources,
                                 json_pack("{s:s, s:b, s:o}", "source", source, "used", !why, "why",
                                           why ? json_string(why) : json_null()));
+}
+
+void look_sample(const struct look *l, int device, const char *name, uint64_t at_ns, double value)
+{
+    char full[64];
+    if (!l->options->sample) return;
+    if (device >= 0)
+        (void)snprintf(full, sizeof full, "cuda:%d.%s", device, name);
+    else
+        (void)snprintf(full, sizeof full, "%s", name);
+    l->options->sample(l->options->context, full, (double)(at_ns - l->start_ns) * 1e-9, value);
 }
 
 uint32_t look_time(const struct look *l, uint32_t wanted)

@@ -10,6 +10,7 @@
 #define PART_SHARE    0.50
 #define BALANCE_SHARE 0.10 /* between the fullest and the emptiest */
 #define SAMPLES_MAX   512
+#define COURSE_MAX    128 /* points of a course that is handed over */
 #define BUSY_PERCENT  1.0
 
 static double value(const struct mu_probe_gpu *g, enum mu_probe_metric metric, double otherwise)
@@ -226,6 +227,23 @@ static void activity_judge(struct look *l)
                       "did nothing while tokens were made");
 }
 
+static const enum mu_probe_metric sampled[] = {MU_PROBE_UTILIZATION, MU_PROBE_POWER,
+                                               MU_PROBE_TEMPERATURE, MU_PROBE_SM_CLOCK};
+
+/* The course of what was sampled, thinned evenly. */
+static void course_give(const struct look *l, unsigned gpu)
+{
+    if (!l->options->sample || !l->sampler || gpu >= mu_probe_sampler_gpus(l->sampler)) return;
+    struct mu_probe_sample *samples = mu_calloc(SAMPLES_MAX, sizeof *samples);
+    unsigned n = samples ? mu_probe_sampler_read(l->sampler, gpu, samples, SAMPLES_MAX) : 0;
+    for (unsigned i = 0; i < n; i += n / COURSE_MAX + 1)
+        for (size_t m = 0; m < MU_ARRAY_LEN(sampled); m++)
+            if (mu_probe_has(samples[i].values[sampled[m]]))
+                look_sample(l, (int)gpu, mu_probe_metric_key(sampled[m]), samples[i].at_ns,
+                            samples[i].values[sampled[m]].value);
+    mu_free(samples);
+}
+
 static json_t *device_json(struct look *l, const struct mu_probe_gpu *g)
 {
     json_t *o = mu_probe_gpu_json(g);
@@ -239,14 +257,12 @@ static json_t *device_json(struct look *l, const struct mu_probe_gpu *g)
     }
     (void)json_object_set_new(o, "memory_colour", colour ? json_string(colour) : json_null());
     json_t *measured = json_object();
-    static const enum mu_probe_metric shown[] = {MU_PROBE_UTILIZATION, MU_PROBE_POWER,
-                                                 MU_PROBE_TEMPERATURE, MU_PROBE_SM_CLOCK};
-    for (size_t i = 0; i < MU_ARRAY_LEN(shown); i++)
-        if (seen.n[shown[i]])
-            (void)json_object_set_new(measured, mu_probe_metric_key(shown[i]),
-                                      json_pack("{s:f, s:f, s:i}", "mean", seen.mean[shown[i]],
-                                                "max", seen.max[shown[i]], "samples",
-                                                (int)seen.n[shown[i]]));
+    for (size_t i = 0; i < MU_ARRAY_LEN(sampled); i++)
+        if (seen.n[sampled[i]])
+            (void)json_object_set_new(measured, mu_probe_metric_key(sampled[i]),
+                                      json_pack("{s:f, s:f, s:i}", "mean", seen.mean[sampled[i]],
+                                                "max", seen.max[sampled[i]], "samples",
+                                                (int)seen.n[sampled[i]]));
     (void)json_object_set_new(o, "sampled", measured);
     return o;
 }
@@ -316,6 +332,7 @@ void look_devices(struct look *l)
                   "the driver does not answer: %s", node->hung);
     for (unsigned i = 0; i < node->n_gpus; i++) {
         (void)json_array_append_new(l->devices, device_json(l, &node->gpus[i]));
+        course_give(l, i);
         gpu_judge(l, i);
     }
     if (l->options->url && !l->engine_here) {

@@ -216,16 +216,18 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void speed_take(struct speeds *s, const struct look_tokens *t)
+static void speed_take(struct look *l, struct speeds *s, const struct look_tokens *t)
 {
     double rate;
     if (s->n++ == 0) s->first_s = t->first_s;
     s->n_tokens += look_tokens_count(t);
     const char *why = look_tokens_rate(t, &rate), *garbage = look_tokens_garbage(t);
-    if (why)
+    if (why) {
         s->why = why;
-    else
+    } else {
         s->rates[s->n_rates++] = rate;
+        look_sample(l, -1, "tokens_per_s", mu_clock_ns(), rate);
+    }
     if (garbage) s->garbage = garbage;
 }
 
@@ -290,7 +292,7 @@ static mu_status tokens_probe(struct look *l, const char *model, bool seen_alive
         bool good = is_good(&t, &a), quick = t.last_s < PROBE_QUICK_S;
         bool next = !good && another_may(&a) && r + 1 < MU_ARRAY_LEN(routes);
         if (good) {
-            speed_take(&speeds, &t);
+            speed_take(l, &speeds, &t);
             (void)json_object_set_new(l->engine, "route", json_string(routes[r].path));
         } else if (!next && (a.fault != MU_NET_GOOD || t.n_chunks)) {
             fault_find(l, &t, &a, &fault, seen_alive);

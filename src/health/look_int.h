@@ -38,6 +38,8 @@ void look_find(struct look *l, enum look_level level, enum look_section section,
                const char *code, const char *cure, const char *text, ...) MU_PRINTF(7, 8);
 /* A source of evidence, and why it is missing when `why` is not NULL. */
 void look_source(struct look *l, const char *source, const char *why);
+/* Hands over a value that a figure sums up; `device` < 0: of none. */
+void look_sample(const struct look *l, int device, const char *name, uint64_t at_ns, double value);
 /* Milliseconds that are left for all, at most `wanted`. */
 uint32_t look_time(const struct look *l, uint32_t wanted);
 
