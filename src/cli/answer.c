@@ -71,6 +71,7 @@ static void take_token(struct collectors *all, struct collector *c, const struct
 {
     struct mu_answer *a = c->answer;
     uint32_t id = event->picked.id;
+    a->came_s[a->n_ids] = (double)(all->last_ns - all->begin_ns) * 1e-9;
     a->ids[a->n_ids++] = id;
     if (all->with_logprobs) add_logprobs(&a->logprobs, event);
     if (!all->session->tokenizer) {
@@ -229,7 +230,8 @@ static mu_status prepare(struct collectors *all, const struct mu_answer_options 
         if (all->session->tokenizer)
             mu_detokenizer_init(&c->detokenizer, all->session->tokenizer, MU_DECODE_SKIP_SPECIAL);
         a->ids = mu_alloc((options->n + 1) * sizeof *a->ids);
-        if (!a->ids) return mu_fail_memory(err, options->n * sizeof *a->ids);
+        a->came_s = mu_alloc((options->n + 1) * sizeof *a->came_s);
+        if (!a->ids || !a->came_s) return mu_fail_memory(err, options->n * sizeof *a->came_s);
         MU_TRY(mu_stop_init(&c->stop, stops, options->stop.n, err));
     }
     return MU_OK;
@@ -325,6 +327,7 @@ void mu_answers_fini(struct mu_answers *a)
 {
     for (uint32_t i = 0; i < a->n; i++) {
         mu_free(a->items[i].ids);
+        mu_free(a->items[i].came_s);
         mu_text_fini(&a->items[i].text);
         mu_text_fini(&a->items[i].logprobs);
     }

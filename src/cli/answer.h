@@ -182,6 +182,7 @@ struct mu_prompt {
 struct mu_answer {
     uint32_t prompt, choice; /* to which prompt, and which of its answers, from 0 */
     uint32_t *ids, n_ids;    /* the tokens of the answer; the end token too */
+    double *came_s;          /* [n_ids] when each came, since the request */
     struct mu_text text;     /* without a tokenizer the ids, as ids came in: 1,2,3 */
     struct mu_text logprobs; /* the JSON list, "" when not asked for */
     const char *finish_reason;

@@ -1,15 +1,20 @@
 /* muster generate: text from prompts. */
+#include "cli/keep.h"
 #include "cli/prompts.h"
 
 #include "base/alloc.h"
 #include "base/json.h"
 
+#include <stdio.h>
+
 #define STREAMS_DEFAULT 16
+#define SAMPLES_MAX     16u
 
 struct generate_options {
     struct mu_run_options run;
     struct mu_answer_options answer;
     struct mu_prompt_options prompts;
+    struct mu_keep_options keep;
     uint64_t choices, streams;
     bool json;
 };
@@ -24,6 +29,7 @@ static const struct mu_option options[] = {
      "print one JSON document at the end", 0, 0, NULL, NULL},
     MU_ANSWER_OPTION_ROWS(struct generate_options),
     MU_RUN_OPTION_ROWS(struct generate_options),
+    MU_KEEP_OPTION_ROWS(struct generate_options),
     {0}};
 
 /* One answer's own fields, without braces. */
@@ -95,9 +101,64 @@ static mu_status print_json(struct mu_session *session, const struct mu_answers 
     return status;
 }
 
+/* Tokens in a row, some at a time: how their speeds differ is the noise of this run. */
+static void keep_samples(struct mu_keep *k, const struct mu_answer *a)
+{
+    uint32_t gaps = a->n_ids ? a->n_ids - 1 : 0, n = MU_MIN(gaps / 2, SAMPLES_MAX);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t from = (uint32_t)((uint64_t)gaps * i / n);
+        uint32_t to = (uint32_t)((uint64_t)gaps * (i + 1) / n);
+        double seconds = a->came_s[to] - a->came_s[from];
+        if (seconds <= 0) continue;
+        mu_store_run_sample(&k->run, MU_STORE_MEASURED, "decode_tokens_per_s", a->came_s[to],
+                            (to - from) / seconds);
+        mu_store_run_sample(&k->run, MU_STORE_MEASURED, "tpot_ms", a->came_s[to],
+                            seconds * 1e3 / (to - from));
+    }
+}
+
+static void keep_one(struct mu_keep *k, const struct mu_session *session, const struct mu_answer *a)
+{
+    char seed[24];
+    (void)snprintf(seed, sizeof seed, "%llu", (unsigned long long)a->result.seed);
+    mu_keep_session(k, session, &a->result);
+    keep_samples(k, a);
+    mu_store_run_setting(&k->run, "seed_used", seed);
+    mu_store_run_figure(&k->run, MU_STORE_MEASURED, "prompt_tokens", a->result.n_prompt);
+    mu_text_printf(&k->result, "%u tokens, %s", a->result.n_tokens, a->finish_reason);
+    if (a->result.digest)
+        mu_text_printf(&k->result, ", digest %016llx", (unsigned long long)a->result.digest);
+}
+
+/* Several at once: what they did together. */
+static void keep_several(struct mu_keep *k, const struct mu_session *session,
+                         const struct mu_answers *answers)
+{
+    mu_keep_session(k, session, NULL);
+    if (answers->seconds > 0)
+        mu_store_run_figure(&k->run, MU_STORE_MEASURED, "tokens_per_s",
+                            (double)answers->n_tokens / answers->seconds);
+    if (answers->decode_tokens_per_s > 0)
+        mu_store_run_figure(&k->run, MU_STORE_MEASURED, "decode_tokens_per_s",
+                            answers->decode_tokens_per_s);
+    mu_text_printf(&k->result, "%u answers, %llu tokens", answers->n,
+                   (unsigned long long)answers->n_tokens);
+}
+
+static void keep(struct mu_keep *k, const struct mu_session *session,
+                 const struct mu_answers *answers)
+{
+    if (answers->n == 1)
+        keep_one(k, session, &answers->items[0]);
+    else
+        keep_several(k, session, answers);
+    mu_store_run_figure(&k->run, MU_STORE_MEASURED, "answer_tokens", (double)answers->n_tokens);
+    mu_keep_end(k, MU_OK);
+}
+
 static mu_status generate(struct mu_session *session, const struct mu_invocation *in,
                           const struct generate_options *o, const struct mu_prompts *prompts,
-                          struct mu_err *err)
+                          struct mu_keep *k, struct mu_err *err)
 {
     struct mu_answers answers;
     struct mu_answer_options wanted = o->answer;
@@ -112,6 +173,7 @@ static mu_status generate(struct mu_session *session, const struct mu_invocation
     mu_status status = mu_answers_run(session, in, &wanted, prompts->items, prompts->n,
                                       (uint32_t)o->choices, !o->json, &answers, err);
     mu_status written = MU_OK;
+    if (status == MU_OK) keep(k, session, &answers);
     if (o->json && (status == MU_OK || status == MU_E_INTERRUPTED))
         written = print_json(session, &answers, err);
     if (status == MU_OK && !o->json && (o->run.verbose || mu_cli_fancy()))
@@ -128,11 +190,14 @@ static mu_status generate_run(const struct mu_invocation *in, struct mu_err *err
     mu_prompts_settle(in, &o->prompts);
     if (!o->json && mu_commanded(in, "logprobs"))
         return mu_fail(err, MU_E_USAGE, "--logprobs are printed with --json only");
+    struct mu_keep k;
+    mu_keep_begin(&k, in, &o->keep, in->result->operands[0]);
     mu_status status = mu_session_open(&session, in->result->operands[0], err);
     /* Ids in, ids out: a model without a tokenizer still runs. */
     if (status == MU_OK) (void)mu_session_tokenizer(&session, NULL);
     if (status == MU_OK) status = mu_prompts_read(&session, &o->prompts, &prompts, err);
-    if (status == MU_OK) status = generate(&session, in, o, &prompts, err);
+    if (status == MU_OK) status = generate(&session, in, o, &prompts, &k, err);
+    mu_keep_fini(&k);
     mu_prompts_fini(&prompts);
     mu_session_close(&session);
     return status;

@@ -1,4 +1,5 @@
 /* muster perplexity: how well the model predicts a text. */
+#include "cli/keep.h"
 #include "cli/session.h"
 
 #include "base/alloc.h"
@@ -12,6 +13,7 @@
 
 struct perplexity_options {
     struct mu_run_options run;
+    struct mu_keep_options keep;
     const char *file;
     uint64_t window;
     bool json;
@@ -28,6 +30,7 @@ static const struct mu_option options[] = {
     {"json", 'j', MU_OPTION_FLAG, offsetof(struct perplexity_options, json), NULL,
      "print one JSON document", 0, 0, NULL, NULL},
     MU_RUN_OPTION_ROWS(struct perplexity_options),
+    MU_KEEP_OPTION_ROWS(struct perplexity_options),
     {0}};
 
 /* Which tokens count: [first, end) of every window of `size`. */
@@ -99,8 +102,21 @@ static mu_status print_result(const struct perplexity_options *o, const struct w
     return status;
 }
 
+static void keep(struct mu_keep *k, const struct mu_session *session, const struct windows *w,
+                 double nll, uint64_t scored)
+{
+    double mean = nll / (double)scored;
+    mu_keep_session(k, session, NULL);
+    mu_store_run_figure(&k->run, MU_STORE_MEASURED, "mean_nll", mean);
+    mu_store_run_figure(&k->run, MU_STORE_MEASURED, "perplexity", exp(mean));
+    mu_store_run_figure(&k->run, MU_STORE_MEASURED, "scored_tokens", (double)scored);
+    mu_text_printf(&k->result, "perplexity %.4f, %u windows of %u tokens", exp(mean), w->n,
+                   w->size);
+    mu_keep_end(k, MU_OK);
+}
+
 static mu_status perplexity_of(struct mu_session *session, const struct perplexity_options *o,
-                               struct mu_text *text, struct mu_err *err)
+                               struct mu_text *text, struct mu_keep *k, struct mu_err *err)
 {
     uint32_t *ids = NULL, n_ids = 0;
     struct windows w;
@@ -114,6 +130,7 @@ static mu_status perplexity_of(struct mu_session *session, const struct perplexi
         mu_cli_say("muster: scoring %llu of %u tokens\n", (unsigned long long)w.n * w.size, n_ids);
     if (status == MU_OK) status = mu_session_engine(session, &o->run, w.size, w.size, 1, err);
     if (status == MU_OK) status = score(session, &w, ids, &nll, &scored, err);
+    if (status == MU_OK) keep(k, session, &w, nll, scored);
     if (status == MU_OK) status = print_result(o, &w, nll, scored, err);
     mu_free(ids);
     return status;
@@ -125,11 +142,14 @@ static mu_status perplexity_run(const struct mu_invocation *in, struct mu_err *e
     if (!o->file) return mu_fail(err, MU_E_USAGE, "perplexity wants --file");
     struct mu_session session;
     struct mu_text text;
+    struct mu_keep k;
     mu_text_init(&text, TEXT_MAX_BYTES);
+    mu_keep_begin(&k, in, &o->keep, in->result->operands[0]);
     mu_status status = mu_session_open(&session, in->result->operands[0], err);
     if (status == MU_OK) status = mu_session_tokenizer(&session, err);
     if (status == MU_OK) status = mu_file_read(o->file, &text, err);
-    if (status == MU_OK) status = perplexity_of(&session, o, &text, err);
+    if (status == MU_OK) status = perplexity_of(&session, o, &text, &k, err);
+    mu_keep_fini(&k);
     mu_text_fini(&text);
     mu_session_close(&session);
     return status;

@@ -2,6 +2,7 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "bench/bench.h"
+#include "cli/keep.h"
 #include "cli/session.h"
 
 #define PROMPTS_MAX_BYTES (16u << 20)
@@ -11,6 +12,7 @@
 struct prove_options {
     struct mu_run_options
         run; /* compute, kv_type, cpu and weights; the rest is prove's to choose */
+    struct mu_keep_options keep;
     const char *prompts, *placements;
     uint64_t n;
     bool quick, json;
@@ -38,6 +40,7 @@ static const struct mu_option options[] = {
      .help = "quantise matrices that are stored in a wider type while loading: q8_0, q4_k, ..."},
     {"json", 'j', MU_OPTION_FLAG, offsetof(struct prove_options, json), NULL,
      .help = "print one JSON document"},
+    MU_KEEP_OPTION_ROWS(struct prove_options),
     {.name = NULL},
 };
 
@@ -83,23 +86,39 @@ static bool show_progress(void *arg, const struct mu_placement *at, const char *
     return !mu_cli_interrupted();
 }
 
+static void keep(struct mu_keep *k, const struct mu_prove *prove, const struct mu_text *document)
+{
+    uint32_t ran = 0;
+    for (uint32_t i = 0; i < prove->n_runs; i++)
+        ran += !prove->runs[i].refused;
+    mu_keep_take(k, document);
+    mu_store_run_setting(&k->run, "kernels", prove->family);
+    mu_text_printf(&k->result, "%s in %u placements", prove->same ? "same bits" : "bits differ",
+                   ran);
+    mu_keep_end(k, prove->same ? MU_OK : MU_E_ANSWER);
+}
+
 static mu_status print(const struct prove_options *o, const struct mu_prove_request *request,
-                       const struct mu_prove *prove, uint32_t left_out, struct mu_err *err)
+                       const struct mu_prove *prove, uint32_t left_out, struct mu_keep *k,
+                       struct mu_err *err)
 {
     struct mu_text out;
     mu_status status = MU_OK;
     mu_text_init(&out, OUT_MAX_BYTES);
-    if (o->json)
-        mu_prove_write_json(request, prove, left_out, &out);
-    else
+    mu_prove_write_json(request, prove, left_out, &out);
+    keep(k, prove, &out);
+    if (!o->json) {
+        mu_text_clear(&out);
         status = mu_prove_write_table(request, prove, left_out, &out, err);
+    }
     if (status == MU_OK) status = mu_cli_out_text(&out, err);
     mu_text_fini(&out);
     return status == MU_OK && !prove->same ? MU_E_ANSWER : status;
 }
 
 static mu_status prove(struct mu_session *session, const struct prove_options *o,
-                       struct mu_prompt **prompts, uint32_t *n_prompts, struct mu_err *err)
+                       struct mu_prompt **prompts, uint32_t *n_prompts, struct mu_keep *k,
+                       struct mu_err *err)
 {
     const struct mu_config *config = mu_model_file_config(session->file);
     struct mu_run_options run = o->run;
@@ -135,7 +154,7 @@ static mu_status prove(struct mu_session *session, const struct prove_options *o
     mu_cli_catch_interrupts(false);
     if (mu_cli_fancy()) mu_cli_say("\r\033[K");
     if (status != MU_OK) return status;
-    status = print(o, &request, result, left_out, err);
+    status = print(o, &request, result, left_out, k, err);
     mu_prove_destroy(result);
     return status;
 }
@@ -143,10 +162,14 @@ static mu_status prove(struct mu_session *session, const struct prove_options *o
 static mu_status prove_run(const struct mu_invocation *in, struct mu_err *err)
 {
     struct mu_session session;
+    const struct prove_options *o = in->options;
     struct mu_prompt *prompts = NULL;
     uint32_t n_prompts = 0;
+    struct mu_keep k;
+    mu_keep_begin(&k, in, &o->keep, in->result->operands[0]);
     mu_status status = mu_session_open(&session, in->result->operands[0], err);
-    if (status == MU_OK) status = prove(&session, in->options, &prompts, &n_prompts, err);
+    if (status == MU_OK) status = prove(&session, o, &prompts, &n_prompts, &k, err);
+    mu_keep_fini(&k);
     mu_prompts_destroy(prompts, n_prompts);
     mu_session_close(&session);
     return status;

@@ -103,6 +103,10 @@ static bool is_control(uint32_t cp)
 const char *mu_store_run_text(struct mu_store_run *run, struct mu_str s)
 {
     struct mu_text clean;
+    if (!run->arena) {
+        run->status = MU_E_MEMORY;
+        return "";
+    }
     mu_text_init(&clean, 3 * TEXT_BYTES_MAX);
     s.len = MU_MIN(s.len, TEXT_BYTES_MAX);
     for (unsigned n; s.len > 0; s.p += n, s.len -= n) {
