@@ -1,21 +1,13 @@
 /* muster check: in half a minute, are the devices and the engine well? */
-#include "cli/cli.h"
-
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "base/file.h"
-#include "base/thread.h"
-#include "health/health.h"
-#include "net/net.h"
+#include "cli/keep_look.h"
 
-#include <ctype.h>
-#include <stdlib.h>
 #include <time.h>
-
-#define BASELINE_MAX_BYTES (1u << 20)
 
 struct check_options {
     const char *url, *token, *model, *baseline, *kernel_log;
+    struct mu_keep_options keep;
     double expect, watch;
     bool json;
 };
@@ -29,56 +21,18 @@ static const struct mu_option options[] = {
      "the model to ask; the first that the engine lists when not given", 0, 0, NULL, NULL},
     {"expect", 0, MU_OPTION_F64, offsetof(struct check_options, expect), "TOKENS_PER_S",
      "less than this is bad", 0, 1e9, NULL, NULL},
-    {"baseline", 'b', MU_OPTION_TEXT, offsetof(struct check_options, baseline), "FILE|save",
-     "compare with what FILE holds, or save this check for later ones", 0, 0, NULL, NULL},
+    {"baseline", 'b', MU_OPTION_TEXT, offsetof(struct check_options, baseline), "RUN|save",
+     "compare with this run of muster runs, or save this check for later ones", 0, 0, NULL, NULL},
     {"kernel-log", 0, MU_OPTION_TEXT, offsetof(struct check_options, kernel_log), "FILE",
      "read the kernel's log from there instead of /dev/kmsg", 0, 0, NULL, NULL},
     {"watch", 'w', MU_OPTION_F64, offsetof(struct check_options, watch), "SECONDS",
      "check again every so often, until interrupted", 1, 86400, NULL, NULL},
     {"json", 'j', MU_OPTION_FLAG, offsetof(struct check_options, json), NULL,
      "print one JSON document (with --watch: one a line)", 0, 0, NULL, NULL},
+    MU_KEEP_OPTION_ROWS(struct check_options),
     {0}};
 
 /* --- baseline -------------------------------------------------------------------------------- */
-
-/* ~/.local/state/muster/check, or where XDG_STATE_HOME says. */
-static char *baseline_folder(void)
-{
-    const char *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    if (xdg && xdg[0] == '/') return mu_path_join(xdg, "muster/check");
-    return home && home[0] ? mu_path_join(home, ".local/state/muster/check") : NULL;
-}
-
-/* One file an engine, however its URL is spelled: that with all that a file's name does not like
- * replaced. NULL: of the devices alone. */
-static char *baseline_path(const struct mu_net_url *url)
-{
-    char name[160] = "devices.json";
-    size_t n = 0;
-    for (const char *p = url ? url->shown : ""; *p && n < sizeof name - 6; p++)
-        name[n++] = strchr("/:?&=%@", *p) ? '_' : (char)tolower((unsigned char)*p);
-    if (n) memcpy(name + n, ".json", 6);
-    char *folder = baseline_folder();
-    char *path = folder ? mu_path_join(folder, name) : NULL;
-    mu_free(folder);
-    return path;
-}
-
-static mu_status baseline_save(const json_t *look, const char *path, struct mu_err *err)
-{
-    char *text = json_dumps(json_object_get(look, "baseline"), JSON_INDENT(2));
-    char *folder = baseline_folder();
-    struct mu_file_out out = {.fd = -1};
-    mu_status status = text && folder ? mu_folder_make(folder, err) : mu_fail_memory(err, 1024);
-    if (status == MU_OK) status = mu_file_out_open(&out, path, err);
-    if (status == MU_OK) status = mu_file_out_write(&out, text, strlen(text), err);
-    if (status == MU_OK) status = mu_file_out_commit(&out, err);
-    if (status == MU_OK) mu_cli_say("muster: baseline saved in %s\n", path);
-    mu_file_out_close(&out);
-    mu_free(folder);
-    mu_free(text);
-    return status;
-}
 
 /* A baseline of something bad, or of nothing, would call later trouble good: why not to keep it. */
 static const char *baseline_refusal(const json_t *look, bool asked)
@@ -90,12 +44,28 @@ static const char *baseline_refusal(const json_t *look, bool asked)
     return NULL;
 }
 
-static mu_status baseline_keep(const json_t *look, const char *path, bool asked, struct mu_err *err)
+static mu_status baseline_save(const struct mu_keep *k, const json_t *look,
+                               const struct check_options *o, struct mu_err *err)
 {
-    const char *why = baseline_refusal(look, asked);
-    if (!path) why = "there is no home to keep it in";
+    const char *why = baseline_refusal(look, o->url);
+    if (!why && !k->run.id[0]) why = "this check was not kept";
     if (why) return mu_fail(err, MU_E_ANSWER, "no baseline was saved: %s", why);
-    return baseline_save(look, path, err);
+    MU_TRY(mu_keep_baseline_set(k, o->url, err));
+    mu_cli_say("muster: baseline saved: run %s\n", k->run.id);
+    return MU_OK;
+}
+
+/* The one that was asked for must be there; one that was saved before and cannot be read now costs
+ * only the comparison. */
+static mu_status baseline_load(const struct mu_keep *k, const struct check_options *o, json_t **out,
+                               struct mu_err *err)
+{
+    struct mu_err fault = MU_ERR_INIT;
+    char line[768];
+    if (o->baseline) return mu_keep_baseline_get(k, o->url, o->baseline, out, err);
+    if (mu_keep_baseline_get(k, o->url, NULL, out, &fault) != MU_OK)
+        mu_cli_say("muster: no baseline is compared: %s\n", mu_err_line(&fault, line, sizeof line));
+    return MU_OK;
 }
 
 /* --- one check ------------------------------------------------------------------------------- */
@@ -139,43 +109,53 @@ static mu_status exit_of(const json_t *look, struct mu_err *err)
     }
 }
 
-static mu_status check_once(struct mu_health_catalog *catalog, struct mu_probe *probe,
-                            const struct check_options *o, struct mu_err *err)
+static mu_status look_and_keep(struct mu_health_catalog *catalog, struct mu_probe *probe,
+                               const struct check_options *o, struct mu_keep *k, struct mu_err *err)
 {
     bool save = o->baseline && strcmp(o->baseline, "save") == 0;
-    struct mu_net_url url;
-    if (o->url) MU_TRY(mu_net_url_parse(o->url, &url, err));
-    char *kept = baseline_path(o->url ? &url : NULL);
-    const char *path = o->baseline && !save ? o->baseline : kept;
     json_t *baseline = NULL, *look = NULL;
-    mu_status status = MU_OK;
-    if (path && !save && (o->baseline || mu_file_exists(path)))
-        status = mu_json_read(path, BASELINE_MAX_BYTES, &baseline, err);
+    mu_status status = save ? MU_OK : baseline_load(k, o, &baseline, err);
     struct mu_health_look_options options_ = {.probe = probe,
                                               .url = o->url,
                                               .token = o->token,
                                               .model = o->model,
                                               .expected_tokens_per_s = o->expect,
                                               .baseline = baseline,
-                                              .stop = mu_cli_interrupted};
+                                              .stop = mu_cli_interrupted,
+                                              .sample = mu_keep_look_sample,
+                                              .context = k};
     if (status == MU_OK) status = mu_health_look(catalog, &options_, &look, err);
-    if (status == MU_OK) status = look_print(look, o, err);
-    mu_status kept_status =
-        status == MU_OK && save ? baseline_keep(look, path, o->url, err) : MU_OK;
-    if (status == MU_OK) status = exit_of(look, err);
-    if (status == MU_OK) status = kept_status;
-    json_decref(look);
     json_decref(baseline);
-    mu_free(kept);
+    if (status != MU_OK) return status;
+    struct mu_err verdict = MU_ERR_INIT;
+    status = exit_of(look, &verdict);
+    mu_keep_look(k, look);
+    if (verdict.code == MU_OK) mu_keep_end(k, status); /* a check of nothing is none */
+    mu_status printed = look_print(look, o, err);
+    mu_status saved = printed == MU_OK && save ? baseline_save(k, look, o, err) : MU_OK;
+    if (err->code == MU_OK) *err = verdict;
+    json_decref(look);
+    return printed != MU_OK ? printed : status != MU_OK ? status : saved;
+}
+
+static mu_status check_once(struct mu_health_catalog *catalog, struct mu_probe *probe,
+                            const struct mu_invocation *in, struct mu_err *err)
+{
+    const struct check_options *o = in->options;
+    struct mu_keep k;
+    mu_keep_begin(&k, in, &o->keep, o->model);
+    mu_status status = look_and_keep(catalog, probe, o, &k, err);
+    mu_keep_fini(&k);
     return status;
 }
 
 static mu_status check_all(struct mu_health_catalog *catalog, struct mu_probe *probe,
-                           const struct check_options *o, struct mu_err *err)
+                           const struct mu_invocation *in, struct mu_err *err)
 {
+    const struct check_options *o = in->options;
     for (;;) {
         uint64_t start = mu_clock_ns();
-        mu_status status = check_once(catalog, probe, o, err);
+        mu_status status = check_once(catalog, probe, in, err);
         bool verdict = status == MU_OK || status == MU_E_ANSWER || status == MU_E_PEER;
         if (o->watch <= 0 || !verdict) return status;
         while (mu_clock_seconds_since(start) < o->watch) {
@@ -195,7 +175,7 @@ static mu_status check_run(const struct mu_invocation *in, struct mu_err *err)
     struct mu_probe_options probing = {.kernel_log = o->kernel_log, .call_ms = 1000};
     mu_status status = mu_probe_open(&probing, &probe, err);
     mu_cli_catch_interrupts(true);
-    if (status == MU_OK) status = check_all(catalog, probe, o, err);
+    if (status == MU_OK) status = check_all(catalog, probe, in, err);
     mu_probe_close(probe);
     mu_health_catalog_close(catalog);
     return status;

@@ -1,13 +1,12 @@
 /* muster validate-perf: what is wrong with an engine and why; from its logs, or from all that can
  * be asked now, in six sections. */
-#include "cli/cli.h"
-
-#include "health/health.h"
+#include "cli/keep_look.h"
 
 #define REPORT_BYTES_MAX ((size_t)32 << 20)
 
 struct options {
     struct mu_option_list logs;
+    struct mu_keep_options keep;
     const char *explain, *share, *url, *token, *model, *kernel_log;
     bool json, live;
 };
@@ -56,6 +55,7 @@ static const struct mu_option option_table[] = {
      .kind = MU_OPTION_FLAG,
      .offset = offsetof(struct options, json),
      .help = "one JSON document on standard output"},
+    MU_KEEP_OPTION_ROWS(struct options),
     {.name = NULL},
 };
 
@@ -120,12 +120,18 @@ static mu_status logs_read(struct mu_health_catalog *catalog, const struct optio
 }
 
 static mu_status diagnose(struct mu_health_catalog *catalog, const struct options *o,
-                          struct mu_err *err)
+                          struct mu_keep *k, struct mu_err *err)
 {
+    struct mu_err bad = MU_ERR_INIT;
     struct mu_health_diagnosis *diagnosis = NULL;
     enum mu_health_verdict verdict = MU_HEALTH_UNKNOWN;
     mu_status status = logs_read(catalog, o, &diagnosis, &verdict, err);
-    if (status == MU_OK) status = report(diagnosis, o->json, err);
+    if (status == MU_OK) {
+        mu_keep_diagnosis(k, diagnosis, verdict);
+        mu_status ends = verdict_status(verdict, &bad);
+        if (bad.code == MU_OK) mu_keep_end(k, ends);
+        status = report(diagnosis, o->json, err);
+    }
     mu_health_diagnosis_destroy(diagnosis);
     return status == MU_OK ? verdict_status(verdict, err) : status;
 }
@@ -161,9 +167,10 @@ static mu_status look_status(const json_t *look, enum mu_health_verdict verdict,
     return MU_E_INPUT;
 }
 
-static mu_status live(struct mu_health_catalog *catalog, const struct options *o,
+static mu_status live(struct mu_health_catalog *catalog, const struct options *o, struct mu_keep *k,
                       struct mu_err *err)
 {
+    struct mu_err bad = MU_ERR_INIT;
     struct mu_health_diagnosis *diagnosis = NULL;
     struct mu_probe *probe = NULL;
     json_t *look = NULL;
@@ -176,9 +183,17 @@ static mu_status live(struct mu_health_catalog *catalog, const struct options *o
                                            .url = o->url,
                                            .token = o->token,
                                            .model = o->model,
-                                           .stop = mu_cli_interrupted};
+                                           .stop = mu_cli_interrupted,
+                                           .sample = mu_keep_look_sample,
+                                           .context = k};
     if (status == MU_OK) status = mu_health_look(catalog, &asked, &look, err);
-    if (status == MU_OK) status = look_report(look, diagnosis, o->json, err);
+    if (status == MU_OK) {
+        mu_keep_look(k, look);
+        if (diagnosis) mu_keep_diagnosis(k, diagnosis, verdict);
+        mu_status ends = look_status(look, verdict, &bad);
+        if (bad.code == MU_OK) mu_keep_end(k, ends); /* a look at nothing is none */
+        status = look_report(look, diagnosis, o->json, err);
+    }
     if (status == MU_OK) status = look_status(look, verdict, err);
     json_decref(look);
     mu_probe_close(probe);
@@ -190,11 +205,14 @@ static mu_status run(const struct mu_invocation *in, struct mu_err *err)
 {
     const struct options *o = in->options;
     struct mu_health_catalog *catalog = NULL;
+    struct mu_keep k;
     MU_TRY(mu_health_catalog_open(o->share, &catalog, err));
+    mu_keep_begin(&k, in, &o->keep, o->model);
     bool logs_alone = o->logs.n && !o->url && !o->live;
     mu_status status = o->explain   ? explain(catalog, o, err)
-                       : logs_alone ? diagnose(catalog, o, err)
-                                    : live(catalog, o, err);
+                       : logs_alone ? diagnose(catalog, o, &k, err)
+                                    : live(catalog, o, &k, err);
+    mu_keep_fini(&k);
     mu_health_catalog_close(catalog);
     return status;
 }

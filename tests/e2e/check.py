@@ -7,6 +7,7 @@ import pathlib
 import signal
 import socket
 import socketserver
+import sqlite3
 import subprocess
 import tempfile
 import threading
@@ -297,10 +298,9 @@ def serving(mode):
 
 def check(*words, env=None, limit=31):
     start = time.monotonic()
-    with tempfile.TemporaryDirectory() as state:
+    with tempfile.TemporaryDirectory() as data:
         done = subprocess.run([MUSTER, "check", *words], capture_output=True, text=True, timeout=60,
-                              env=dict(os.environ, XDG_STATE_HOME=state, **NO_DRIVER, **(env or {})) if not env
-                              else dict(os.environ, **dict({"XDG_STATE_HOME": state}, **env)))
+                              env=dict(os.environ, **dict({"XDG_DATA_HOME": data}, **(env or NO_DRIVER))))
     seconds = time.monotonic() - start
     assert seconds < limit, seconds
     return done
@@ -483,39 +483,56 @@ def the_key_is_sent_and_not_shown():
 def expectations_and_baselines():
     d = look(well, "--expect", "100000")
     assert d["exit_status"] == 1 and "slower_than_expected" in codes(d)
-    with tempfile.TemporaryDirectory() as state, serving(well) as url:
-        env = dict(NO_DRIVER, XDG_STATE_HOME=state)
+    with tempfile.TemporaryDirectory() as data, serving(well) as url:
+        store = pathlib.Path(data) / "runs.db"
+        env = dict(NO_DRIVER, MUSTER_STORE=str(store))
         done = check("--url", url, "--baseline", "save", env=env)
-        assert done.returncode == 0 and "baseline saved" in done.stderr, done
+        assert done.returncode == 0 and "baseline saved: run " in done.stderr, done
+        saved = done.stderr.split()[-1]
         done = check("--url", url, env=env)
         assert done.returncode in (0, 1) and "in the baseline" in done.stdout, done
-        kept = next(pathlib.Path(state).rglob("*.json"))
-        fast = dict(json.loads(kept.read_text()), tokens_per_s=1e6)
-        kept.write_text(json.dumps(fast))
-        done = check("--url", url, "--baseline", str(kept), env=env)
+
+        def edit(sql):
+            with contextlib.closing(sqlite3.connect(store)) as db, db:
+                db.execute(sql, (saved,))
+        edit("UPDATE figures SET value = 1e6 WHERE name = 'tokens_per_s' AND run = ?")
+        done = check("--url", url, "--baseline", saved[:6], env=env)
         assert done.returncode == 1 and "1000000.0 in the baseline" in done.stdout, done
         for spelled in (url[7:], url + "/", url + "/v1", url[7:] + "/v1/"):
-            done = check("--url", spelled, env=env)
+            done = check("--url", spelled, "--no-store", env=env)
             assert "1000000.0 in the baseline" in done.stdout, (spelled, done)
-        kept.write_text("{}")
+        assert "1000000.0" not in check("--url", url, "--baseline", "last", env=env).stdout
+        edit("DELETE FROM figures WHERE run = ?")
         done = check("--url", url, env=env)
         assert done.returncode == 0 and "nothing was compared" in done.stdout, done
-        kept.write_text("{broken")
-        assert check("--url", url, env=env).returncode == 3
-        assert check("--url", url, "--baseline", "/nonexistent", env=env).returncode == 3
+        done = check("--url", url, "--baseline", "save", "--no-store", env=env)
+        assert done.returncode == 1 and "no baseline was saved" in done.stderr, done
+        for path in data, store:  # asked for by name it must be there; else only the comparison is lost
+            env["MUSTER_STORE"] = str(path)
+            if path == store:
+                for extra in store.parent.glob("runs.db*"):
+                    extra.unlink()
+                store.write_text("no database, and longer than the hundred bytes of a header" * 4)
+            assert check("--url", url, "--baseline", "last", env=env).returncode == 3
+            done = check("--url", url, env=env)
+            assert done.returncode == 0 and "no baseline is compared" in done.stderr, done
+        env["MUSTER_STORE"] = str(store.with_name("none.db"))
+        assert check("--url", url, "--baseline", "last", env=env).returncode == 3
 
 
 @case
 def what_is_not_good_is_no_baseline():
-    with tempfile.TemporaryDirectory() as state:
-        env = dict(NO_DRIVER, XDG_STATE_HOME=state)
+    with tempfile.TemporaryDirectory() as data:
+        store = pathlib.Path(data) / "runs.db"
+        env = dict(NO_DRIVER, MUSTER_STORE=str(store))
         for mode, why in ((tokens_then(DIED), "is not good"), (not_streaming, "no speed was measured")):
             with serving(mode) as url:
                 done = check("--url", url, "--baseline", "save", env=env)
             assert done.returncode == 1 and why in done.stderr and "no baseline was saved" in done.stderr, done
         done = check("--baseline", "save", env=env)
         assert done.returncode == 3, done
-        assert not list(pathlib.Path(state).rglob("*.json"))
+        with contextlib.closing(sqlite3.connect(store)) as db:
+            assert db.execute("SELECT count(*) FROM baselines").fetchone() == (0,)
 
 
 @case
@@ -623,7 +640,7 @@ def evidence_ends_with_a_whole_word():
 def watching_goes_on_until_interrupted():
     with serving(well) as url, tempfile.TemporaryDirectory() as state:
         process = subprocess.Popen([MUSTER, "check", "--url", url, "--watch", "1", "--json"], text=True,
-                                   stdout=subprocess.PIPE, env=dict(os.environ, XDG_STATE_HOME=state, **NO_DRIVER))
+                                   stdout=subprocess.PIPE, env=dict(os.environ, XDG_DATA_HOME=state, **NO_DRIVER))
         lines = [json.loads(process.stdout.readline())["verdict"] for _ in range(2)]
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
