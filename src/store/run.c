@@ -326,10 +326,10 @@ static json_t *row_json(const struct store_table *table, const void *row)
     return o;
 }
 
-json_t *mu_store_run_json(const struct mu_store_run *run)
+json_t *mu_store_run_json(const struct mu_store_run *run, enum mu_store_depth depth)
 {
     json_t *o = row_json(&store_runs, run);
-    for (int list = 0; list < MU_STORE_LISTS; list++) {
+    for (int list = 0; depth == MU_STORE_WHOLE && list < MU_STORE_LISTS; list++) {
         const struct store_table *table = &store_lists[list];
         json_t *rows = json_array();
         for (size_t i = 0; i < run->lists[list].n; i++)

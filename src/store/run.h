@@ -96,7 +96,9 @@ const char *mu_store_run_setting_get(const struct mu_store_run *run, const char 
 const struct mu_store_figure *mu_store_run_figure_get(const struct mu_store_run *run,
                                                       enum mu_store_kind kind, const char *name);
 
-/* All of it, under the names that the tables have. */
-json_t *mu_store_run_json(const struct mu_store_run *run);
+/* A run with its lists, or without. */
+enum mu_store_depth { MU_STORE_SUMMARY, MU_STORE_WHOLE };
+/* Under the names that the tables have. */
+json_t *mu_store_run_json(const struct mu_store_run *run, enum mu_store_depth depth);
 
 #endif

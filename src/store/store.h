@@ -57,10 +57,6 @@ void mu_store_ids_fini(struct mu_store_ids *ids);
 mu_status mu_store_find(struct mu_store *s, const char *word, char id[MU_STORE_ID_SIZE],
                         struct mu_err *err);
 
-enum mu_store_depth {
-    MU_STORE_SUMMARY, /* without its lists */
-    MU_STORE_WHOLE,
-};
 /* Fills `out`, which the caller ends in any case. */
 mu_status mu_store_get(struct mu_store *s, const char *id, enum mu_store_depth depth,
                        struct mu_store_run *out, struct mu_err *err);

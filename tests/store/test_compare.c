@@ -1,0 +1,131 @@
+/* Differences and their noise, beside what scipy 1.17 computes from the same values (t.ppf,
+ * ttest_ind with unequal variances). */
+#include "store/compare.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#define MOST 8
+
+static void near(double got, double wanted, double share)
+{
+    if (!(fabs(got - wanted) <= share * fabs(wanted))) fail_msg("%g is not %g", got, wanted);
+}
+
+static void quantiles_are_students(void **state)
+{
+    (void)state;
+    static const double scipy[][2] = {
+        {1, 12.706205},  {2, 4.302653},  {3, 3.182446},  {4, 2.776445},   {5, 2.570582},
+        {7.5, 2.333039}, {10, 2.228139}, {30, 2.042272}, {120, 1.979930}, {1e9, 1.959964}};
+    for (size_t i = 0; i < MU_ARRAY_LEN(scipy); i++)
+        near(mu_store_t95(scipy[i][0]), scipy[i][1], 0.002);
+    double last = INFINITY;
+    for (double freedom = 1; freedom < 100; freedom += 0.25) {
+        double t = mu_store_t95(freedom);
+        assert_true(t <= last && t > 1.95);
+        last = t;
+    }
+}
+
+/* A run for each value, and inside each the samples. */
+static void fill(struct mu_store_run *runs, size_t n, enum mu_store_kind kind, const double *values,
+                 const double *samples, size_t n_samples)
+{
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(mu_store_run_init(&runs[i], NULL), MU_OK);
+        mu_store_run_figure(&runs[i], kind, "speed_tokens_per_s", values[i]);
+        for (size_t s = 0; s < n_samples; s++)
+            mu_store_run_sample(&runs[i], kind, "speed_tokens_per_s", (double)s, samples[s]);
+    }
+}
+
+static struct mu_store_change compare(enum mu_store_kind kind, const double *a, size_t n_a,
+                                      const double *b, size_t n_b, const double *samples_a,
+                                      const double *samples_b, size_t n_samples)
+{
+    struct mu_store_run runs[2][MOST] = {{{0}}};
+    struct mu_store_change *changes = NULL, out;
+    size_t n = 0;
+    fill(runs[0], n_a, kind, a, samples_a, n_samples);
+    fill(runs[1], n_b, kind, b, samples_b, n_samples);
+    assert_int_equal(mu_store_compare(runs[0], n_a, runs[1], n_b, &changes, &n, NULL), MU_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(changes->n_a, n_a);
+    assert_int_equal(changes->n_b, n_b);
+    out = *changes;
+    mu_free(changes);
+    for (size_t i = 0; i < MOST; i++) {
+        mu_store_run_fini(&runs[0][i]);
+        mu_store_run_fini(&runs[1][i]);
+    }
+    return out;
+}
+
+static void several_runs_are_welchs(void **state)
+{
+    (void)state;
+    static const double a[] = {52.1, 50.9, 51.7, 53.0}, b[] = {55.2, 54.1, 56.8};
+    struct mu_store_change c = compare(MU_STORE_MEASURED, a, 4, b, 3, NULL, NULL, 0);
+    assert_int_equal(c.noise, MU_STORE_NOISE_RUNS);
+    near(c.b - c.a, 3.441666667, 1e-9);
+    near(c.half, 2.745383479, 0.002);
+    assert_int_equal(c.verdict, MU_STORE_REAL);
+    static const double d[] = {10, 12, 9, 11, 10.5, 30}, e[] = {11, 12, 13, 10};
+    c = compare(MU_STORE_REPORTED, d, 6, e, 4, NULL, NULL, 0);
+    near(c.half, 8.401813782, 0.002);
+    assert_int_equal(c.verdict, MU_STORE_NOISE);
+    static const double same[] = {5, 5, 5}, more[] = {5.001, 5.001};
+    c = compare(MU_STORE_MEASURED, same, 3, more, 2, NULL, NULL, 0);
+    assert_true(c.half == 0);
+    assert_int_equal(c.verdict, MU_STORE_REAL);
+    c = compare(MU_STORE_MEASURED, same, 3, same, 2, NULL, NULL, 0);
+    assert_int_equal(c.verdict, MU_STORE_SAME);
+}
+
+static void one_run_against_several(void **state)
+{
+    (void)state;
+    static const double a[] = {52.1, 50.9, 51.7, 53.0}, far[] = {56}, close[] = {54};
+    struct mu_store_change c = compare(MU_STORE_MEASURED, a, 4, far, 1, NULL, NULL, 0);
+    assert_int_equal(c.noise, MU_STORE_NOISE_SPREAD);
+    near(c.half, 3.106962528, 0.002);
+    assert_int_equal(c.verdict, MU_STORE_REAL);
+    c = compare(MU_STORE_MEASURED, close, 1, a, 4, NULL, NULL, 0);
+    assert_int_equal(c.verdict, MU_STORE_NOISE);
+}
+
+static void one_run_each(void **state)
+{
+    (void)state;
+    static const double a[] = {52}, b[] = {56};
+    struct mu_store_change c = compare(MU_STORE_MEASURED, a, 1, b, 1, NULL, NULL, 0);
+    assert_int_equal(c.noise, MU_STORE_NOISE_UNKNOWN);
+    assert_int_equal(c.verdict, MU_STORE_UNDECIDED);
+    assert_true(isnan(c.half));
+    static const double wide[] = {40, 60, 52}, narrow[] = {51.9, 52.0, 52.1};
+    c = compare(MU_STORE_MEASURED, a, 1, b, 1, wide, wide, 3);
+    assert_int_equal(c.noise, MU_STORE_NOISE_SAMPLES);
+    assert_int_equal(c.verdict, MU_STORE_NOISE);
+    c = compare(MU_STORE_MEASURED, a, 1, b, 1, narrow, narrow, 3);
+    assert_int_equal(c.verdict, MU_STORE_REAL);
+    c = compare(MU_STORE_PREDICTED, a, 1, b, 1, NULL, NULL, 0);
+    assert_int_equal(c.noise, MU_STORE_NOISE_NONE);
+    assert_int_equal(c.verdict, MU_STORE_REAL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(quantiles_are_students),
+        cmocka_unit_test(several_runs_are_welchs),
+        cmocka_unit_test(one_run_against_several),
+        cmocka_unit_test(one_run_each),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
