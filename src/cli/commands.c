@@ -17,6 +17,7 @@
     X(check) \
     X(top) \
     X(validate_perf) \
+    X(runs) \
     X(completion)
 /* clang-format on */
 

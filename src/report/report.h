@@ -19,4 +19,7 @@ void mu_report_table_cell(struct mu_report_table *t, unsigned column, const char
 /* Appends the table, its columns as wide as they need; fails when memory was out anywhere. */
 mu_status mu_report_table_print(struct mu_report_table *t, struct mu_text *out, struct mu_err *err);
 
+/* A line of comma-separated values. */
+void mu_report_csv_row(const char *const *cells, size_t n, struct mu_text *out);
+
 #endif

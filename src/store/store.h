@@ -9,6 +9,7 @@
 #ifndef MU_STORE_STORE_H
 #define MU_STORE_STORE_H
 
+#include "store/compare.h"
 #include "store/run.h"
 
 #define MU_STORE_ID_SIZE 9 /* eight hexadecimal digits, and the end */
