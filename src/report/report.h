@@ -5,6 +5,7 @@
 #define MU_REPORT_REPORT_H
 
 #include "base/text.h"
+#include "report/html.h"
 
 struct mu_report_table;
 
