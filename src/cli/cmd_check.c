@@ -55,19 +55,6 @@ static mu_status baseline_save(const struct mu_keep *k, const json_t *look,
     return MU_OK;
 }
 
-/* The one that was asked for must be there; one that was saved before and cannot be read now costs
- * only the comparison. */
-static mu_status baseline_load(const struct mu_keep *k, const struct check_options *o, json_t **out,
-                               struct mu_err *err)
-{
-    struct mu_err fault = MU_ERR_INIT;
-    char line[768];
-    if (o->baseline) return mu_keep_baseline_get(k, o->url, o->baseline, out, err);
-    if (mu_keep_baseline_get(k, o->url, NULL, out, &fault) != MU_OK)
-        mu_cli_say("muster: no baseline is compared: %s\n", mu_err_line(&fault, line, sizeof line));
-    return MU_OK;
-}
-
 /* --- one check ------------------------------------------------------------------------------- */
 
 static mu_status look_print(json_t *look, const struct check_options *o, struct mu_err *err)
@@ -114,7 +101,7 @@ static mu_status look_and_keep(struct mu_health_catalog *catalog, struct mu_prob
 {
     bool save = o->baseline && strcmp(o->baseline, "save") == 0;
     json_t *baseline = NULL, *look = NULL;
-    mu_status status = save ? MU_OK : baseline_load(k, o, &baseline, err);
+    mu_status status = save ? MU_OK : mu_keep_baseline_load(k, o->url, o->baseline, &baseline, err);
     struct mu_health_look_options options_ = {.probe = probe,
                                               .url = o->url,
                                               .token = o->token,

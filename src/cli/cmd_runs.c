@@ -2,7 +2,7 @@
 #include "base/clock.h"
 #include "base/number.h"
 #include "cli/keep.h"
-#include "cli/runs.h"
+#include "cli/runs_html.h"
 #include "report/report.h"
 
 #include <math.h>
@@ -14,7 +14,7 @@
 
 struct runs_options {
     struct mu_keep_options keep;
-    const char *command, *model, *figure, *older_than;
+    const char *command, *model, *figure, *older_than, *report;
     struct mu_option_list where;
     uint64_t last, keep_last;
     bool json, csv, force, dry_run;
@@ -33,6 +33,8 @@ static const struct mu_option options[] = {
      .help = "show, compare: only figures with this in their name"},
     {"csv", 0, MU_OPTION_FLAG, offsetof(struct runs_options, csv), NULL,
      .help = "export: one line a figure, which it also does without being told"},
+    {"report", 0, MU_OPTION_TEXT, offsetof(struct runs_options, report), "FILE.html",
+     .help = "show, compare: write a page with plots there too"},
     {"json", 'j', MU_OPTION_FLAG, offsetof(struct runs_options, json), NULL,
      .help = "print one JSON document"},
     {"keep", 0, MU_OPTION_U64, offsetof(struct runs_options, keep_last), "N",
@@ -213,6 +215,7 @@ static mu_status show(const struct runs *r, struct mu_err *err)
     mu_text_init(&baseline, 1 << 16);
     mu_status status = mu_store_get(r->store, id, MU_STORE_WHOLE, &run, err);
     if (status == MU_OK) status = mu_store_baseline_name(r->store, id, &baseline, err);
+    if (status == MU_OK && r->o->report) status = mu_runs_report(&run, r->o->report, err);
     if (status == MU_OK && r->o->json)
         status = mu_cli_out_json(mu_store_run_json(&run, MU_STORE_WHOLE), err);
     else if (status == MU_OK)
@@ -265,6 +268,8 @@ static mu_status compare(const struct runs *r, struct mu_err *err)
     if (status == MU_OK)
         status =
             mu_store_compare(sets[0].runs, sets[0].n, sets[1].runs, sets[1].n, &changes, &n, err);
+    if (status == MU_OK && r->o->report)
+        status = mu_runs_report_compare(sets, changes, n, r->o->report, err);
     if (status == MU_OK) status = compare_print(r, sets, changes, n, err);
     mu_free(changes);
     set_fini(&sets[0]);

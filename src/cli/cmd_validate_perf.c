@@ -1,13 +1,14 @@
 /* muster validate-perf: what is wrong with an engine and why; from its logs, or from all that can
  * be asked now, in six sections. */
 #include "cli/keep_look.h"
+#include "cli/runs_html.h"
 
 #define REPORT_BYTES_MAX ((size_t)32 << 20)
 
 struct options {
     struct mu_option_list logs;
     struct mu_keep_options keep;
-    const char *explain, *share, *url, *token, *model, *kernel_log;
+    const char *report, *explain, *share, *url, *token, *model, *kernel_log;
     bool json, live;
 };
 
@@ -55,6 +56,11 @@ static const struct mu_option option_table[] = {
      .kind = MU_OPTION_FLAG,
      .offset = offsetof(struct options, json),
      .help = "one JSON document on standard output"},
+    {.name = "report",
+     .kind = MU_OPTION_TEXT,
+     .offset = offsetof(struct options, report),
+     .argument = "FILE.html",
+     .help = "write a page with plots there too"},
     MU_KEEP_OPTION_ROWS(struct options),
     {.name = NULL},
 };
@@ -119,6 +125,13 @@ static mu_status logs_read(struct mu_health_catalog *catalog, const struct optio
     return mu_health_conclude(*out, verdict, err);
 }
 
+static mu_status page(struct mu_keep *k, const struct options *o, mu_status ends,
+                      struct mu_err *err)
+{
+    k->run.exit_status = mu_status_exit(ends); /* also of what was not kept */
+    return o->report ? mu_runs_report(&k->run, o->report, err) : MU_OK;
+}
+
 static mu_status diagnose(struct mu_health_catalog *catalog, const struct options *o,
                           struct mu_keep *k, struct mu_err *err)
 {
@@ -130,7 +143,8 @@ static mu_status diagnose(struct mu_health_catalog *catalog, const struct option
         mu_keep_diagnosis(k, diagnosis, verdict);
         mu_status ends = verdict_status(verdict, &bad);
         if (bad.code == MU_OK) mu_keep_end(k, ends);
-        status = report(diagnosis, o->json, err);
+        status = page(k, o, ends, err);
+        if (status == MU_OK) status = report(diagnosis, o->json, err);
     }
     mu_health_diagnosis_destroy(diagnosis);
     return status == MU_OK ? verdict_status(verdict, err) : status;
@@ -173,16 +187,18 @@ static mu_status live(struct mu_health_catalog *catalog, const struct options *o
     struct mu_err bad = MU_ERR_INIT;
     struct mu_health_diagnosis *diagnosis = NULL;
     struct mu_probe *probe = NULL;
-    json_t *look = NULL;
+    json_t *look = NULL, *baseline = NULL;
     enum mu_health_verdict verdict = MU_HEALTH_UNKNOWN;
     struct mu_probe_options probing = {.kernel_log = o->kernel_log, .call_ms = 1000};
     mu_cli_catch_interrupts(true);
     mu_status status = o->logs.n ? logs_read(catalog, o, &diagnosis, &verdict, err) : MU_OK;
     if (status == MU_OK) status = mu_probe_open(&probing, &probe, err);
+    if (status == MU_OK) status = mu_keep_baseline_load(k, o->url, NULL, &baseline, err);
     struct mu_health_look_options asked = {.probe = probe,
                                            .url = o->url,
                                            .token = o->token,
                                            .model = o->model,
+                                           .baseline = baseline,
                                            .stop = mu_cli_interrupted,
                                            .sample = mu_keep_look_sample,
                                            .context = k};
@@ -192,10 +208,12 @@ static mu_status live(struct mu_health_catalog *catalog, const struct options *o
         if (diagnosis) mu_keep_diagnosis(k, diagnosis, verdict);
         mu_status ends = look_status(look, verdict, &bad);
         if (bad.code == MU_OK) mu_keep_end(k, ends); /* a look at nothing is none */
-        status = look_report(look, diagnosis, o->json, err);
+        status = page(k, o, ends, err);
+        if (status == MU_OK) status = look_report(look, diagnosis, o->json, err);
     }
     if (status == MU_OK) status = look_status(look, verdict, err);
     json_decref(look);
+    json_decref(baseline);
     mu_probe_close(probe);
     mu_health_diagnosis_destroy(diagnosis);
     return status;

@@ -1,6 +1,7 @@
 /* What check and validate-perf saw, for the store; see keep_look.h. */
 #include "cli/keep_look.h"
 
+#include "base/number.h"
 #include "net/net.h"
 
 #include <ctype.h>
@@ -160,23 +161,37 @@ static mu_status baseline_read(struct mu_store *store, const char *id, json_t **
     return status;
 }
 
-mu_status mu_keep_baseline_get(const struct mu_keep *k, const char *url, const char *word,
-                               json_t **out, struct mu_err *err)
+static mu_status baseline_get(const struct mu_keep *k, const char *url, const char *word,
+                              json_t **out, struct mu_err *err)
 {
     struct mu_store *store = NULL;
-    struct mu_err none = MU_ERR_INIT;
     char name[1200], id[MU_STORE_ID_SIZE];
-    *out = NULL;
     MU_TRY(baseline_name(k, url, name, err));
-    mu_status status = mu_store_open(k->options->store, MU_STORE_READ, &store, &none);
-    if (status == MU_OK)
-        status = word ? mu_store_find(store, word, id, &none)
-                      : mu_store_baseline_get(store, name, id, &none);
-    if (status == MU_OK) status = baseline_read(store, id, out, &none);
+    MU_TRY(mu_store_open(k->options->store, MU_STORE_READ, &store, err));
+    mu_status status =
+        word ? mu_store_find(store, word, id, err) : mu_store_baseline_get(store, name, id, err);
+    if (status == MU_OK) status = baseline_read(store, id, out, err);
     mu_store_close(store);
-    if (status == MU_E_MISSING && !word) return MU_OK;
-    if (status != MU_OK && err) *err = none;
     return status;
+}
+
+mu_status mu_keep_baseline_load(struct mu_keep *k, const char *url, const char *word, json_t **out,
+                                struct mu_err *err)
+{
+    struct mu_err fault = MU_ERR_INIT;
+    char line[768], number[MU_FLOAT_TEXT];
+    *out = NULL;
+    mu_status status = baseline_get(k, url, word, out, &fault);
+    if (status != MU_OK && (word || status == MU_E_USAGE)) {
+        *err = fault;
+        return status;
+    }
+    if (status != MU_OK && status != MU_E_MISSING)
+        mu_cli_say("muster: no baseline is compared: %s\n", mu_err_line(&fault, line, sizeof line));
+    double speed = json_number_value(json_object_get(*out, "tokens_per_s"));
+    if (speed > 0)
+        mu_store_run_setting(&k->run, "baseline_tokens_per_s", mu_format_f64(speed, number));
+    return MU_OK;
 }
 
 mu_status mu_keep_baseline_set(const struct mu_keep *k, const char *url, struct mu_err *err)

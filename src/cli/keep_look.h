@@ -16,9 +16,10 @@ void mu_keep_diagnosis(struct mu_keep *k, const struct mu_health_diagnosis *diag
 /* --- baselines of check ----------------------------------------------------------------------- */
 
 /* What looks at this engine, or at the devices here (NULL), are compared with: the run that `word`
- * means, or the one that was saved when it is NULL. `*out` is NULL when none was saved. */
-mu_status mu_keep_baseline_get(const struct mu_keep *k, const char *url, const char *word,
-                               json_t **out, struct mu_err *err);
+ * means, which must be there; or the one that was saved when it is NULL. `*out` is NULL when none
+ * was saved. One that was saved and cannot be read costs a line on standard error. */
+mu_status mu_keep_baseline_load(struct mu_keep *k, const char *url, const char *word, json_t **out,
+                                struct mu_err *err);
 /* Makes the run, which was kept, that baseline. */
 mu_status mu_keep_baseline_set(const struct mu_keep *k, const char *url, struct mu_err *err);
 

@@ -1,16 +1,19 @@
 """What is kept of runs, and muster runs: as a user sees it, and as Python's own SQLite does."""
 import contextlib
 import csv
+import html.parser
 import io
 import json
 import os
 import pathlib
 import random
+import re
 import sqlite3
 import stat
 import subprocess
 import tempfile
 import time
+import xml.etree.ElementTree
 
 from _case import MUSTER, ROOT, case, finish, muster
 
@@ -201,6 +204,59 @@ def runs_are_taken_out():
         assert left() == [ids[3]]
         assert rows(path, "SELECT count(*) FROM figures WHERE run <> ?", ids[3]) == [(0,)]
         assert "baseline" not in run("runs", "show")[0]
+
+
+class Page(html.parser.HTMLParser):
+    """Elements that are open must be closed; what a page may not have is collected."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.links, self.words = [], [], [], []
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [v for k, v in attributes if k in ("src", "href", "xlink:href", "style") or k.startswith("on")]
+        if tag not in ("meta", "br", "rect", "line", "polyline"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@case
+def pages_are_whole_small_and_harmless():
+    evil = "</code><script>alert(1)</script><img src=x onerror=y> \x1b[2J \u202e \" ' &amp;"
+    with store() as (path, run):
+        folder = path.parent.parent
+        log = folder / "vllm.log"
+        log.write_text("".join(f"(EngineCore pid=6890) ERROR 08-03 21:49:{i % 60:02} [core.py:1231] "
+                               f"torch.OutOfMemoryError: CUDA out of memory. {evil} {i}\n" for i in range(3000)))
+        run("validate-perf", "--log", str(log), "--report", str(folder / "log.html"), status=1)
+        run("validate-perf", "--log", LOG, "--report", str(folder / "known.html"), "--no-store", status=1)
+        run(*NANO)
+        run(*NANO, "--devices", "cpu:4")
+        run("runs", "show", "--report", str(folder / "run.html"))
+        run("runs", "compare", "--report", str(folder / "compare.html"))
+        for name, svgs in (("log", 1), ("known", 1), ("run", 3), ("compare", 1)):
+            text = (folder / f"{name}.html").read_text()
+            assert len(text) < 300_000, (name, len(text))
+            page = Page(text)
+            assert page.tags.count("svg") >= svgs and "script" not in page.tags and "img" not in page.tags, name
+            assert not page.links, (name, page.links)
+            assert not re.search(r"@import|url\(|[\x00-\x09\x0b-\x1f\u202e]", text), name
+            for svg in re.findall(r"<svg.*?</svg>", text, re.S):
+                xml.etree.ElementTree.fromstring(svg)
+        assert "alert(1)" in "".join(Page((folder / "log.html").read_text()).words)
+        assert "kv_too_small" in (folder / "known.html").read_text()
+        assert "no such" in run("runs", "show", "--report", str(folder / "none/x.html"), status=3)[1].lower()
 
 
 @case
