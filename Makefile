@@ -31,11 +31,12 @@ FLAGS_avx512_bf16 := $(FLAGS_avx512) -mavx512bf16
 DEFS  := -D_GNU_SOURCE -DMU_VERSION='"$(VERSION)"' -Isrc $(shell pkg-config --cflags $(PACKAGES)) $(CHECKS)
 # All that one file is compiled with; a file that needs a CPU feature has FLAGS_name := -m... here.
 CFLAGS_OF = $(FLAGS) $(DEFS) $(FLAGS_$(notdir $(basename $<)))
-# SQLite is loaded when a file is opened.
 # Optional: with its header here, the library is looked for when the program wants it.
 optional = $(if $(shell pkg-config --exists '$(1)' && echo yes),-DMU_HAVE_$(2) $(shell pkg-config --cflags '$(1)'))
+# SQLite is loaded when a file is opened.
 DEFS  += $(shell pkg-config --cflags 'sqlite3 >= 3.37')
-DEFS  += $(call optional,libcurl >= 7.85,CURL) $(call optional,ncursesw,CURSES)
+DEFS  += $(call optional,libcurl >= 7.85,CURL) $(call optional,ncursesw,CURSES) \
+         $(call optional,libmicrohttpd,MICROHTTPD)
 LIBS  := $(shell pkg-config --libs $(PACKAGES)) -lm -ldl -pthread
 
 ifneq ($(V),1)

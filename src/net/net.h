@@ -1,6 +1,7 @@
 /*
  * net: HTTP, as a client that trusts nobody: every wait and every size has its limit, and every
- * failure its name. Knows nothing of what is said over it. Any thread; a request is one thread's.
+ * failure its name; and as a small server of pages. Knows nothing of what is said over it. Any
+ * thread; a request is one thread's.
  */
 #ifndef MU_NET_NET_H
 #define MU_NET_NET_H
@@ -63,6 +64,36 @@ mu_status mu_net_fetch(const struct mu_net_request *request, struct mu_net_answe
 void mu_net_answer_fini(struct mu_net_answer *answer);
 /* "refused", ...: one word for reports. */
 const char *mu_net_fault_name(enum mu_net_fault fault);
+
+/* --- a server of pages ------------------------------------------------------------------------ */
+
+struct mu_net_page {
+    unsigned http_status; /* 200 unless it is changed */
+    const char *type;     /* Content-Type; a constant. NULL: text/plain */
+    struct mu_text body;
+};
+
+struct mu_net_server_options {
+    const char *address; /* "ADDRESS:PORT"; "PORT" and ":PORT" are of the loopback; 0: any port */
+    /* Makes the page of a path; `accept` is what the client asks for, "" when it does not say.
+     * Called by the server's one thread, so it must not wait. */
+    void (*page)(void *context, const char *path, const char *accept, struct mu_net_page *page);
+    void *context;
+};
+
+/* Serves GET and HEAD to a bounded number of clients, on a thread of its own, until it is stopped.
+ * Who is slow waits for itself alone; when all places are taken, the client that has waited longest
+ * gives its own up. */
+struct mu_net_server;
+mu_status mu_net_server_start(const struct mu_net_server_options *options,
+                              struct mu_net_server **out, struct mu_err *err);
+void mu_net_server_stop(struct mu_net_server *server); /* NULL is fine */
+/* "http://127.0.0.1:9400", with the port that it got. */
+const char *mu_net_server_url(const struct mu_net_server *server);
+/* False when others than this machine can reach it. */
+bool mu_net_server_is_private(const struct mu_net_server *server);
+
+/* --- server-sent events ----------------------------------------------------------------------- */
 
 /* Takes events out of the bytes of a stream, cut anywhere. */
 struct mu_net_events {
