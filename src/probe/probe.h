@@ -256,6 +256,19 @@ struct mu_probe_cpu {
 /* The root as in the options. Any thread. */
 void mu_probe_cpu(const char *given_root, struct mu_probe_cpu *out);
 
+/* --- as metrics ------------------------------------------------------------------------------- */
+
+struct mu_probe_exposition {
+    const struct mu_probe_node *node;
+    const struct mu_probe_cpu *cpu;
+    const struct mu_probe_sampler_cost *cost;
+    const char *host;
+    bool openmetrics; /* else the text format 0.0.4 of Prometheus */
+};
+/* What is known now: GPUs under the names of NVIDIA's exporter, all else as muster_... in base
+ * units. What could not be read is not there. */
+void mu_probe_metrics_text(const struct mu_probe_exposition *e, struct mu_text *out);
+
 /* --- as JSON ---------------------------------------------------------------------------------- */
 
 /* New references; NULL, or less than all, when memory is out. */
