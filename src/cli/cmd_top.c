@@ -17,7 +17,7 @@
 #define ONCE_WIDTH 120
 
 struct top_options {
-    const char *url, *token;
+    const char *url, *token, *export;
     bool once, json;
 };
 
@@ -26,6 +26,8 @@ static const struct mu_option options[] = {
      "show the figures of this engine's /metrics too", 0, 0, NULL, NULL},
     {"token", 0, MU_OPTION_TEXT, offsetof(struct top_options, token), "KEY",
      "the engine's key (better in MUSTER_TOKEN)", 0, 0, NULL, NULL},
+    {"export", 'e', MU_OPTION_TEXT, offsetof(struct top_options, export), "ADDRESS:PORT",
+     "give the figures to Prometheus there; PORT alone is for this machine", 0, 0, NULL, NULL},
     {"once", '1', MU_OPTION_FLAG, offsetof(struct top_options, once), NULL,
      "print one view and end", 0, 0, NULL, NULL},
     {"json", 'j', MU_OPTION_FLAG, offsetof(struct top_options, json), NULL,
@@ -225,22 +227,47 @@ static mu_status interactive(struct top_data *data, struct top_view *view, struc
 
 #endif
 
+/* Without a terminal an export goes on alone, until it is ended. */
+static mu_status exported(const struct top_options *o, bool terminal, struct top_data *data,
+                          struct top_view *view, struct mu_err *err)
+{
+    struct top_export *export = NULL;
+    MU_TRY(top_export_start(o->export, data, &export, err));
+    mu_cli_say("muster: metrics at %s/metrics%s\n", top_export_url(export),
+               top_export_is_private(export) ? "" : ", for everybody who can reach this machine");
+    mu_status status = terminal ? interactive(data, view, err) : MU_OK;
+    while (!terminal && !mu_cli_interrupted())
+        wait_ms(1000);
+    top_export_stop(export);
+    return status;
+}
+
+static mu_status usage_check(const struct top_options *o, bool terminal, struct mu_err *err)
+{
+    const char *why = o->json && !o->once                ? "--json goes with --once"
+                      : o->once && o->export             ? "--export goes on, --once does not"
+                      : o->once || o->export || terminal ? NULL
+                                                         : "no terminal here";
+    if (!why) return MU_OK;
+    (void)mu_fail(err, MU_E_USAGE, "%s", why);
+    mu_err_cure(err, "muster top --once prints one view");
+    return MU_E_USAGE;
+}
+
 static mu_status top_run(const struct mu_invocation *in, struct mu_err *err)
 {
     const struct top_options *o = in->options;
     bool terminal = isatty(STDOUT_FILENO) && isatty(STDIN_FILENO);
-    if ((!o->once && !terminal) || (o->json && !o->once)) {
-        (void)mu_fail(err, MU_E_USAGE, o->json ? "--json goes with --once" : "no terminal here");
-        mu_err_cure(err, "muster top --once prints one view");
-        return MU_E_USAGE;
-    }
+    MU_TRY(usage_check(o, terminal, err));
     struct top_data *data = NULL;
     struct top_view *view = mu_calloc(1, sizeof *view);
     if (!view) return mu_fail_memory(err, sizeof *view);
     mu_cli_catch_interrupts(true);
     mu_status status = top_data_start(o->url, o->token, &data, err);
     if (status == MU_OK)
-        status = o->once ? once(data, view, o->json, err) : interactive(data, view, err);
+        status = o->once     ? once(data, view, o->json, err)
+                 : o->export ? exported(o, terminal, data, view, err)
+                             : interactive(data, view, err);
     top_data_stop(data);
     top_view_fini(view);
     mu_free(view);
@@ -254,7 +281,8 @@ const struct mu_command mu_command_top = {
              .details =
                  "q quits, p pauses, arrows scroll. What holds the clocks down is named; the "
                  "last column shows the latest tenths of seconds, from _ (idle) to @ "
-                 "(busy). With --once the exit status is 5 when the engine cannot be reached.",
+                 "(busy). With --once the exit status is 5 when the engine cannot be reached. "
+                 "--export works without a terminal too, for as long as it is let.",
              .options = options},
     .options_size = sizeof(struct top_options),
     .run = top_run,

@@ -1,4 +1,5 @@
-/* What muster top gathers and how it is drawn: top_data.c, top_screen.c, cmd_top.c. */
+/* What muster top gathers and how it is drawn: top_data.c, top_screen.c,
+ * top_export.c, cmd_top.c. */
 #ifndef MU_CLI_TOP_H
 #define MU_CLI_TOP_H
 
@@ -32,6 +33,15 @@ mu_status top_view_get(struct top_data *d, struct top_view *v, struct mu_err *er
 /* Before the first get, zero it. */
 void top_view_fini(struct top_view *v);
 json_t *top_view_json(const struct top_view *v);
+
+/* The figures as a page for Prometheus, for as long as `data` lives. */
+struct top_export;
+mu_status top_export_start(const char *address, struct top_data *data, struct top_export **out,
+                           struct mu_err *err);
+void top_export_stop(struct top_export *x); /* NULL is fine */
+const char *top_export_url(const struct top_export *x);
+/* False when others than this machine can reach it. */
+bool top_export_is_private(const struct top_export *x);
 
 enum top_tone { TOP_PLAIN, TOP_HEAD, TOP_GOOD, TOP_WARN, TOP_BAD };
 #define TOP_LINES_MAX 256

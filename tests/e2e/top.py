@@ -1,17 +1,21 @@
 """muster top: one view as text and JSON, and the live screen inside tmux."""
 import contextlib
+import http.client
 import http.server
 import json
 import os
 import pathlib
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
 
-from _case import MUSTER, Skip, case, finish, muster
+import _metrics
+from _case import MUSTER, ROOT, Skip, case, finish, muster
 
 FAKES = pathlib.Path(MUSTER).resolve().parent / "tests/probe"
 SCRIPT = "gpus 8\nlinks 18\ngpu 3 reasons 0x40\ngpu 5 used_mib 2000\ngpu 6 dead 15\nprocess 0 4242 73000\n"
@@ -76,6 +80,117 @@ def without_anything_it_still_tells():
     assert "--once" in muster("top", status=2)[1]
     muster("top", "--json", status=2)
 
+
+# --- export -------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def exporting(env, address="0"):
+    """muster top --export without a terminal: (host, port, what it said). Ends well when told to."""
+    process = subprocess.Popen([MUSTER, "top", "--export", address], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, env=dict(os.environ, **env))
+    try:
+        said = process.stderr.readline()
+        found = re.search(r"http://(\S+):(\d+)/metrics", said)
+        assert found, said
+        yield found[1], int(found[2]), said
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=10)
+        assert process.returncode in (0, 130, 143) and out == "", (process.returncode, out, err)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def get(host, port, path="/metrics", accept=None, method="GET"):
+    connection = http.client.HTTPConnection(host, port, timeout=5)
+    connection.request(method, path, headers={"Accept": accept} if accept else {})
+    answer = connection.getresponse()
+    body = answer.read().decode()
+    connection.close()
+    return answer, body
+
+
+@case
+def what_is_exported_is_what_was_seen():
+    with machine() as (env, _), exporting(env) as (host, port, said):
+        assert host == "127.0.0.1" and "everybody" not in said, said
+        for _ in range(50):
+            answer, text = get(host, port)
+            if "muster_sampler_ticks_total" in text:
+                break
+            time.sleep(0.1)
+        open_answer, open_text = get(host, port, accept="application/openmetrics-text;version=1.0.0;q=0.9,text/plain;q=0.5")
+        plain_again, _ = get(host, port, accept="text/plain, application/openmetrics-text;q=0.2")
+    assert answer.getheader("Content-Type") == plain_again.getheader("Content-Type") == "text/plain; version=0.0.4; charset=utf-8"
+    assert open_answer.getheader("Content-Type").startswith("application/openmetrics-text; version=1.0.0")
+    plain, openmetrics = _metrics.parse(text), _metrics.parse(open_text, openmetrics=True)
+
+    def values(family, families=plain):
+        return {labels["gpu"]: value for _, labels, value in families[family].samples}
+    power, usable = values("DCGM_FI_DEV_POWER_USAGE"), values("muster_gpu_usable")
+    assert power == {str(i): 412 for i in range(8) if i != 6} and usable["6"] == 0 and usable["0"] == 1
+    assert values("DCGM_FI_DEV_FB_USED")["5"] == 2000 and values("DCGM_FI_DEV_CLOCKS_EVENT_REASONS")["3"] == 0x40
+    assert values("DCGM_FI_DEV_FB_TOTAL")["0"] == 81559 and values("DCGM_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL")["0"] == 0
+    assert "DCGM_FI_DEV_FAN_SPEED" not in plain, "a figure that cannot be read is absent"
+    labels = plain["DCGM_FI_DEV_GPU_TEMP"].samples[1][1]
+    assert labels["pci_bus_id"] == "00000000:11:00.0" and labels["device"] == "nvidia1" and labels["Hostname"], labels
+    assert labels["modelName"] == "NVIDIA H100 80GB HBM3" and labels["DCGM_FI_DRIVER_VERSION"] == "550.54.15", labels
+    assert plain["DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"].type == "counter" and plain["muster_cpu_info"].samples
+    assert openmetrics["DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"].type == "unknown"
+    assert openmetrics["muster_sampler_ticks"].type == "counter" and openmetrics["process_cpu_seconds"].samples[0][2] > 0
+    assert values("DCGM_FI_DEV_POWER_USAGE", openmetrics) == power
+
+
+@case
+def exports_of_odd_machines_can_be_read():
+    for script in ("mig", "old", "rubbish", "dead"):
+        env = {"MUSTER_NVML": str(FAKES / "libnvidia-ml.so.1"), "MUSTER_NVML_FAKE": str(ROOT / "tests/probe/nvml" / script)}
+        with exporting(env) as (host, port, _):
+            families = _metrics.parse(get(host, port)[1])
+        assert families["muster_gpus"].samples[0][2] >= 2
+        assert script != "mig" or len(families["muster_mig_memory_bytes"].samples) == 3
+    with exporting({"MUSTER_NVML": "/nonexistent.so"}) as (host, port, _):
+        families = _metrics.parse(get(host, port)[1])
+    assert families["muster_gpus"].samples[0][2] == 0 and not any(name.startswith("DCGM") for name in families)
+
+
+@case
+def clients_that_are_slow_or_many_harm_nobody():
+    with exporting({"MUSTER_NVML": "/nonexistent.so"}) as (host, port, _):
+        assert get(host, port, "/")[0].status == 200 and get(host, port, "/nowhere")[0].status == 404
+        assert get(host, port, method="HEAD")[1] == "" and get(host, port, method="POST")[0].status == 405
+        with contextlib.ExitStack() as held:
+            for i in range(100):
+                client = held.enter_context(socket.create_connection((host, port), timeout=5))
+                with contextlib.suppress(OSError):
+                    client.sendall((b"", b"GET /metrics HTTP/1.1\r\nX: ", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 20)[i % 3])
+            start = time.monotonic()
+            for _ in range(5):
+                assert _metrics.parse(get(host, port)[1])
+            assert time.monotonic() - start < 5
+        with socket.create_connection((host, port), timeout=5) as rude:
+            rude.sendall(b"\x16\x03\x01" + bytes(range(256)) * 100)
+            with contextlib.suppress(OSError):
+                rude.recv(100)
+        with socket.create_connection((host, port), timeout=5) as large:
+            large.sendall(b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 100000)
+            with contextlib.suppress(OSError):
+                assert b" 431 " in large.recv(100)
+        assert get(host, port)[0].status == 200
+
+
+@case
+def where_it_listens_is_said():
+    env = {"MUSTER_NVML": "/nonexistent.so"}
+    with exporting(env, "0.0.0.0:0") as (_, port, said):
+        assert "for everybody who can reach this machine" in said and get("127.0.0.1", port)[0].status == 200
+        assert "cannot listen" in muster("top", "--export", str(port), status=4, env=env)[1]
+    for address in ("", "x", "127.0.0.1", "127.0.0.1:99999", "no-such-host.invalid:1", "[::1:9", ":"):
+        assert "no address to listen at" in muster("top", "--export", address, status=2, env=env)[1]
+    muster("top", "--once", "--export", "0", status=2, env=env)
+
+
+# --- the screen ---------------------------------------------------------------------------------
 
 @case
 def the_screen_lives_in_80x24_and_follows_keys_and_sizes():
