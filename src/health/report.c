@@ -29,6 +29,8 @@ static const struct {
     {2, "gpus"},
     {2, "quantization"},
     {2, "max_model_len"},
+    {2, "slots"},
+    {2, "threads"},
     {2, "attention"},
     {3, "gpu_memory_utilization"},
     {3, "mem_fraction_static"},
