@@ -91,7 +91,8 @@ static const struct {
     unsigned http;
     const char *code, *text, *cure;
 } refusals[] = {
-    {401, "unauthorized", "the engine wants a key (HTTP 401)", "give --token KEY"},
+    {401, "unauthorized", "the engine wants a key, or another one (HTTP 401)",
+     "give --token KEY, or MUSTER_TOKEN"},
     {403, "forbidden", "the engine refuses this key (HTTP 403)", "give another --token"},
     {404, "no_route", "nothing there makes tokens: every known route is unknown to it (HTTP 404)",
      "look at the URL: it is the engine's own, without a path"},
@@ -146,8 +147,8 @@ static void refusal_find(struct look *l, const struct look_tokens *t, const stru
 {
     for (size_t i = 0; i < MU_ARRAY_LEN(refusals); i++)
         if (a->http_status == refusals[i].http) {
-            look_find(l, LOOK_BAD, LOOK_LIVE, -1, refusals[i].code, refusals[i].cure, "%s",
-                      refusals[i].text);
+            look_find(l, LOOK_BAD, LOOK_LIVE, -1, refusals[i].code, refusals[i].cure, "%s%s%s",
+                      refusals[i].text, t->error[0] ? ", it says: " : "", t->error);
             return;
         }
     if (is_html(a))
@@ -204,7 +205,7 @@ static bool another_may(const struct mu_net_answer *a)
 /* --- all of it ------------------------------------------------------------------------------- */
 
 struct speeds {
-    double rates[PROBES_MAX], first_s;
+    double rates[PROBES_MAX], first_s, reported_rate;
     unsigned n, n_rates, n_tokens;
     const char *why; /* the last one without a rate has none */
     const char *garbage;
@@ -221,6 +222,7 @@ static void speed_take(struct look *l, struct speeds *s, const struct look_token
     double rate;
     if (s->n++ == 0) s->first_s = t->first_s;
     s->n_tokens += look_tokens_count(t);
+    s->reported_rate = t->reported_rate;
     const char *why = look_tokens_rate(t, &rate), *garbage = look_tokens_garbage(t);
     if (why) {
         s->why = why;
@@ -268,6 +270,8 @@ static void speeds_judge(struct look *l, struct speeds *s)
     (void)json_object_set_new(l->measured, "first_token_s", json_real(s->first_s));
     (void)json_object_set_new(l->measured, "probes", json_integer(s->n));
     (void)json_object_set_new(l->measured, "tokens", json_integer(s->n_tokens));
+    if (s->reported_rate > 0)
+        (void)json_object_set_new(l->engine, "reported_tokens_per_s", json_real(s->reported_rate));
     if (s->n_rates)
         speed_judge(l, s);
     else

@@ -94,18 +94,22 @@ static void add_measured(const json_t *look, const char *lead, struct mu_text *o
         add_foreign(out, text_of(engine, "model"));
         mu_text_printf(out, " %s\n", text_of(engine, "kind"));
     }
-    if (json_object_get(m, "tokens_per_s"))
-        mu_text_printf(out,
-                       "%smeasured     %.1f tokens/s, first token after %.2f s (%d short probes, "
-                       "they differ by %.0f %%)\n",
-                       lead, json_number_value(json_object_get(m, "tokens_per_s")),
-                       json_number_value(json_object_get(m, "first_token_s")),
+    char probes[64] = "one short probe";
+    if (json_integer_value(json_object_get(m, "probes")) > 1)
+        (void)snprintf(probes, sizeof probes, "%d short probes, they differ by %.0f %%",
                        (int)json_integer_value(json_object_get(m, "probes")),
                        json_number_value(json_object_get(m, "noise")) * 100);
+    if (json_object_get(m, "tokens_per_s"))
+        mu_text_printf(out, "%smeasured     %.1f tokens/s, first token after %.2f s (%s)\n", lead,
+                       json_number_value(json_object_get(m, "tokens_per_s")),
+                       json_number_value(json_object_get(m, "first_token_s")), probes);
     else if (json_object_get(m, "first_token_s"))
         mu_text_printf(out, "%smeasured     no speed: %s; first token after %.2f s\n", lead,
                        text_of(m, "tokens_per_s_why"),
                        json_number_value(json_object_get(m, "first_token_s")));
+    if (json_object_get(engine, "reported_tokens_per_s"))
+        mu_text_printf(out, "%sreported     %.1f tokens/s for the last of them\n", lead,
+                       json_number_value(json_object_get(engine, "reported_tokens_per_s")));
     const char *key;
     json_object_foreach((json_t *)(uintptr_t)reported, key, v)
     {

@@ -65,6 +65,9 @@ static void counts_take(struct look_tokens *t, const json_t *o)
         if (json_is_integer(counts[i]) && json_integer_value(counts[i]) > 0 &&
             json_integer_value(counts[i]) < 1000000)
             t->n_reported = (unsigned)json_integer_value(counts[i]);
+    double rate =
+        json_number_value(member(o, "timings", "predicted_per_second")); /* llama-server */
+    if (rate > 0 && rate < 1e6) t->reported_rate = rate;
 }
 
 static void error_take(struct look_tokens *t, const json_t *o)

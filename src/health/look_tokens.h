@@ -11,10 +11,11 @@ struct look_tokens {
     double first_s, last_s; /* since the start */
     unsigned n_chunks;      /* with text */
     unsigned n_events, n_bad;
-    unsigned n_reported; /* tokens, as the server counts them; 0: it does not say */
-    size_t cumulative;   /* SGLang's text, which comes whole each time */
-    bool done;           /* [DONE] came, or the answer was one whole document */
-    char finish[24];     /* the reason it gives for the end; "": none */
+    unsigned n_reported;  /* tokens, as the server counts them; 0: it does not say */
+    size_t cumulative;    /* SGLang's text, which comes whole each time */
+    double reported_rate; /* tokens/s, as the server counts them; 0: it does not say */
+    bool done;            /* [DONE] came, or the answer was one whole document */
+    char finish[24];      /* the reason it gives for the end; "": none */
     char error[160];
     /* Of the text: code points that are no space, those that are U+FFFD, those like the first. */
     unsigned n_letters, n_undecoded, n_alike;

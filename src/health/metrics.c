@@ -26,6 +26,7 @@ static const struct {
     {"kv_usage_ratio", "llama.cpp", "llamacpp:kv_cache_usage_ratio"},
     {"generation_tokens_per_s", "llama.cpp", "llamacpp:predicted_tokens_seconds"},
     {"prompt_tokens", "llama.cpp", "llamacpp:prompt_tokens_total"},
+    {"prefix_hits", "llama.cpp", "llamacpp:prompt_tokens_cached_total"},
     {"generation_tokens", "llama.cpp", "llamacpp:tokens_predicted_total"},
 };
 
