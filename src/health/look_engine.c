@@ -21,28 +21,38 @@
 #define METRICS_MAX   ((size_t)16 << 20)
 #define SLOW_TOKENS_S 1.0 /* below it nobody would call it working */
 #define NOISE_MUCH    0.5 /* probes that differ by more are remarked on */
-#define PROMPT        "Count from one to forty in words: one, two, three,"
 
 /* --- routes ---------------------------------------------------------------------------------- */
 
+/* The same work each time, and no answer out of a prefix cache: the number is another. */
+static const char *prompt(char out[80])
+{
+    (void)snprintf(out, 80, "%06u. Count from one to forty in words: one, two, three,",
+                   (unsigned)(mu_clock_ns() / 1000 % 1000000));
+    return out;
+}
+
 static json_t *completion_body(const char *model)
 {
-    return json_pack("{s:s*, s:s, s:i, s:f, s:b, s:{s:b}}", "model", model, "prompt", PROMPT,
+    char text[80];
+    return json_pack("{s:s*, s:s, s:i, s:f, s:b, s:{s:b}}", "model", model, "prompt", prompt(text),
                      "max_tokens", LOOK_PROBE_TOKENS, "temperature", 0.0, "stream", 1,
                      "stream_options", "include_usage", 1);
 }
 
 static json_t *chat_body(const char *model)
 {
+    char text[80];
     return json_pack("{s:s*, s:[{s:s, s:s}], s:i, s:f, s:b, s:{s:b}}", "model", model, "messages",
-                     "role", "user", "content", PROMPT, "max_tokens", LOOK_PROBE_TOKENS,
+                     "role", "user", "content", prompt(text), "max_tokens", LOOK_PROBE_TOKENS,
                      "temperature", 0.0, "stream", 1, "stream_options", "include_usage", 1);
 }
 
 static json_t *generate_body(const char *model)
 {
     (void)model;
-    return json_pack("{s:s, s:{s:i, s:f, s:b}, s:b}", "text", PROMPT, "sampling_params",
+    char text[80];
+    return json_pack("{s:s, s:{s:i, s:f, s:b}, s:b}", "text", prompt(text), "sampling_params",
                      "max_new_tokens", LOOK_PROBE_TOKENS, "temperature", 0.0, "ignore_eos", 1,
                      "stream", 1);
 }
@@ -50,7 +60,8 @@ static json_t *generate_body(const char *model)
 static json_t *llama_body(const char *model)
 {
     (void)model;
-    return json_pack("{s:s, s:i, s:f, s:b}", "prompt", PROMPT, "n_predict", LOOK_PROBE_TOKENS,
+    char text[80];
+    return json_pack("{s:s, s:i, s:f, s:b}", "prompt", prompt(text), "n_predict", LOOK_PROBE_TOKENS,
                      "temperature", 0.0, "stream", 1);
 }
 
