@@ -60,7 +60,7 @@ LINTED    := $(SOURCES) $(CLI) $(TESTS) $(FUZZERS) $(BENCHES) tests/fuzz/replay.
 LIB       := $(BUILD)/libmuster.a
 BIN       := $(BUILD)/muster
 
-.PHONY: all run test asan tsan fuzz lint lint-files format bench prove peers oracle install clean help \
+.PHONY: all run test asan tsan fuzz lint lint-files format bench prove peers servers oracle install clean help \
         test-programs fuzz-programs
 all: $(BIN) ## the program, build/muster
 
@@ -175,6 +175,9 @@ bench: $(BENCHES:%.c=$(BUILD)/%) ## times the kernels alone beside what the mach
 
 peers: all ## times it beside llama.cpp, which is fetched and built: PEERS_FLAGS="--quick MODEL"
 	$(Q)python3 bench/peers.py --muster $(BIN) $(PEERS_FLAGS)
+
+servers: test-programs ## asks a real llama-server, which is fetched and built, and breaks it
+	$(Q)MUSTER=$(BIN) python3 tests/servers/llama_server.py $(SERVERS_FLAGS)
 
 install: all ## into $(DESTDIR)$(PREFIX): program, man page, completions
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/muster

@@ -91,10 +91,15 @@ def cpu_field(name):
     return platform.machine()
 
 
+def cpu_kind():
+    """A word for this kind of CPU: what is built for one may not run on another."""
+    return hashlib.sha256(cpu_field("flags").encode()).hexdigest()[:8]
+
+
 def build_peer(cache):
     """The folder with the peer's programs. One build a kind of CPU: a cache may move between machines."""
     source = fetch.llamacpp_source(cache)
-    build = source.parent / f"build-{hashlib.sha256(cpu_field('flags').encode()).hexdigest()[:8]}"
+    build = source.parent / f"build-{cpu_kind()}"
     tools = [build / "bin" / name for name in PEER_TOOLS]
     if not all(tool.exists() for tool in tools):
         print(f"Building {PEER} in {build}: about ten minutes of one core, once.", file=sys.stderr)
