@@ -8,6 +8,7 @@
 #include "cli/top.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
@@ -79,7 +80,7 @@ static mu_status once(struct top_data *data, struct top_view *view, bool json, s
 /* clang-format off */
 #define FUNCTIONS(X) \
     X(newterm) X(delscreen) X(endwin) X(cbreak) X(noecho) X(curs_set) X(newwin) X(delwin) X(wresize) \
-    X(resizeterm) X(wtimeout) X(keypad) X(wgetch) X(werase) X(wmove) X(waddnstr) X(wrefresh) \
+    X(wtimeout) X(keypad) X(wgetch) X(werase) X(wmove) X(waddnstr) X(wrefresh) \
     X(has_colors) X(start_color) X(use_default_colors) X(init_pair) X(wattrset)
 /* clang-format on */
 
@@ -113,8 +114,8 @@ static void size_get(struct show *s)
 {
     struct winsize size = {.ws_row = 24, .ws_col = 80};
     (void)ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
-    s->rows = MU_MAX(size.ws_row, 2);
-    s->columns = MU_MAX(size.ws_col, 20);
+    s->rows = MU_MAX(size.ws_row, 1);
+    s->columns = MU_MAX(size.ws_col, 2);
 }
 
 static void colours_start(struct show *s)
@@ -124,7 +125,8 @@ static void colours_start(struct show *s)
                                  [TOP_GOOD] = COLOR_GREEN,
                                  [TOP_WARN] = COLOR_YELLOW,
                                  [TOP_BAD] = COLOR_RED};
-    s->coloured = lib.has_colors() && lib.start_color() == OK && lib.use_default_colors() == OK;
+    s->coloured = !getenv("NO_COLOR") && lib.has_colors() && lib.start_color() == OK &&
+                  lib.use_default_colors() == OK;
     for (short i = 1; s->coloured && i < (short)MU_ARRAY_LEN(inks); i++)
         (void)lib.init_pair(i, inks[i], -1);
 }

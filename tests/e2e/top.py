@@ -1,5 +1,6 @@
 """muster top: one view as text and JSON, and the live screen inside tmux."""
 import contextlib
+import fcntl
 import http.client
 import http.server
 import json
@@ -9,8 +10,10 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
+import termios
 import threading
 import time
 
@@ -192,8 +195,9 @@ def where_it_listens_is_said():
 
 # --- the screen ---------------------------------------------------------------------------------
 
-@case
-def the_screen_lives_in_80x24_and_follows_keys_and_sizes():
+@contextlib.contextmanager
+def tmux_session(columns, rows, command, env):
+    """A terminal of this size in which the command runs: (tmux, wait_for)."""
     if not shutil.which("tmux"):
         raise Skip("no tmux here")
 
@@ -205,31 +209,94 @@ def the_screen_lives_in_80x24_and_follows_keys_and_sizes():
     def wait_for(test, what):
         for _ in range(100):
             screen = tmux("capture-pane", "-p")
-            if test(screen):
+            if screen.strip() and test(screen):
                 return screen
             time.sleep(0.1)
         raise AssertionError(f"never {what}:\n{screen}")
+    try:
+        tmux("new-session", "-d", "-x", str(columns), "-y", str(rows), command)
+        yield tmux, wait_for
+    finally:
+        tmux("kill-server")
 
-    with machine() as (env, url):
-        try:
-            tmux("new-session", "-d", "-x", "80", "-y", "24", f"{MUSTER} top --url {url}; echo ended $?; sleep 30")
-            screen = wait_for(lambda s: "tokens/s" in s, "shows the engine")
-            rows = screen.splitlines()
-            assert len(rows) == 24 and max(map(len, rows)) <= 80 and rows[-1].startswith("q quit"), screen
-            assert "hw thermal" in screen and "GPU     PID" in screen, screen
-            tmux("send-keys", "p")
-            wait_for(lambda s: "(paused)" in s, "pauses")
-            tmux("send-keys", "p")
-            tmux("resize-window", "-x", "60", "-y", "8")
-            wait_for(lambda s: len(s.splitlines()) == 8 and s.splitlines()[-1].startswith("q quit  p pause"), "shrinks")
+
+@case
+def the_screen_lives_in_80x24_and_follows_keys_and_sizes():
+    command = "{} top --url {}; echo ended $?; sleep 30"
+    with machine() as (env, url), tmux_session(80, 24, command.format(MUSTER, url), env) as (tmux, wait_for):
+        screen = wait_for(lambda s: "tokens/s" in s, "shows the engine")
+        rows = screen.splitlines()
+        assert len(rows) == 24 and max(map(len, rows)) <= 80 and rows[-1].startswith("q quit"), screen
+        assert "hw thermal" in screen and "GPU     PID" in screen, screen
+        tmux("send-keys", "p")
+        wait_for(lambda s: "(paused)" in s, "pauses")
+        tmux("send-keys", "p")
+        tmux("resize-window", "-x", "60", "-y", "8")
+        wait_for(lambda s: len(s.splitlines()) == 8 and s.splitlines()[-1].startswith("q quit  p pause"), "shrinks")
+        tmux("send-keys", "Down")
+        wait_for(lambda s: s.splitlines()[2].startswith("  1 "), "scrolls")
+        tmux("resize-window", "-x", "120", "-y", "30")
+        wait_for(lambda s: len(s.splitlines()) == 30 and s.splitlines()[2].startswith("  0 "), "grows")
+        tmux("send-keys", "q")
+        wait_for(lambda s: "ended 0" in s, "ends")
+
+
+@case
+def colours_are_left_out_when_they_are_not_wanted():
+    with machine() as (env, url), tmux_session(80, 24, f"{MUSTER} top --url {url}", env) as (tmux, wait_for):
+        wait_for(lambda s: "tokens/s" in s, "shows the engine")
+        assert "\x1b[31m" in tmux("capture-pane", "-p", "-e"), "a hot GPU is red"
+    with machine() as (env, url), tmux_session(80, 24, f"{MUSTER} top --url {url}", dict(env, NO_COLOR="1")) as (tmux, wait_for):
+        wait_for(lambda s: "tokens/s" in s, "shows the engine")
+        assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", tmux("capture-pane", "-p", "-e"))
+
+
+@case
+def small_windows_show_what_fits():
+    sizes = ((20, 5), (3, 2), (40, 1), (1, 1), (200, 60), (20, 5))
+    with machine() as (env, url), tmux_session(20, 5, f"{MUSTER} top --url {url}; echo ended $?; sleep 30", env) as (tmux, wait_for):
+        wait_for(lambda s: s.startswith("muster top"), "begins")
+        for columns, rows in sizes:
+            tmux("resize-window", "-x", str(columns), "-y", str(rows))
+            time.sleep(0.6)
+            assert all(len(line) <= columns for line in tmux("capture-pane", "-p").splitlines())
+        screen = wait_for(lambda s: s.splitlines()[-1].startswith("q quit"), "comes back")
+        assert screen.splitlines()[2].startswith("  0 "), screen
+        for _ in range(40):
             tmux("send-keys", "Down")
-            wait_for(lambda s: s.splitlines()[2].startswith("  1 "), "scrolls")
-            tmux("resize-window", "-x", "120", "-y", "30")
-            wait_for(lambda s: len(s.splitlines()) == 30 and s.splitlines()[2].startswith("  0 "), "grows")
-            tmux("send-keys", "q")
-            wait_for(lambda s: "ended 0" in s, "ends")
+        wait_for(lambda s: not s.splitlines()[2].startswith("  0 "), "scrolls")
+        tmux("send-keys", "q")
+        wait_for(lambda s: "ended 0" in s, "ends")
+
+
+@case
+def a_slow_line_is_not_flooded_and_still_heard():
+    """A terminal that takes 1,200 bytes a second, as a bad connection does."""
+    with machine() as (env, url):
+        master, slave = os.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        process = subprocess.Popen([MUSTER, "top", "--url", url], stdin=slave, stdout=slave, stderr=subprocess.DEVNULL,
+                                   env=dict(os.environ, **env, TERM="xterm"), start_new_session=True)
+        os.close(slave)
+        os.set_blocking(master, False)
+        amounts = []
+
+        def drain(seconds):
+            for _ in range(int(seconds * 10)):
+                time.sleep(0.1)
+                with contextlib.suppress(BlockingIOError, OSError):
+                    amounts.append(len(os.read(master, 120)))
+        try:
+            drain(12)
+            os.write(master, b"q")
+            drain(6)
+            assert process.wait(timeout=5) == 0
         finally:
-            tmux("kill-server")
+            process.kill()
+            os.close(master)
+    # A whole screen at first, then what changes: the line must be free for most of the time.
+    late = amounts[60:120]
+    assert sum(late) < 0.75 * 120 * 60, (sum(late), amounts)
 
 
 finish()
