@@ -79,7 +79,13 @@ void mu_wait_word(_Atomic uint32_t *word, uint32_t value)
 
 bool mu_wait_word_for(_Atomic uint32_t *word, uint32_t value, uint32_t timeout_ms)
 {
-    struct timespec t = {.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000L};
+    return mu_wait_word_ns(word, value, timeout_ms * UINT64_C(1000000));
+}
+
+bool mu_wait_word_ns(_Atomic uint32_t *word, uint32_t value, uint64_t timeout_ns)
+{
+    struct timespec t = {.tv_sec = (time_t)(timeout_ns / 1000000000),
+                         .tv_nsec = (long)(timeout_ns % 1000000000)};
     return futex(word, FUTEX_WAIT_PRIVATE, value, &t) == 0 || errno != ETIMEDOUT;
 }
 

@@ -27,6 +27,7 @@ void mu_thread_join(struct mu_thread *thread);
 void mu_wait_word(_Atomic uint32_t *word, uint32_t value);
 /* The same for at most `timeout_ms`; false when the time ran out. */
 bool mu_wait_word_for(_Atomic uint32_t *word, uint32_t value, uint32_t timeout_ms);
+bool mu_wait_word_ns(_Atomic uint32_t *word, uint32_t value, uint64_t timeout_ns);
 void mu_wake_word(_Atomic uint32_t *word);
 
 /* CPUs this process may use: its affinity mask, cut by the cgroup's CPU quota (at least 1). Fills

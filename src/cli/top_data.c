@@ -206,6 +206,6 @@ json_t *top_view_json(const struct top_view *v)
                      v->engine ? json_null() : json_string(v->engine_why), "engine_tokens_per_s",
                      v->tokens_per_s >= 0 ? json_real(v->tokens_per_s) : json_null(), "sampling",
                      "ticks", (json_int_t)v->cost.n_ticks, "missed", (json_int_t)v->cost.n_missed,
-                     "busy_share", v->cost.wall_s > 0 ? v->cost.busy_s / v->cost.wall_s : 0,
+                     "cpu_share", v->cost.wall_s > 0 ? v->cost.cpu_s / v->cost.wall_s : 0,
                      "mean_late_ms", v->cost.mean_late_ms);
 }

@@ -182,9 +182,9 @@ void top_screen_draw(struct top_screen *s, const struct top_view *view, unsigned
     if (node->library)
         line(s, TOP_HEAD, "muster top   no GPU: %s", node->library_what);
     else
-        line(s, TOP_HEAD, "muster top   driver %s   %u GPUs   sampling takes %.1f %% of the time",
+        line(s, TOP_HEAD, "muster top   driver %s   %u GPUs   sampling takes %.2f %% of a core",
              node->driver[0] ? node->driver : "?", node->n_gpus,
-             view->cost.wall_s > 0 ? view->cost.busy_s / view->cost.wall_s * 100 : 0);
+             view->cost.wall_s > 0 ? view->cost.cpu_s / view->cost.wall_s * 100 : 0);
     line(s, TOP_HEAD, "GPU MEMORY             GiB  BUSY POWER TEMP   MHZ HELD BY     BUSY, LATEST");
     for (unsigned i = 0; i < node->n_gpus; i++)
         gpu_draw(s, view, i);

@@ -163,8 +163,8 @@ static json_t *document_make(struct look *l)
         struct mu_probe_sampler_cost c;
         mu_probe_sampler_cost_get(l->sampler, &c);
         sampling = json_pack("{s:I, s:I, s:f, s:f, s:f, s:f}", "ticks", (json_int_t)c.n_ticks,
-                             "missed", (json_int_t)c.n_missed, "busy_share",
-                             c.wall_s > 0 ? c.busy_s / c.wall_s : 0, "mean_tick_ms", c.mean_tick_ms,
+                             "missed", (json_int_t)c.n_missed, "cpu_share",
+                             c.wall_s > 0 ? c.cpu_s / c.wall_s : 0, "mean_tick_ms", c.mean_tick_ms,
                              "mean_late_ms", c.mean_late_ms, "max_late_ms", c.max_late_ms);
     }
     (void)json_object_set(l->engine, "measured", l->measured);

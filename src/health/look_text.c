@@ -135,12 +135,10 @@ static void add_cost(const json_t *look, const char *lead, struct mu_text *out)
     const json_t *c = json_object_get(look, "sampling");
     if (!json_is_object(c)) return;
     mu_text_printf(
-        out,
-        "%ssampling     %lld ticks, %lld missed, busy %.1f %% of the time, %.2f ms late on "
-        "average\n",
+        out, "%ssampling     %lld ticks, %lld missed, %.2f %% of a core, %.2f ms late on average\n",
         lead, (long long)json_integer_value(json_object_get(c, "ticks")),
         (long long)json_integer_value(json_object_get(c, "missed")),
-        json_number_value(json_object_get(c, "busy_share")) * 100,
+        json_number_value(json_object_get(c, "cpu_share")) * 100,
         json_number_value(json_object_get(c, "mean_late_ms")));
 }
 

@@ -126,39 +126,46 @@ static void memory_check(struct mu_probe_value *values)
             values[m] = probe_absent(MU_PROBE_RUBBISH);
 }
 
-static mu_status readings_run(struct nvml *lib, void *device, unsigned n_readings,
-                              struct mu_probe_value *values, struct mu_err *err)
+/* The first `n_readings` of every device, in one round of the driver. */
+static mu_status readings_run(struct nvml *lib, void *const *devices, unsigned n_devices,
+                              unsigned n_readings, struct mu_probe_value *const *values,
+                              struct mu_err *err)
 {
-    struct nvml_call *calls = mu_calloc(MU_ARRAY_LEN(readings), sizeof *calls);
-    if (!calls) return mu_fail_memory(err, sizeof readings);
+    const struct reading *asked[MU_ARRAY_LEN(readings)] = {NULL};
     unsigned call_of[MU_ARRAY_LEN(readings)], n = 0;
     for (unsigned i = 0; i < n_readings; i++) {
-        if (i == 0 || !same_call(&readings[i], &readings[i - 1]))
-            calls[n++] = (struct nvml_call){.function = readings[i].function,
-                                            .device = device,
-                                            .a = readings[i].a,
-                                            .b = readings[i].b};
+        if (i == 0 || !same_call(&readings[i], &readings[i - 1])) asked[n++] = &readings[i];
         call_of[i] = n - 1;
     }
-    MU_TRY(nvml_run(lib, &calls, n, err));
-    for (unsigned i = 0; i < n_readings; i++) {
-        const struct reading *r = &readings[i];
-        const struct nvml_call *c = &calls[call_of[i]];
-        values[r->metric] = c->absent ? probe_absent(c->absent)
-                                      : believed(r->metric, place_read(lib, r, c) * r->scale);
+    struct nvml_call *calls = mu_calloc((size_t)n * n_devices, sizeof *calls);
+    if (!calls) return mu_fail_memory(err, sizeof *calls);
+    for (unsigned c = 0; c < n * n_devices; c++)
+        calls[c] = (struct nvml_call){.function = asked[c % n]->function,
+                                      .device = devices[c / n],
+                                      .a = asked[c % n]->a,
+                                      .b = asked[c % n]->b};
+    MU_TRY(nvml_run(lib, &calls, n * n_devices, err));
+    for (unsigned d = 0; d < n_devices; d++) {
+        for (unsigned i = 0; i < n_readings; i++) {
+            const struct reading *r = &readings[i];
+            const struct nvml_call *c = &calls[d * n + call_of[i]];
+            values[d][r->metric] = c->absent
+                                       ? probe_absent(c->absent)
+                                       : believed(r->metric, place_read(lib, r, c) * r->scale);
+        }
+        memory_check(values[d]);
     }
-    memory_check(values);
     mu_free(calls);
     return MU_OK;
 }
 
-mu_status gpu_read_fast(struct nvml *lib, void *device, struct mu_probe_value *values,
-                        struct mu_err *err)
+mu_status gpu_read_fast(struct nvml *lib, void *const *devices, unsigned n_devices,
+                        struct mu_probe_value *const *values, struct mu_err *err)
 {
     unsigned n = 0;
     while (n < MU_ARRAY_LEN(readings) && readings[n].metric < MU_PROBE_FAST)
         n++;
-    return readings_run(lib, device, n, values, err);
+    return n_devices ? readings_run(lib, devices, n_devices, n, values, err) : MU_OK;
 }
 
 /* --- fields, names ---------------------------------------------------------------------------- */
@@ -338,9 +345,9 @@ static mu_status slice_read(struct nvml *lib, void *slice, struct mu_probe_slice
     name_take(&calls[0], out->name);
     name_take(&calls[1], out->uuid);
     mu_free(calls);
-    struct mu_probe_value values[MU_PROBE_METRIC_COUNT];
-    MU_TRY(
-        readings_run(lib, slice, 3, values, err)); /* the call for memory gives the first three */
+    struct mu_probe_value values[MU_PROBE_METRIC_COUNT], *into = values;
+    /* The call for memory gives the first three. */
+    MU_TRY(readings_run(lib, &slice, 1, 3, &into, err));
     out->total_bytes = values[MU_PROBE_MEMORY_TOTAL];
     out->used_bytes = values[MU_PROBE_MEMORY_USED];
     return MU_OK;
@@ -414,7 +421,8 @@ mu_status gpu_read(struct nvml *lib, unsigned index, struct mu_probe_gpu *gpu, v
             gpu->values[m] = probe_absent(gpu->unusable);
         return MU_OK;
     }
-    MU_TRY(readings_run(lib, *device, MU_ARRAY_LEN(readings), gpu->values, err));
+    struct mu_probe_value *into = gpu->values;
+    MU_TRY(readings_run(lib, device, 1, MU_ARRAY_LEN(readings), &into, err));
     MU_TRY(identity_read(lib, *device, gpu, err));
     MU_TRY(links_read(lib, *device, gpu, err));
     return slices_read(lib, *device, gpu, err);

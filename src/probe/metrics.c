@@ -309,8 +309,7 @@ static void own_cost(struct writer *w, const struct mu_probe_sampler_cost *c)
     plain(w, "muster_sampler_ticks_total", COUNTER, "Samples taken.", (double)c->n_ticks);
     plain(w, "muster_sampler_missed_total", COUNTER, "Samples that were due and not taken.",
           (double)c->n_missed);
-    plain(w, "muster_sampler_busy_seconds_total", COUNTER, "Time in the driver's calls.",
-          c->busy_s);
+    plain(w, "muster_sampler_cpu_seconds_total", COUNTER, "CPU time of the samples.", c->cpu_s);
     plain(w, "muster_sampler_late_seconds", GAUGE, "How late a sample is on average.",
           c->mean_late_ms * 1e-3);
     plain(w, "muster_sampler_late_max_seconds", GAUGE, "How late a sample was at worst.",

@@ -388,6 +388,17 @@ const char *nvml_function_name(enum nvml_function function)
     return functions[function].names[0];
 }
 
+/* The calls are all that the worker does; one that was left behind is forgotten. */
+double nvml_cpu_s(const struct nvml *lib)
+{
+    clockid_t clock;
+    struct timespec t;
+    if (!lib->worker || pthread_getcpuclockid(lib->worker->thread.handle, &clock) != 0 ||
+        clock_gettime(clock, &t) != 0)
+        return 0;
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 void nvml_hung_names(const struct nvml *lib, struct mu_text *out)
 {
     for (unsigned i = 0; i < lib->n_hung; i++)

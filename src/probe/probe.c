@@ -233,14 +233,24 @@ mu_status mu_probe_look(struct mu_probe *probe, struct mu_probe_node *out, struc
     return status;
 }
 
-mu_status probe_fast(struct mu_probe *probe, unsigned gpu, struct mu_probe_value *values)
+double probe_fast(struct mu_probe *probe, struct mu_probe_sample *samples, unsigned n_gpus)
 {
+    void *devices[MU_PROBE_GPUS_MAX];
+    struct mu_probe_value *values[MU_PROBE_GPUS_MAX];
+    unsigned n = 0;
     (void)pthread_mutex_lock(&probe->lock);
-    mu_status status = gpu < probe->n_devices && probe->devices[gpu]
-                           ? gpu_read_fast(probe->lib, probe->devices[gpu], values, NULL)
-                           : MU_E_MISSING;
+    double before = nvml_cpu_s(probe->lib);
+    for (unsigned i = 0; i < n_gpus; i++) {
+        for (unsigned m = 0; m < MU_PROBE_FAST; m++)
+            samples[i].values[m] = probe_absent(MU_PROBE_GPU_LOST);
+        if (i >= probe->n_devices || !probe->devices[i]) continue;
+        devices[n] = probe->devices[i];
+        values[n++] = samples[i].values;
+    }
+    (void)gpu_read_fast(probe->lib, devices, n, values, NULL);
+    double cpu_s = nvml_cpu_s(probe->lib) - before;
     (void)pthread_mutex_unlock(&probe->lock);
-    return status;
+    return MU_MAX(cpu_s, 0);
 }
 
 unsigned probe_devices(struct mu_probe *probe)

@@ -221,7 +221,7 @@ struct mu_probe_sample {
 /* What the sampling itself cost, and how late its ticks were. */
 struct mu_probe_sampler_cost {
     uint64_t n_ticks, n_missed;
-    double busy_s, wall_s; /* busy: in calls of the driver and beside them, at most one core */
+    double cpu_s, wall_s; /* CPU time, in calls of the driver and beside them */
     double mean_tick_ms, max_tick_ms;
     double mean_late_ms, max_late_ms;
 };

@@ -38,6 +38,8 @@ mu_probe_absence nvml_absent(const struct nvml *lib, const char **what);
 unsigned nvml_version(const struct nvml *lib, enum nvml_function function);
 const char *nvml_function_name(enum nvml_function function);
 /* Names of the functions that hung, with spaces between. */
+/* CPU time of the driver's calls so far. */
+double nvml_cpu_s(const struct nvml *lib);
 void nvml_hung_names(const struct nvml *lib, struct mu_text *out);
 
 /* Makes the calls one after another on the probe's thread. `*calls` came from mu_alloc and goes on
@@ -47,9 +49,9 @@ mu_status nvml_run(struct nvml *lib, struct nvml_call **calls, unsigned n, struc
 
 /* --- gpu.c ----------------------------------------------------------------------------------- */
 
-/* The fast metrics alone, of the handles that the last look found. */
-mu_status gpu_read_fast(struct nvml *lib, void *device, struct mu_probe_value *values,
-                        struct mu_err *err);
+/* The fast metrics alone of several devices, in one round: handles that the last look found. */
+mu_status gpu_read_fast(struct nvml *lib, void *const *devices, unsigned n_devices,
+                        struct mu_probe_value *const *values, struct mu_err *err);
 /* All but what sysfs says. `device` is where its handle goes, NULL when there is none. */
 mu_status gpu_read(struct nvml *lib, unsigned index, struct mu_probe_gpu *gpu, void **device,
                    struct mu_err *err);

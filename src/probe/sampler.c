@@ -23,18 +23,15 @@ struct mu_probe_sampler {
     double sum_tick_ms, sum_late_ms;
 };
 
-static void tick(struct mu_probe_sampler *s, struct mu_probe_sample *row)
+static double own_cpu_s(void)
 {
-    for (unsigned g = 0; g < s->n_gpus; g++) {
-        row[g].at_ns = mu_clock_ns();
-        if (probe_fast(s->probe, g, row[g].values) == MU_OK) continue;
-        for (unsigned m = 0; m < MU_PROBE_FAST; m++)
-            row[g].values[m] = (struct mu_probe_value){0, MU_PROBE_GPU_LOST};
-    }
+    struct timespec t;
+    if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) != 0) return 0;
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 static void tick_account(struct mu_probe_sampler *s, const struct mu_probe_sample *row,
-                         double tick_ms, double late_ms, uint64_t missed)
+                         double tick_ms, double late_ms, double cpu_s, uint64_t missed)
 {
     (void)pthread_mutex_lock(&s->lock);
     memcpy(&s->ring[s->n_ticks % s->n_kept * s->n_gpus], row, s->n_gpus * sizeof *row);
@@ -44,19 +41,8 @@ static void tick_account(struct mu_probe_sampler *s, const struct mu_probe_sampl
     s->cost.n_missed += missed;
     s->cost.max_tick_ms = MU_MAX(s->cost.max_tick_ms, tick_ms);
     s->cost.max_late_ms = MU_MAX(s->cost.max_late_ms, late_ms);
-    s->cost.busy_s += tick_ms * 1e-3;
+    s->cost.cpu_s = cpu_s;
     (void)pthread_mutex_unlock(&s->lock);
-}
-
-/* Sleeps where stopping wakes it, and the last part of a millisecond where nothing does. */
-static void pause_until(struct mu_probe_sampler *s, uint64_t ns)
-{
-    if (ns >= 1000000) {
-        (void)mu_wait_word_for(&s->stop, 0, (uint32_t)(ns / 1000000));
-        return;
-    }
-    struct timespec t = {.tv_nsec = (long)ns};
-    (void)nanosleep(&t, NULL);
 }
 
 static void sampler_main(void *arg)
@@ -64,17 +50,21 @@ static void sampler_main(void *arg)
     struct mu_probe_sampler *s = arg;
     struct mu_probe_sample *row = mu_calloc(s->n_gpus, sizeof *row);
     uint64_t start = s->start_ns;
+    double driver_s = 0;
     for (uint64_t n = 0; row && !atomic_load_explicit(&s->stop, memory_order_acquire);) {
         uint64_t due = start + n * s->period_ns, now = mu_clock_ns();
         if (now < due) {
-            pause_until(s, due - now);
+            (void)mu_wait_word_ns(&s->stop, 0, due - now);
             continue;
         }
-        tick(s, row);
+        for (unsigned g = 0; g < s->n_gpus; g++)
+            row[g].at_ns = now;
+        driver_s += probe_fast(s->probe, row, s->n_gpus);
         uint64_t end = mu_clock_ns();
         /* Ticks that passed meanwhile are missed, not made up for. */
         uint64_t next = MU_MAX(n + 1, (end - start) / s->period_ns);
-        tick_account(s, row, (double)(end - now) * 1e-6, (double)(now - due) * 1e-6, next - n - 1);
+        tick_account(s, row, (double)(end - now) * 1e-6, (double)(now - due) * 1e-6,
+                     own_cpu_s() + driver_s, next - n - 1);
         n = next;
     }
     mu_free(row);

@@ -4,8 +4,9 @@
 
 #include "probe/probe.h"
 
-/* The fast metrics of a GPU that the last look found; MU_E_MISSING when it has no handle. */
-mu_status probe_fast(struct mu_probe *probe, unsigned gpu, struct mu_probe_value *values);
+/* The fast metrics of the first GPUs that the last look found, absent for those without a handle.
+ * Returns the CPU time of the driver's calls. */
+double probe_fast(struct mu_probe *probe, struct mu_probe_sample *samples, unsigned n_gpus);
 /* GPUs that the last look found. */
 unsigned probe_devices(struct mu_probe *probe);
 
