@@ -17,7 +17,8 @@ static const struct mu_option option_table[] = {
      .kind = MU_OPTION_LIST,
      .offset = offsetof(struct options, logs),
      .argument = "FILE|-",
-     .help = "an engine's, NCCL's or the kernel's log; may be given several times"},
+     .help = "an engine's, NCCL's or the kernel's log, also docker:NAME or journal:UNIT; may be "
+             "given several times"},
     {.name = "explain",
      .kind = MU_OPTION_TEXT,
      .offset = offsetof(struct options, explain),

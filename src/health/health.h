@@ -66,7 +66,8 @@ mu_status mu_health_log_begin(struct mu_health_diagnosis *d, const char *name, s
 mu_status mu_health_log_feed(struct mu_health_diagnosis *d, const void *bytes, size_t len,
                              struct mu_err *err);
 mu_status mu_health_log_end(struct mu_health_diagnosis *d, struct mu_err *err);
-/* The three in one, for a file or "-"; stops early when `stop` (may be NULL) says so. */
+/* The three in one, for a file, "-", "docker:NAME", "podman:NAME" or "journal:UNIT"; stops early
+ * when `stop` (may be NULL) says so. */
 mu_status mu_health_log_read(struct mu_health_diagnosis *d, const char *path, bool (*stop)(void),
                              struct mu_err *err);
 

@@ -185,6 +185,11 @@ struct mu_health_diagnosis {
     const struct mu_health_finding *first;
 };
 
+/* read.c: all that comes from `fd`, as the log that was begun last. Who is not patient gives up
+ * when nothing comes for some seconds. */
+mu_status mu_health_fd_read(struct mu_health_diagnosis *d, int fd, const char *path, bool patient,
+                            bool (*stop)(void), struct mu_err *err);
+
 /* share.c */
 struct mu_str mu_health_share_logs(void);
 

@@ -9,7 +9,7 @@
 #include "health/health_int.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #define BUFFER_BYTES ((size_t)1 << 20)
@@ -19,6 +19,8 @@
 #define SUBJECT_MAX    ((size_t)24 << 10)
 #define SUBJECT_BEFORE ((size_t)4 << 10)
 #define BINARY_PROBE   4096
+#define IDLE_MS        15000 /* of a program that was asked for a log */
+#define POLL_MS        100
 
 mu_status mu_health_log_begin(struct mu_health_diagnosis *d, const char *name, struct mu_err *err)
 {
@@ -215,13 +217,24 @@ static mu_status encoding_check(const char *p, size_t len, const char *path, str
     return MU_OK;
 }
 
-static mu_status fd_read(struct mu_health_diagnosis *d, int fd, const char *path,
-                         bool (*stop)(void), struct mu_err *err)
+/* Whether there is something to read; a file always has. */
+static mu_status fd_await(int fd, const char *path, bool (*stop)(void), struct mu_err *err)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    for (unsigned ms = 0; ms < IDLE_MS; ms += POLL_MS)
+        if (poll(&p, 1, POLL_MS) > 0 || (stop && stop())) return MU_OK;
+    return mu_fail(err, MU_E_PEER, "%s gave nothing for %d s", path, IDLE_MS / 1000);
+}
+
+mu_status mu_health_fd_read(struct mu_health_diagnosis *d, int fd, const char *path, bool patient,
+                            bool (*stop)(void), struct mu_err *err)
 {
     char *piece = mu_alloc(READ_BYTES);
     if (!piece) return mu_fail_memory(err, READ_BYTES);
     mu_status status = MU_OK;
     while (status == MU_OK && !(stop && stop())) {
+        if (!patient) status = fd_await(fd, path, stop, err);
+        if (status != MU_OK || (stop && stop())) break;
         ssize_t n = mu_fault_hit(MU_FAULT_READ) ? (errno = EIO, -1) : read(fd, piece, READ_BYTES);
         if (n == 0) break;
         if (n > 0 && d->logs[d->n_logs - 1].n_bytes == 0)
@@ -234,20 +247,5 @@ static mu_status fd_read(struct mu_health_diagnosis *d, int fd, const char *path
     mu_free(piece);
     if (status == MU_OK && stop && stop())
         return mu_fail(err, MU_E_INTERRUPTED, "interrupted while reading %s", path);
-    return status;
-}
-
-mu_status mu_health_log_read(struct mu_health_diagnosis *d, const char *path, bool (*stop)(void),
-                             struct mu_err *err)
-{
-    bool input = strcmp(path, "-") == 0;
-    const char *name = input ? "standard input" : path;
-    int fd = input ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return mu_fail_errno(err, MU_E_IO, errno, "cannot open %s", path);
-    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-    mu_status status = mu_health_log_begin(d, name, err);
-    if (status == MU_OK) status = fd_read(d, fd, name, stop, err);
-    if (status == MU_OK) status = mu_health_log_end(d, err);
-    if (!input) (void)close(fd);
     return status;
 }

@@ -626,6 +626,29 @@ def logs_that_nobody_can_read_are_named():
 
 
 @case
+def logs_are_asked_of_docker_and_of_the_journal():
+    log = next((ROOT / "tests/golden/logs/incidents").glob("35-*.log"))
+    scripts = {"docker": f'[ "$1 $2" = "logs --" ] || exit 2\ncase $3 in engine) cat {log} >&2 ;; mute) sleep 60 ;;\n'
+                         '*) echo "Error: No such container: $3" >&2; exit 1 ;; esac',
+               "journalctl": f'case "$*" in *--unit=vllm) cat {log} ;; esac'}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in scripts.items():
+            pathlib.Path(folder, name).write_text(f"#!/bin/sh\n{text}\n")
+            pathlib.Path(folder, name).chmod(0o755)
+        env = dict(NO_DRIVER, PATH=f"{folder}:/usr/bin:/bin")
+        for source in ("docker:engine", "journal:vllm"):
+            d = json.loads(validate("--json", "--log", source, env=env).stdout)
+            assert d["first_cause"]["cause"] == "net_unreachable" and d["first_cause"]["file"] == source, d
+        for source, what in (("docker:gone", "No such container: gone"), ("docker:-x", "No such container: -x"),
+                             ("podman:engine", "cannot run podman"), ("journal:none", "no line is of a known kind")):
+            done = validate("--log", source, env=env)
+            assert done.returncode == 3 and what in done.stderr, (source, done)
+        start = time.monotonic()
+        done = validate("--log", "docker:mute", env=env)
+        assert done.returncode == 5 and "gave nothing" in done.stderr and time.monotonic() - start < 25, done
+
+
+@case
 def evidence_ends_with_a_whole_word():
     line = "ERROR torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.31 GiB. " + "pencil " * 200
     with tempfile.NamedTemporaryFile("w") as log:
