@@ -200,6 +200,7 @@ static mu_status live(struct mu_health_catalog *catalog, const struct options *o
                                            .token = o->token,
                                            .model = o->model,
                                            .baseline = baseline,
+                                           .trials = true,
                                            .stop = mu_cli_interrupted,
                                            .sample = mu_keep_look_sample,
                                            .context = k};

@@ -96,6 +96,7 @@ struct mu_health_look_options {
     const char *model;            /* NULL: the first that it lists */
     double expected_tokens_per_s; /* 0: nothing is expected */
     const json_t *baseline;       /* what an earlier look kept; NULL: none */
+    bool trials;                  /* ask for long answers too, and for several at a time */
     bool (*stop)(void);
     /* Given the values that figures sum up: the probes' speeds, and what the sampler saw of each
      * device ("cuda:0.power_w"), at seconds since the look began. NULL: nobody wants them. */
@@ -103,8 +104,9 @@ struct mu_health_look_options {
     void *context;
 };
 
-/* At most this long, whatever is asked. */
-#define MU_HEALTH_LOOK_S 28
+/* At most this long, whatever is asked; with trials. */
+#define MU_HEALTH_LOOK_S   28
+#define MU_HEALTH_TRIALS_S 110
 
 /* One document: verdict, summary, exit_status, findings, devices, engine, sources, baseline. Fails
  * only for memory, for a URL that is none, and when it is told to stop: all that is wrong with

@@ -72,7 +72,8 @@ void look_sample(const struct look *l, int device, const char *name, uint64_t at
 
 uint32_t look_time(const struct look *l, uint32_t wanted)
 {
-    double left = MU_HEALTH_LOOK_S - mu_clock_seconds_since(l->start_ns);
+    int most = l->options->trials ? MU_HEALTH_TRIALS_S : MU_HEALTH_LOOK_S;
+    double left = most - mu_clock_seconds_since(l->start_ns);
     uint32_t left_ms = left > 0.001 ? (uint32_t)(left * 1e3) : 1;
     return MU_MIN(wanted, left_ms);
 }

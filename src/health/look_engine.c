@@ -1,7 +1,6 @@
 /*
  * The engine, asked over its API: is it there, does it make tokens, how fast. A health route that
- * answers proves nothing (schedulers die behind it), so only tokens count. Knows the routes of
- * OpenAI-like servers, SGLang and llama-server, as a table. The caller's thread.
+ * answers proves nothing (schedulers die behind it), so only tokens count. The caller's thread.
  */
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -12,88 +11,12 @@
 #include <stdlib.h>
 
 #define PROBES_MAX    3
+#define PROBE_TOKENS  24
 #define PROBE_QUICK_S 2.5 /* after a slower one no more are made */
 #define PROBE_MS      12000
-#define PROBE_IDLE_MS 5000
 #define ROUTE_MS      3000
-#define CONNECT_MS    2000
-#define ANSWER_MAX    ((size_t)4 << 20)
-#define METRICS_MAX   ((size_t)16 << 20)
 #define SLOW_TOKENS_S 1.0 /* below it nobody would call it working */
 #define NOISE_MUCH    0.5 /* probes that differ by more are remarked on */
-
-/* --- routes ---------------------------------------------------------------------------------- */
-
-/* The same work each time, and no answer out of a prefix cache: the number is another. */
-static const char *prompt(char out[80])
-{
-    (void)snprintf(out, 80, "%06u. Count from one to forty in words: one, two, three,",
-                   (unsigned)(mu_clock_ns() / 1000 % 1000000));
-    return out;
-}
-
-static json_t *completion_body(const char *model)
-{
-    char text[80];
-    return json_pack("{s:s*, s:s, s:i, s:f, s:b, s:{s:b}}", "model", model, "prompt", prompt(text),
-                     "max_tokens", LOOK_PROBE_TOKENS, "temperature", 0.0, "stream", 1,
-                     "stream_options", "include_usage", 1);
-}
-
-static json_t *chat_body(const char *model)
-{
-    char text[80];
-    return json_pack("{s:s*, s:[{s:s, s:s}], s:i, s:f, s:b, s:{s:b}}", "model", model, "messages",
-                     "role", "user", "content", prompt(text), "max_tokens", LOOK_PROBE_TOKENS,
-                     "temperature", 0.0, "stream", 1, "stream_options", "include_usage", 1);
-}
-
-static json_t *generate_body(const char *model)
-{
-    (void)model;
-    char text[80];
-    return json_pack("{s:s, s:{s:i, s:f, s:b}, s:b}", "text", prompt(text), "sampling_params",
-                     "max_new_tokens", LOOK_PROBE_TOKENS, "temperature", 0.0, "ignore_eos", 1,
-                     "stream", 1);
-}
-
-static json_t *llama_body(const char *model)
-{
-    (void)model;
-    char text[80];
-    return json_pack("{s:s, s:i, s:f, s:b}", "prompt", prompt(text), "n_predict", LOOK_PROBE_TOKENS,
-                     "temperature", 0.0, "stream", 1);
-}
-
-static const struct route {
-    const char *path;
-    json_t *(*body)(const char *model);
-} routes[] = {
-    {"/v1/completions", completion_body},
-    {"/v1/chat/completions", chat_body},
-    {"/generate", generate_body},
-    {"/completion", llama_body},
-};
-
-static mu_status ask(struct look *l, const char *path, const char *body, uint32_t ms,
-                     struct look_tokens *t, struct mu_net_answer *answer, struct mu_err *fault)
-{
-    char url[1200];
-    (void)snprintf(url, sizeof url, "%s%s", l->url.base, path);
-    struct mu_net_request r = {.url = url,
-                               .body = body,
-                               .token = l->options->token,
-                               .connect_ms = look_time(l, CONNECT_MS),
-                               .total_ms = look_time(l, ms),
-                               .idle_ms = t ? PROBE_IDLE_MS : 0,
-                               .body_max = t ? ANSWER_MAX : METRICS_MAX,
-                               .event = t ? look_tokens_event : NULL,
-                               .context = t,
-                               .stop = l->options->stop};
-    *fault = MU_ERR_INIT;
-    if (t) *t = (struct look_tokens){.start_ns = mu_clock_ns()};
-    return mu_net_fetch(&r, answer, fault);
-}
 
 /* --- one request for tokens ------------------------------------------------------------------ */
 
@@ -181,7 +104,7 @@ static void refusal_find(struct look *l, const struct look_tokens *t, const stru
                   t->error);
 }
 
-static bool is_good(const struct look_tokens *t, const struct mu_net_answer *a)
+bool look_answer_is_good(const struct look_tokens *t, const struct mu_net_answer *a)
 {
     if (a->fault != MU_NET_GOOD || a->http_status != 200 || t->n_chunks == 0 || t->error[0] ||
         look_tokens_unfinished(t))
@@ -191,19 +114,14 @@ static bool is_good(const struct look_tokens *t, const struct mu_net_answer *a)
                                        : look_tokens_count(t) >= SLOW_TOKENS_S * t->last_s;
 }
 
-/* Asks one route for tokens. */
-static mu_status route_ask(struct look *l, const struct route *route, const char *model,
-                           struct look_tokens *t, struct mu_net_answer *a, struct mu_err *fault,
-                           struct mu_err *err)
+/* What is wrong with an answer, as a finding. */
+void look_answer_find(struct look *l, const struct look_tokens *t, const struct mu_net_answer *a,
+                      const struct mu_err *fault, bool seen_alive)
 {
-    json_t *o = route->body(model);
-    char *body = o ? json_dumps(o, JSON_COMPACT) : NULL;
-    json_decref(o);
-    if (!body) return mu_fail_memory(err, 256);
-    if (ask(l, route->path, body, PROBE_MS, t, a, fault) == MU_OK)
-        look_tokens_whole(t, (struct mu_str){mu_text_get(&a->body), a->body.len});
-    mu_free(body);
-    return MU_OK;
+    if (a->fault != MU_NET_GOOD || t->n_chunks)
+        fault_find(l, t, a, fault, seen_alive);
+    else
+        refusal_find(l, t, a);
 }
 
 /* Another route may do where this one is unknown, or does not like the request. */
@@ -295,28 +213,26 @@ static void speeds_judge(struct look *l, struct speeds *s)
 }
 
 /* Tokens over the first route that has them, some times more when that is quick. */
-static mu_status tokens_probe(struct look *l, const char *model, bool seen_alive,
-                              struct mu_err *err)
+static mu_status tokens_probe(struct look *l, bool seen_alive, struct mu_err *err)
 {
+    static const struct look_question question = {.n_tokens = PROBE_TOKENS, .total_ms = PROBE_MS};
     struct speeds speeds = {0};
-    for (size_t r = 0; r < MU_ARRAY_LEN(routes);) {
+    for (;;) {
         struct look_tokens t;
         struct mu_net_answer a;
         struct mu_err fault;
-        MU_TRY(route_ask(l, &routes[r], model, &t, &a, &fault, err));
-        bool good = is_good(&t, &a), quick = t.last_s < PROBE_QUICK_S;
-        bool next = !good && another_may(&a) && r + 1 < MU_ARRAY_LEN(routes);
+        MU_TRY(look_route_ask(l, &question, &t, &a, &fault, err));
+        bool good = look_answer_is_good(&t, &a), quick = t.last_s < PROBE_QUICK_S;
+        bool next = !good && another_may(&a) && look_route_path(l->route + 1);
         if (good) {
             speed_take(l, &speeds, &t);
-            (void)json_object_set_new(l->engine, "route", json_string(routes[r].path));
-        } else if (!next && (a.fault != MU_NET_GOOD || t.n_chunks)) {
-            fault_find(l, &t, &a, &fault, seen_alive);
+            (void)json_object_set_new(l->engine, "route", json_string(look_route_path(l->route)));
         } else if (!next) {
-            refusal_find(l, &t, &a);
+            look_answer_find(l, &t, &a, &fault, seen_alive);
         }
         mu_net_answer_fini(&a);
         if (a.fault == MU_NET_STOPPED) return MU_OK;
-        r += next;
+        l->route += next;
         if (!next && (!good || speeds.n == PROBES_MAX || !quick)) break;
     }
     if (speeds.n) speeds_judge(l, &speeds);
@@ -329,7 +245,7 @@ static json_t *document_get(struct look *l, const char *path, bool *alive, unsig
     struct mu_net_answer a;
     struct mu_err fault;
     json_t *o = NULL;
-    if (ask(l, path, NULL, ROUTE_MS, NULL, &a, &fault) == MU_OK) {
+    if (look_get(l, path, ROUTE_MS, &a, &fault) == MU_OK) {
         *alive = true;
         if (a.http_status == 200)
             (void)mu_json_parse((struct mu_str){mu_text_get(&a.body), a.body.len}, path, &o, NULL);
@@ -343,7 +259,7 @@ static void metrics_get(struct look *l)
 {
     struct mu_net_answer a;
     struct mu_err fault;
-    mu_status status = ask(l, "/metrics", NULL, ROUTE_MS, NULL, &a, &fault);
+    mu_status status = look_get(l, "/metrics", ROUTE_MS, &a, &fault);
     json_t *o = mu_health_metrics_json((struct mu_str){mu_text_get(&a.body), a.body.len});
     bool useful = status == MU_OK && a.http_status == 200 && json_object_size(o) > 0;
     char why[400] = "it gives no metrics of a known kind";
@@ -385,9 +301,11 @@ mu_status look_engine(struct look *l, struct mu_err *err)
     unsigned health_http = http;
     json_t *models = document_get(l, "/v1/models", &alive, &http);
     const json_t *id = json_object_get(json_array_get(json_object_get(models, "data"), 0), "id");
-    const char *model = l->options->model ? l->options->model : json_string_value(id);
-    (void)json_object_set_new(l->engine, "model", model ? json_string(model) : json_null());
-    mu_status status = tokens_probe(l, model, alive, err);
+    l->model = l->options->model ? l->options->model : json_string_value(id);
+    (void)json_object_set_new(l->engine, "model", l->model ? json_string(l->model) : json_null());
+    mu_status status = tokens_probe(l, alive, err);
+    if (status == MU_OK && l->made_tokens && l->options->trials) status = look_trials(l, err);
+    l->model = NULL;
     json_decref(models);
     if (status != MU_OK) return status;
     look_source(l, "engine", alive || l->made_tokens ? NULL : "no answer came from it");

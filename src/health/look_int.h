@@ -27,6 +27,8 @@ struct look {
     struct mu_net_url url;            /* of the engine, when one is asked */
     bool engine_here;                 /* it runs on this machine, so its devices are ours */
     bool made_tokens;
+    const char *model; /* while the engine is asked */
+    unsigned route;    /* the one that makes tokens, or is tried */
     json_t *findings, *sources, *devices, *engine, *measured;
     enum look_level worst;
     char summary[400]; /* of the first of the worst findings */
@@ -43,10 +45,31 @@ void look_sample(const struct look *l, int device, const char *name, uint64_t at
 /* Milliseconds that are left for all, at most `wanted`. */
 uint32_t look_time(const struct look *l, uint32_t wanted);
 
+/* look_route.c */
+struct look_tokens;
+struct look_question {
+    unsigned n_tokens;
+    bool to_the_end; /* past the end that the model would choose */
+    uint32_t total_ms;
+};
+/* NULL past the last. */
+const char *look_route_path(unsigned route);
+/* Asks the look's route for tokens. Fails for memory alone: `fault` has the rest. */
+mu_status look_route_ask(const struct look *l, const struct look_question *q, struct look_tokens *t,
+                         struct mu_net_answer *a, struct mu_err *fault, struct mu_err *err);
+mu_status look_get(const struct look *l, const char *path, uint32_t ms,
+                   struct mu_net_answer *answer, struct mu_err *fault);
+
 /* look_devices.c */
 void look_devices(struct look *l);
 /* look_engine.c: also runs the probe of tokens. */
 mu_status look_engine(struct look *l, struct mu_err *err);
+bool look_answer_is_good(const struct look_tokens *t, const struct mu_net_answer *a);
+void look_answer_find(struct look *l, const struct look_tokens *t, const struct mu_net_answer *a,
+                      const struct mu_err *fault, bool seen_alive);
+
+/* look_trials.c: longer answers, and several at a time, once the engine has made tokens. */
+mu_status look_trials(struct look *l, struct mu_err *err);
 
 /* look_review.c */
 void look_review(struct look *l);

@@ -83,6 +83,28 @@ static unsigned add_findings(const json_t *look, const char *section, const char
     return n;
 }
 
+/* Long answers, and several at a time. */
+static void add_trials(const json_t *engine, const char *lead, struct mu_text *out)
+{
+    const json_t *trials = json_object_get(engine, "trials"), *t;
+    size_t i;
+    json_array_foreach(trials, i, t)
+    {
+        const json_t *rate = json_object_get(t, "tokens_per_s");
+        mu_text_printf(out, "%smeasured     %s: ", lead, text_of(t, "trial"));
+        if (json_is_number(rate))
+            mu_text_printf(
+                out, "%.1f tokens/s, first token after %.2f s%s\n", json_number_value(rate),
+                json_number_value(json_object_get(t, "first_token_s")),
+                json_is_true(json_object_get(t, "cut_by_time")) ? ", cut when its time was over"
+                                                                : "");
+        else
+            mu_text_printf(out, "no speed, %d of %d answered\n",
+                           (int)json_integer_value(json_object_get(t, "answered")),
+                           (int)json_integer_value(json_object_get(t, "parallel")));
+    }
+}
+
 static void add_measured(const json_t *look, const char *lead, struct mu_text *out)
 {
     const json_t *engine = json_object_get(look, "engine");
@@ -107,8 +129,9 @@ static void add_measured(const json_t *look, const char *lead, struct mu_text *o
         mu_text_printf(out, "%smeasured     no speed: %s; first token after %.2f s\n", lead,
                        text_of(m, "tokens_per_s_why"),
                        json_number_value(json_object_get(m, "first_token_s")));
+    add_trials(engine, lead, out);
     if (json_object_get(engine, "reported_tokens_per_s"))
-        mu_text_printf(out, "%sreported     %.1f tokens/s for the last of them\n", lead,
+        mu_text_printf(out, "%sreported     %.1f tokens/s for the last short probe\n", lead,
                        json_number_value(json_object_get(engine, "reported_tokens_per_s")));
     const char *key;
     json_object_foreach((json_t *)(uintptr_t)reported, key, v)

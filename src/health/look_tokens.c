@@ -152,7 +152,7 @@ const char *look_tokens_unfinished(const struct look_tokens *t)
             return "the engine gave the request up (finish_reason abort or error)";
     if (t->finish[0]) return NULL;
     if (!t->done) return "the answer ends without finish_reason and without [DONE]";
-    if (look_tokens_count(t) < LOOK_PROBE_TOKENS)
+    if (look_tokens_count(t) < t->n_asked)
         return "fewer tokens than asked for, and no finish_reason";
     return NULL;
 }

@@ -4,10 +4,9 @@
 
 #include "base/text.h"
 
-#define LOOK_PROBE_TOKENS 24 /* asked for in a request */
-
 struct look_tokens {
     uint64_t start_ns;
+    unsigned n_asked;       /* tokens */
     double first_s, last_s; /* since the start */
     unsigned n_chunks;      /* with text */
     unsigned n_events, n_bad;

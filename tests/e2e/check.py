@@ -101,7 +101,7 @@ def well(h, pause=0.01, usage=None):
     h.begin_stream()
     for _ in range(h.body["max_tokens"]):
         h.word()
-        time.sleep(pause)
+        time.sleep(pause if h.body["max_tokens"] < 100 else 0.002)
     if usage:
         h.event({"choices": [], "usage": {"completion_tokens": usage}})
     h.end_stream()
@@ -610,8 +610,55 @@ def the_long_look_joins_all_witnesses():
                  "Summary: bad:", "Verdict: failed, net_unreachable"):
         assert part in out, (part, out)
     assert d["log"]["first_cause"]["cause"] == "net_unreachable" and d["verdict"] == "bad"
+    trials = d["engine"]["trials"]
+    assert [(t["tokens_asked"], t["parallel"], t["answered"], t["tokens"]) for t in trials] == [
+        (256, 1, 1, 256), (512, 1, 1, 512), (512, 1, 1, 512), (128, 4, 4, 512)], trials
+    assert all(t["tokens_per_s"] > 50 for t in trials) and "4 x 128 tokens at once: " in out, (trials, out)
     done = validate(env=NO_DRIVER)
     assert done.returncode == 3 and "absent: no GPU was seen" in done.stdout, done
+
+
+@case
+def long_answers_that_go_wrong_are_told():
+    """Each fails in a trial alone: the short probes before it are well."""
+    one_at_a_time = threading.Lock()
+
+    def serial(h):
+        if h.side_routes():
+            return
+        with one_at_a_time:
+            well(h)
+
+    def strict(h):
+        well(h) if not h.body or "ignore_eos" not in h.body else h.answer('{"error":{"message":"ignore_eos?"}}', 400)
+
+    def unsteady(h):
+        if h.side_routes():
+            return
+        h.begin_stream()
+        for _ in range(h.body["max_tokens"]):
+            h.word()
+            time.sleep(0.004 if h.body["max_tokens"] == 256 else 0.001)
+        h.end_stream()
+
+    def forgetful(h):
+        tokens_then(DIED, n=100, pause=0)(h) if h.body and h.body["max_tokens"] > 100 else well(h)
+
+    def lagging(h):
+        well(h) if not h.body or h.body["max_tokens"] < 100 else stuck(h)
+    modes = ((serial, "gains_nothing_together", 0), (strict, None, 0), (unsteady, "unsteady", 0),
+             (forgetful, "stream_error", 1), (lagging, "stuck", 1))
+
+    def run(mode):
+        with serving(mode) as url:
+            return validate("--url", url, "--json", env=NO_DRIVER)
+    with ThreadPoolExecutor(len(modes)) as pool:
+        done = list(pool.map(run, [mode for mode, _, _ in modes]))
+    for (mode, code, want), process in zip(modes, done):
+        d = json.loads(process.stdout)
+        found = set(codes(d)) & {"gains_nothing_together", "unsteady", "stream_error", "stuck"}
+        assert process.returncode == want and found >= {code} - {None}, (mode, process.returncode, codes(d))
+        assert want == 0 or len(d["engine"]["trials"]) == 1, d["engine"]["trials"]
 
 
 @case
