@@ -171,7 +171,7 @@ static void finish_item(const struct conversion *c, const struct mu_program *p, 
 /* From transformers' names and row order to GGUF's: what the model's program uses. */
 static mu_status list_by_program(struct conversion *c, const char *weights, struct mu_err *err)
 {
-    struct mu_shard whole = {.layer_end = c->config->n_layers, .tp_size = 1};
+    struct mu_shard whole = {.tp_size = 1};
     struct mu_program *p;
     if (c->config->kv_lora_rank && !c->config->rope_interleaved)
         return mu_fail(err, MU_E_UNSUPPORTED,
@@ -460,7 +460,7 @@ static const char *difference(const struct mu_config *a, const struct mu_config 
  * refused, rather than written to compute something else. */
 static mu_status check_result(struct conversion *c, const char *path, struct mu_err *err)
 {
-    struct mu_shard whole = {.layer_end = c->config->n_layers, .tp_size = 1};
+    struct mu_shard whole = {.tp_size = 1};
     struct mu_model_file *result = NULL;
     struct mu_program *p = NULL, *q = NULL;
     const char *what = NULL;

@@ -14,11 +14,10 @@ void mu_session_say_memory(const struct mu_engine_memory *memory)
                "kv cache", "activations", "tables", "predicted", "budget");
     for (unsigned i = 0; i < memory->n_ranks; i++) {
         const struct mu_rank_memory *r = &memory->ranks[i];
-        char layers[24], cells[MU_PURPOSE_COUNT][MU_BYTES_TEXT], a[MU_BYTES_TEXT], b[MU_BYTES_TEXT];
-        (void)snprintf(layers, sizeof layers, "%u-%u", r->layer_first, r->layer_end - 1);
+        char cells[MU_PURPOSE_COUNT][MU_BYTES_TEXT], a[MU_BYTES_TEXT], b[MU_BYTES_TEXT];
         for (int p = 0; p < MU_PURPOSE_COUNT; p++)
             (void)mu_format_bytes(r->bytes[p], cells[p]);
-        mu_cli_say("%-8s %-9s %11s %11s %11s %11s %11s %11s%s\n", r->device, layers,
+        mu_cli_say("%-8s %-9s %11s %11s %11s %11s %11s %11s%s\n", r->device, r->layers,
                    cells[MU_PURPOSE_WEIGHTS], cells[MU_PURPOSE_KV], cells[MU_PURPOSE_ACTIVATIONS],
                    cells[MU_PURPOSE_TABLES], mu_format_bytes(r->total_bytes, a),
                    mu_format_bytes(r->budget_bytes, b),

@@ -23,9 +23,10 @@ struct mu_comm *mu_comm_rank(struct mu_comm_group *group, unsigned rank);
  * MU_E_PEER once the group was aborted. */
 mu_status mu_comm_exchange(struct mu_comm *comm, const void *mine, const size_t *bytes, void *out);
 
-/* From the rank before in the group, and to the one after; send waits until it was received. */
-mu_status mu_comm_send(struct mu_comm *comm, const void *bytes, size_t len);
-mu_status mu_comm_receive(struct mu_comm *comm, void *out, size_t len);
+/* To and from any other rank of the group; what one rank sends another arrives in order, and send
+ * waits until it was received. */
+mu_status mu_comm_send(struct mu_comm *comm, unsigned to, const void *bytes, size_t len);
+mu_status mu_comm_receive(struct mu_comm *comm, unsigned from, void *out, size_t len);
 
 /* Ends all waits, now and later, with MU_E_PEER: a rank failed. Any thread; NULL
  * is no group. */

@@ -9,12 +9,17 @@
 #define SPINS          2000 /* see team.c */
 #define ABORT_CHECK_MS 100  /* an abort may come between the look at it and the sleep */
 
+/* What one rank sends another. */
+struct line {
+    const void *bytes;                               /* published before `posted` grows */
+    _Alignas(MU_CACHE_LINE) _Atomic uint32_t posted; /* by the sender */
+    _Alignas(MU_CACHE_LINE) _Atomic uint32_t taken;  /* by the receiver: send's answer */
+};
+
 struct mu_comm {
     struct mu_comm_group *group;
     unsigned rank;
-    const void *mine;                                /* published before `posted` grows */
-    _Alignas(MU_CACHE_LINE) _Atomic uint32_t posted; /* what this rank has offered */
-    _Alignas(MU_CACHE_LINE) _Atomic uint32_t taken;  /* by the rank after it: send's answer */
+    _Alignas(MU_CACHE_LINE) const void *mine; /* offered in an exchange, between two meetings */
 };
 
 struct mu_comm_group {
@@ -23,17 +28,26 @@ struct mu_comm_group {
     _Atomic uint32_t aborted;
     _Alignas(MU_CACHE_LINE) _Atomic uint32_t arrived;
     _Alignas(MU_CACHE_LINE) _Atomic uint32_t phase;
+    struct line *lines; /* [from][to], behind the ranks */
     struct mu_comm ranks[];
 };
 
+static struct line *line_of(const struct mu_comm_group *group, unsigned from, unsigned to)
+{
+    return &group->lines[(size_t)from * group->n + to];
+}
+
 mu_status mu_comm_create(unsigned n_ranks, struct mu_comm_group **out, struct mu_err *err)
 {
-    size_t size = sizeof(struct mu_comm_group) + n_ranks * sizeof(struct mu_comm);
+    size_t ranks = sizeof(struct mu_comm_group) + n_ranks * sizeof(struct mu_comm);
+    ranks = MU_ROUND_UP(ranks, MU_CACHE_LINE);
+    size_t size = ranks + (size_t)n_ranks * n_ranks * sizeof(struct line);
     struct mu_comm_group *group = mu_alloc_aligned(MU_CACHE_LINE, size);
     if (!group) return mu_fail_memory(err, size);
     memset(group, 0, size);
     int cpus[256];
     group->n = n_ranks;
+    group->lines = (struct line *)(void *)((char *)group + ranks);
     group->spins = mu_cpu_usable(cpus, MU_ARRAY_LEN(cpus)) >= n_ranks ? SPINS : 0;
     for (unsigned i = 0; i < n_ranks; i++) {
         group->ranks[i].group = group;
@@ -98,24 +112,25 @@ mu_status mu_comm_exchange(struct mu_comm *comm, const void *mine, const size_t 
     return meet(group);
 }
 
-mu_status mu_comm_send(struct mu_comm *comm, const void *bytes, size_t len)
+mu_status mu_comm_send(struct mu_comm *comm, unsigned to, const void *bytes, size_t len)
 {
+    struct line *line = line_of(comm->group, comm->rank, to);
     (void)len; /* both sides know it; the receiver copies */
-    uint32_t before = atomic_load_explicit(&comm->taken, memory_order_relaxed);
-    comm->mine = bytes;
-    atomic_fetch_add_explicit(&comm->posted, 1, memory_order_release);
-    mu_wake_word(&comm->posted);
-    return wait_change(comm->group, &comm->taken, before);
+    uint32_t before = atomic_load_explicit(&line->taken, memory_order_relaxed);
+    line->bytes = bytes;
+    atomic_fetch_add_explicit(&line->posted, 1, memory_order_release);
+    mu_wake_word(&line->posted);
+    return wait_change(comm->group, &line->taken, before);
 }
 
-mu_status mu_comm_receive(struct mu_comm *comm, void *out, size_t len)
+mu_status mu_comm_receive(struct mu_comm *comm, unsigned from, void *out, size_t len)
 {
-    struct mu_comm *from = &comm->group->ranks[comm->rank - 1];
-    uint32_t received = atomic_load_explicit(&from->taken, memory_order_relaxed);
-    MU_TRY(wait_change(comm->group, &from->posted, received));
-    memcpy(out, from->mine, len);
-    atomic_fetch_add_explicit(&from->taken, 1, memory_order_release);
-    mu_wake_word(&from->taken);
+    struct line *line = line_of(comm->group, from, comm->rank);
+    uint32_t received = atomic_load_explicit(&line->taken, memory_order_relaxed);
+    MU_TRY(wait_change(comm->group, &line->posted, received));
+    memcpy(out, line->bytes, len);
+    atomic_fetch_add_explicit(&line->taken, 1, memory_order_release);
+    mu_wake_word(&line->taken);
     return MU_OK;
 }
 
@@ -126,8 +141,8 @@ void mu_comm_abort(struct mu_comm_group *group)
     /* A changed word ends every wait; nobody trusts the words after an abort. */
     atomic_fetch_add_explicit(&group->phase, 1, memory_order_release);
     mu_wake_word(&group->phase);
-    for (unsigned i = 0; i < group->n; i++) {
-        mu_wake_word(&group->ranks[i].posted);
-        mu_wake_word(&group->ranks[i].taken);
+    for (unsigned i = 0; i < group->n * group->n; i++) {
+        mu_wake_word(&group->lines[i].posted);
+        mu_wake_word(&group->lines[i].taken);
     }
 }

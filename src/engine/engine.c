@@ -35,11 +35,12 @@ static mu_status settle_options(struct mu_engine_options *o, const struct mu_con
     if (o->tp ? o->tp * stages != o->devices.n : o->devices.n % stages != 0)
         return fail_devices(o, err);
     o->tp = (uint32_t)(o->devices.n / stages);
-    if (o->pp > config->n_layers || o->pp > MU_STEPS_MAX)
+    uint32_t most = o->places ? MU_STAGES_MAX : MU_MIN(config->n_layers, (uint32_t)MU_STEPS_MAX);
+    if (o->pp > most)
         return mu_fail(err, MU_E_USAGE,
                        "%u pipeline stages are more than %u, which the model's layers and the "
                        "engine allow",
-                       o->pp, MU_MIN(config->n_layers, (uint32_t)MU_STEPS_MAX));
+                       o->pp, most);
     uint64_t context = o->context ? o->context : config->context;
     if (context == 0 || context > UINT32_MAX / 2)
         return mu_fail(err, MU_E_USAGE, "a context of %llu tokens is not possible",
@@ -56,11 +57,31 @@ static mu_status settle_options(struct mu_engine_options *o, const struct mu_con
     return MU_OK;
 }
 
+/* Every placement is a table of places. */
+static mu_status settle_places(struct mu_engine *e, const struct mu_config *config,
+                               struct mu_err *err)
+{
+    size_t size = mu_part_count(config) * sizeof *e->places;
+    e->places = mu_alloc(size);
+    if (!e->places) return mu_fail_memory(err, size);
+    if (e->options.places)
+        memcpy(e->places, e->options.places, size);
+    else
+        mu_places_even(config, e->options.pp, e->places);
+    e->options.places = e->places;
+    for (uint32_t i = 0; i < mu_part_count(config); i++)
+        if (e->places[i].stage >= e->options.pp)
+            return mu_fail(err, MU_E_USAGE, "a part of the model is on stage %u of %u",
+                           e->places[i].stage, e->options.pp);
+    return MU_OK;
+}
+
 static void destroy(struct mu_engine *e)
 {
     for (unsigned i = 0; i < e->n_replicas; i++)
         mu_replica_fini(&e->replicas[i]);
     mu_free(e->replicas);
+    mu_free(e->places);
     if (e->event_fd >= 0) (void)close(e->event_fd);
     mu_free(e);
 }
@@ -74,6 +95,7 @@ static mu_status create(const struct mu_model_file *file, const struct mu_engine
     e->event_fd = -1;
     e->options = *options;
     mu_status status = settle_options(&e->options, mu_model_file_config(file), err);
+    if (status == MU_OK) status = settle_places(e, mu_model_file_config(file), err);
     if (status == MU_OK &&
         !(e->replicas = mu_alloc_aligned(MU_CACHE_LINE, e->options.dp * sizeof *e->replicas)))
         status = mu_fail_memory(err, e->options.dp * sizeof *e->replicas);
@@ -86,12 +108,33 @@ static mu_status create(const struct mu_model_file *file, const struct mu_engine
     return status;
 }
 
+/* Runs of layers that have a part on this stage; what has no room in the text is left to "...". */
+static void tell_layers(const struct mu_config *config, const struct mu_shard *shard, char *out)
+{
+    size_t len = 0;
+    uint32_t first = 0, n = 0;
+    (void)snprintf(out, MU_LAYERS_TEXT, "none");
+    for (uint32_t layer = 0; layer <= config->n_layers; layer++) {
+        bool here = false;
+        for (uint32_t i = 0; layer < config->n_layers && i < MU_PARTS_A_LAYER; i++)
+            here |= shard->places[mu_part_of_layer(layer, (enum mu_part)i)].stage == shard->stage;
+        if (here && n++ == 0) first = layer;
+        if (here || n == 0) continue;
+        char run[MU_LAYERS_TEXT];
+        (void)snprintf(run, sizeof run, n > 1 ? "%s%u-%u" : "%s%u", len ? "," : "", first,
+                       first + n - 1);
+        bool room = len + strlen(run) + sizeof ",..." <= MU_LAYERS_TEXT;
+        len += (size_t)snprintf(out + len, MU_LAYERS_TEXT - len, "%s", room ? run : ",...");
+        if (!room) return;
+        n = 0;
+    }
+}
+
 static void tell_rank(const struct mu_rank *rank, struct mu_rank_memory *m)
 {
     const struct mu_shard *shard = &rank->program->shard;
     (void)snprintf(m->device, sizeof m->device, "%s", rank->spec->name);
-    m->layer_first = shard->layer_first;
-    m->layer_end = shard->layer_end;
+    tell_layers(rank->common->config, shard, m->layers);
     m->tp_rank = shard->tp_rank;
     m->budget_bytes = rank->spec->budget_bytes;
     mu_rank_need(rank, m->bytes);
@@ -212,7 +255,7 @@ static uint64_t add_facts(const struct mu_rank *rank, struct mu_engine_facts *ou
     for (uint32_t t = 0; t < p->n_tensors; t++) {
         out->weight_bytes += rank->weights[t].bytes;
         bool lookup_only =
-            p->tensors[t].role == MU_ROLE_EMBED && !(p->config->tied_head && p->last_stage);
+            p->tensors[t].role == MU_ROLE_EMBED && !(p->config->tied_head && p->holds_head);
         uint64_t bytes = lookup_only ? 0 : rank->weights[t].bytes;
         if (mu_role_of_expert(p->tensors[t].role))
             bytes = bytes * p->config->n_experts_used / p->config->n_experts;

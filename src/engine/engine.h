@@ -20,6 +20,9 @@ struct mu_engine_options {
     /* devices = dp x pp x tp: replicas of stages of ranks that share layers. 0: pp and dp 1, tp
      * what is left. */
     uint32_t tp, pp, dp;
+    /* [mu_part_count]: which stage has what; the engine keeps a copy. NULL: layers shared out
+     * evenly. */
+    const struct mu_part_place *places;
     enum mu_compute compute;
     const char *kernels; /* family by name; NULL: the best */
     enum mu_dtype kv_type;
@@ -34,10 +37,13 @@ struct mu_engine_options {
     void *progress_arg;
 };
 
+#define MU_LAYERS_TEXT 24
+
 /* What every rank needs, before anything is loaded. */
 struct mu_rank_memory {
     char device[MU_DEVICE_NAME_MAX];
-    uint32_t replica, layer_first, layer_end, tp_rank;
+    char layers[MU_LAYERS_TEXT]; /* "0-3,8-11"; those it has a part of */
+    uint32_t replica, tp_rank;
     uint64_t bytes[MU_PURPOSE_COUNT], total_bytes, budget_bytes;
 };
 

@@ -54,6 +54,7 @@ struct mu_replica {
     struct mu_engine_options options; /* settled; the devices are this replica's */
     unsigned first_rank;              /* of the engine's */
     unsigned n_ranks, tp, pp;
+    unsigned logits_rank;  /* the first of those that have the head */
     struct mu_rank *ranks; /* stage by stage, tensor-parallel ranks side by side */
     struct mu_comm_group *tp_groups[MU_DEVICES_MAX], *pp_groups[MU_DEVICES_MAX];
 
@@ -87,6 +88,7 @@ struct mu_replica {
 
 struct mu_engine {
     struct mu_engine_options options; /* settled */
+    struct mu_part_place *places;     /* which the options point to */
     struct mu_replica *replicas;      /* [n_replicas] */
     unsigned n_replicas;
     int event_fd;

@@ -26,6 +26,25 @@ static void store_normed(const struct run *run, uint32_t tensor, enum mu_buffer 
     run->k->form_store(form, row_formed(run, out, row), n, 0, n, x);
 }
 
+/* What the next part reads of a row of the residual. */
+static void hand_on(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t row,
+                    const float *h, float *tmp)
+{
+    const struct mu_config *c = run->p->config;
+    uint32_t norm = op->norm;
+    if (op->normed_f32) {
+        float *normed = row_f32(run, MU_BUFFER_NORMED, row);
+        const float *w = vector(run, norm);
+        if (w)
+            run->k->norm(normed, h, w, c->hidden, (float)c->norm_eps, run->p->norm_offset);
+        else
+            memcpy(normed, h, c->hidden * sizeof *h);
+        h = normed;
+        norm = MU_NO_TENSOR;
+    }
+    if (op->normed) store_normed(run, norm, MU_BUFFER_X, row, run->rank->forms[i].out, h, tmp);
+}
+
 static uint32_t vocabulary_owner(const struct run *run, uint32_t id)
 {
     const struct mu_program *p = run->p;
@@ -53,9 +72,7 @@ static void run_embed(const struct run *run, const struct mu_op *op, uint32_t i,
         size_t part = (size_t)vocabulary_owner(run, id) * run->n_rows + row;
         memcpy(out, (const float *)run->rank->buffers[op->in] + part * n, n * sizeof *out);
     }
-    if (op->normed)
-        store_normed(run, op->norm, MU_BUFFER_X, row, run->rank->forms[i].out, out,
-                     scratch_of(run, member));
+    hand_on(run, op, i, row, out, scratch_of(run, member));
 }
 
 /* How many outputs of a linear one piece takes. */
@@ -231,16 +248,7 @@ static void run_combine(const struct run *run, const struct mu_op *op, uint32_t 
             sum[j] *= p->residual_scale;
     for (uint32_t j = 0; j < n; j++)
         h[j] += sum[j];
-    if (op->normed_f32) {
-        float *normed = row_f32(run, MU_BUFFER_NORMED, row);
-        run->k->norm(normed, h, vector(run, op->norm), n, (float)p->config->norm_eps,
-                     p->norm_offset);
-        if (op->normed)
-            run->k->form_store(run->rank->forms[i].out, row_formed(run, MU_BUFFER_X, row), n, 0, n,
-                               normed);
-    } else if (op->normed) {
-        store_normed(run, op->norm, MU_BUFFER_X, row, run->rank->forms[i].out, h, tmp);
-    }
+    hand_on(run, op, i, row, h, tmp);
 }
 
 /* The subtrees (or embedding rows) of all ranks, in order. */
@@ -282,8 +290,8 @@ static mu_status run_communication(const struct run *run, const struct mu_op *op
     if (op->kind == MU_OP_EXCHANGE) return run_exchange(run, op);
     if (op->kind == MU_OP_GATHER) return run_gather(run, op);
     if (op->kind == MU_OP_SEND)
-        return mu_comm_send(run->rank->pp, run->rank->buffers[MU_BUFFER_H], h_bytes);
-    return mu_comm_receive(run->rank->pp, run->rank->buffers[MU_BUFFER_H], h_bytes);
+        return mu_comm_send(run->rank->pp, op->peer, run->rank->buffers[op->in], h_bytes);
+    return mu_comm_receive(run->rank->pp, op->peer, run->rank->buffers[op->out], h_bytes);
 }
 
 static bool is_communication(const struct mu_op *op)
@@ -394,9 +402,9 @@ static void run_received(const struct run *run, uint32_t i, unsigned member)
 {
     const struct mu_op *op = &run->p->ops[i];
     uint32_t row;
+    if (!op->normed && !op->normed_f32) return;
     while ((row = mu_team_claim(run->rank->team, member, run->n_rows)) < run->n_rows)
-        store_normed(run, op->norm, MU_BUFFER_X, row, run->rank->forms[i].out,
-                     row_f32(run, MU_BUFFER_H, row), scratch_of(run, member));
+        hand_on(run, op, i, row, row_f32(run, op->out, row), scratch_of(run, member));
     mu_team_barrier(run->rank->team, member);
 }
 

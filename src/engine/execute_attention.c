@@ -8,8 +8,7 @@ void *mu_run_cache_at(const struct run *run, uint32_t layer, unsigned value, uin
                       uint32_t kv, uint32_t token)
 {
     const struct mu_rank *rank = run->rank;
-    uint64_t part =
-        (uint64_t)(layer - run->p->shard.layer_first) * (run->p->latent ? 1 : 2) + value;
+    uint64_t part = (uint64_t)run->p->cache_layer[layer] * (run->p->latent ? 1 : 2) + value;
     uint64_t row = ((uint64_t)block * run->p->n_kv_heads + kv) * MU_KV_BLOCK_TOKENS + token;
     uint64_t bytes = mu_dtype(rank->common->kv_type)->block_bytes;
     return (char *)rank->cache + part * rank->cache_part_bytes + row * run->p->key_dim * bytes;

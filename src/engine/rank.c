@@ -176,8 +176,7 @@ mu_status mu_rank_init(struct mu_rank *rank, struct mu_rank_common *common,
     uint64_t width = mu_dtype(common->kv_type)->block_bytes;
     rank->cache_part_bytes =
         (uint64_t)common->n_blocks * p->n_kv_heads * MU_KV_BLOCK_TOKENS * p->key_dim * width;
-    rank->cache_bytes =
-        rank->cache_part_bytes * (p->latent ? 1 : 2) * (shard->layer_end - shard->layer_first);
+    rank->cache_bytes = rank->cache_part_bytes * (p->latent ? 1 : 2) * p->n_cached;
     rank->rope_bytes =
         (uint64_t)common->context * (mu_rope_width(common->config) / 2) * sizeof(float);
     return MU_OK;

@@ -20,7 +20,7 @@ static mu_status init_ranks(struct mu_replica *e, struct mu_err *err)
     c->context = o->context;
     c->rope_context = o->rope_context;
     c->n_blocks = max_blocks * o->max_sequences;
-    c->n_slots = o->pp;
+    c->n_slots = MU_MIN(o->pp, (uint32_t)MU_STEPS_MAX);
     c->layout = (struct mu_step_layout){.max_rows = o->max_rows,
                                         .max_sequences = o->max_sequences,
                                         .max_out = MU_MAX(OUT_MAX, o->max_sequences),
@@ -28,15 +28,14 @@ static mu_status init_ranks(struct mu_replica *e, struct mu_err *err)
     c->layout.max_out = MU_MIN(c->layout.max_out, o->max_rows);
     e->tp = o->tp;
     e->pp = o->pp;
+    e->logits_rank = o->places[mu_part_head(c->config)].stage * o->tp;
     e->ranks = mu_alloc_aligned(MU_CACHE_LINE, o->devices.n * sizeof *e->ranks);
     if (!e->ranks) return mu_fail_memory(err, o->devices.n * sizeof *e->ranks);
     memset(e->ranks, 0, o->devices.n * sizeof *e->ranks);
     for (uint32_t stage = 0; stage < o->pp; stage++)
         for (uint32_t r = 0; r < o->tp; r++) {
-            struct mu_shard shard = {.layer_first = stage * c->config->n_layers / o->pp,
-                                     .layer_end = (stage + 1) * c->config->n_layers / o->pp,
-                                     .tp_rank = r,
-                                     .tp_size = o->tp};
+            struct mu_shard shard = {
+                .stage = stage, .places = o->places, .tp_rank = r, .tp_size = o->tp};
             unsigned i = e->n_ranks++;
             MU_TRY(mu_rank_init(&e->ranks[i], c, &e->options.devices.items[i], &shard, err));
         }

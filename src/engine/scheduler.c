@@ -378,8 +378,7 @@ static void complete(struct mu_replica *e)
             (void)mu_fail(&e->failed, rank->status, "rank %u failed in step %u", e->first_rank + i,
                           serial);
     }
-    const struct mu_rank *last = &e->ranks[e->n_ranks - e->tp];
-    const float *logits = mu_rank_logits(last, serial);
+    const float *logits = mu_rank_logits(&e->ranks[e->logits_rank], serial);
     for (uint32_t i = 0; e->failed.code == MU_OK && i < record->n_out; i++)
         take_row(e, &record->out[i], logits + (size_t)i * e->common.config->vocab);
     for (uint32_t i = 0; i < record->n_requests; i++) {

@@ -40,11 +40,56 @@ struct mu_arch {
 /* NULL and an error that names what is supported. */
 const struct mu_arch *mu_arch_find(const char *name, struct mu_err *err);
 
-/* Which part of the model one rank executes. */
+/*
+ * The parts of a model that may be placed apart: the embedding is part 0, then come those of each
+ * layer, then the last norm and the head. Norms on what a part gives belong to that part.
+ */
+enum mu_part { MU_PART_ATTN_NORM, MU_PART_ATTN, MU_PART_FFN_NORM, MU_PART_FFN, MU_PARTS_A_LAYER };
+
+#define MU_PART_EMBED 0u
+static inline uint32_t mu_part_of_layer(uint32_t layer, enum mu_part part)
+{
+    return 1 + layer * MU_PARTS_A_LAYER + (uint32_t)part;
+}
+static inline uint32_t mu_part_norm(const struct mu_config *config)
+{
+    return mu_part_of_layer(config->n_layers, MU_PART_ATTN_NORM);
+}
+static inline uint32_t mu_part_head(const struct mu_config *config)
+{
+    return mu_part_norm(config) + 1;
+}
+static inline uint32_t mu_part_count(const struct mu_config *config)
+{
+    return mu_part_head(config) + 1;
+}
+
+/* Where the matrices of a part lie between steps. */
+enum mu_home {
+    MU_HOME_DEVICE,
+    MU_HOME_HOST, /* packed, in the host's memory */
+    MU_HOME_FILE, /* as the file has them */
+    MU_HOME_COUNT
+};
+
+#define MU_STAGES_MAX 64
+
+/* Which stage executes a part, and where its matrices lie. A stage may have any parts: its run of
+ * the model's operations has gaps then. */
+struct mu_part_place {
+    uint8_t stage, home;
+};
+
+/* What one rank executes: the parts of its stage, and of these its share of heads and columns. */
 struct mu_shard {
-    uint32_t layer_first, layer_end; /* of config.n_layers */
+    uint32_t stage;
+    const struct mu_part_place *places; /* [mu_part_count]; NULL: all in stage 0, on its device */
     uint32_t tp_rank, tp_size;
 };
+
+/* The places of `stages` runs of layers, as even as can be; the first has the embedding, the last
+ * what comes after the layers. */
+void mu_places_even(const struct mu_config *config, uint32_t stages, struct mu_part_place *out);
 
 enum mu_tensor_role {
     MU_ROLE_EMBED,
@@ -130,6 +175,7 @@ struct mu_tensor_use {
                           * file, col_first counts its rows */
     bool row_parallel;   /* multiplied by cut sums: column borders follow the cut */
     enum mu_cut_name cut;
+    enum mu_home home; /* of a matrix; vectors are always on the device */
 };
 
 enum mu_op_kind {
@@ -153,8 +199,8 @@ enum mu_op_kind {
     MU_OP_OUT_ROWS,    /* out = final norm of the rows whose logits are wanted */
     MU_OP_LOGITS,      /* out = in W^T, scaled and capped, for this shard's vocabulary */
     MU_OP_GATHER,      /* all ranks' logits side by side, on every rank */
-    MU_OP_SEND,
-    MU_OP_RECEIVE, /* the residual, to and from the neighbouring pipeline stage */
+    MU_OP_SEND,        /* in to the same rank of another stage */
+    MU_OP_RECEIVE,     /* out from there; + next norm */
 };
 
 /* Buffers of a step; each holds `width` values a row. */
@@ -175,7 +221,7 @@ enum mu_buffer {
     MU_BUFFER_Q_LATENT,   /* queries in the latent space */
     MU_BUFFER_ATT_LATENT, /* sums of latents, one a head */
     /* experts */
-    MU_BUFFER_NORMED, /* normed residual, always fp32: read by routers */
+    MU_BUFFER_NORMED, /* normed residual, always fp32: read by routers, and by other stages */
     MU_BUFFER_ROUTES, /* the router's logits, then the shared expert's */
     MU_BUFFER_CHOSEN, /* struct mu_choice of each chosen expert, by ascending expert */
     /* One row a slot, that is config.n_experts_used rows a token: */
@@ -206,6 +252,7 @@ struct mu_op {
     uint32_t n_groups; /* > 0: weights and biases are the first of so many, one an expert */
     uint32_t width;    /* GLU: values of a row */
     enum mu_cut_name cut;
+    uint32_t peer;        /* SEND, RECEIVE: the other stage */
     bool exact;           /* a linear whose activations stay fp32 */
     bool mixed;           /* GLU: scaled by the shared expert's share of the row */
     uint32_t norm, norm2; /* next norm (into MU_BUFFER_X); q and k norm for ROPE_KV */
@@ -244,7 +291,9 @@ struct mu_program {
     bool latent;                 /* the cache holds one latent a token, key and value in one */
     uint32_t vocab_n;            /* segments of the vocabulary */
     uint32_t vocab_first, vocab; /* this shard's rows of embedding and head */
-    bool first_stage, last_stage;
+    bool holds_head;
+    uint32_t n_cached;     /* layers whose attention this shard does */
+    uint32_t *cache_layer; /* [config.n_layers] -> which of these */
     float embed_scale, attn_scale, residual_scale, logit_scale, norm_offset;
 };
 

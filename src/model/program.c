@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#define OPS_A_LAYER     24
+#define OPS_A_LAYER     36
 #define TENSORS_A_LAYER 32 /* without those of experts and of latent heads */
 
 /* In what units the columns of each cut come, and how many columns there are; 0: none. */
@@ -82,7 +82,7 @@ struct mu_op *mu_builder_op(struct mu_builder *b, struct mu_op op)
 {
     for (uint32_t i = op.n_weights; i < 3; i++)
         op.weights[i] = MU_NO_TENSOR;
-    struct mu_op *o = &b->p->ops[b->p->n_ops++];
+    struct mu_op *o = b->mine ? &b->p->ops[b->p->n_ops++] : &b->elsewhere;
     *o = op;
     return o;
 }
@@ -91,8 +91,10 @@ uint32_t mu_builder_tensor(struct mu_builder *b, enum mu_tensor_role role, uint3
                            struct mu_tensor_use use)
 {
     struct mu_program *p = b->p;
+    if (!b->mine) return MU_NO_TENSOR;
     use.role = role;
     use.layer = layer;
+    use.home = use.vector ? MU_HOME_DEVICE : b->home;
     mu_model_tensor_name(p->arch, p->config->names, role, layer, use.expert, use.name);
     p->tensors[p->n_tensors] = use;
     return p->n_tensors++;
@@ -151,11 +153,74 @@ uint32_t mu_builder_columns(struct mu_builder *b, enum mu_tensor_role role, uint
                                                     .cut = name});
 }
 
-void mu_builder_pre_norm(struct mu_builder *b, struct mu_op *op, enum mu_tensor_role role,
-                         uint32_t layer)
+/* ---- From stage to stage ---- */
+
+void mu_places_even(const struct mu_config *config, uint32_t stages, struct mu_part_place *out)
 {
-    op->normed = true;
-    if (b->p->arch->pre_norm) op->norm = mu_builder_norm(b, role, layer);
+    uint32_t n = mu_part_count(config), stage = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t layer = i == MU_PART_EMBED ? 0 : (i - 1) / MU_PARTS_A_LAYER;
+        while (stage + 1 < stages && layer >= (stage + 1) * config->n_layers / stages)
+            stage++;
+        out[i] = (struct mu_part_place){.stage = (uint8_t)stage};
+    }
+}
+
+static struct mu_part_place place_of(const struct mu_builder *b, uint32_t part)
+{
+    const struct mu_part_place *places = b->p->shard.places;
+    return places ? places[part] : (struct mu_part_place){0};
+}
+
+void mu_builder_enter(struct mu_builder *b, uint32_t part)
+{
+    struct mu_part_place place = place_of(b, part);
+    b->stage = place.stage;
+    b->home = (enum mu_home)place.home;
+    b->mine = b->stage == b->p->shard.stage;
+}
+
+/* Moves a buffer to the stage that is being added to; returns the operation that receives it. */
+static struct mu_op *bring(struct mu_builder *b, enum mu_buffer buffer, uint32_t from)
+{
+    uint32_t to = b->stage;
+    b->mine = from == b->p->shard.stage;
+    (void)mu_builder_op(b, MU_OP(.kind = MU_OP_SEND, .in = buffer, .peer = to));
+    b->mine = to == b->p->shard.stage;
+    return mu_builder_op(b, MU_OP(.kind = MU_OP_RECEIVE, .out = buffer, .peer = from));
+}
+
+/* The same of the residual; `last` when it is there, having been made or brought by it. */
+static struct mu_op *bring_residual(struct mu_builder *b, struct mu_op *last)
+{
+    if (b->has_h >> b->stage & 1) return last;
+    uint32_t from = (uint32_t)__builtin_ctzll(b->has_h);
+    b->has_h |= UINT64_C(1) << b->stage;
+    return bring(b, MU_BUFFER_H, from);
+}
+
+void mu_builder_hand_on(struct mu_builder *b, struct mu_op *last, struct mu_reader to)
+{
+    bool norm = b->p->arch->pre_norm || to.norm == MU_ROLE_FINAL_NORM;
+    uint32_t norm_part = norm ? to.norm_part : to.part, at = place_of(b, norm_part).stage;
+    bool apart = at != place_of(b, to.part).stage;
+    mu_builder_enter(b, norm_part);
+    struct mu_op *op = bring_residual(b, last);
+    if (norm) op->norm = mu_builder_norm(b, to.norm, to.layer);
+    op->normed = to.x && !apart;
+    op->normed_f32 = to.normed || apart;
+    mu_builder_enter(b, to.part);
+    if (apart) bring(b, MU_BUFFER_NORMED, at)->normed = to.x;
+}
+
+void mu_builder_to_attention(struct mu_builder *b, struct mu_op *last, uint32_t layer)
+{
+    mu_builder_hand_on(b, last,
+                       (struct mu_reader){.norm_part = mu_part_of_layer(layer, MU_PART_ATTN_NORM),
+                                          .part = mu_part_of_layer(layer, MU_PART_ATTN),
+                                          .norm = MU_ROLE_ATTN_NORM,
+                                          .layer = layer,
+                                          .x = true});
 }
 
 struct mu_op *mu_builder_combine(struct mu_builder *b, uint32_t layer, enum mu_cut_name cut,
@@ -165,6 +230,8 @@ struct mu_op *mu_builder_combine(struct mu_builder *b, uint32_t layer, enum mu_c
         (void)mu_builder_op(b, MU_OP(.kind = MU_OP_EXCHANGE, .layer = layer, .in = MU_BUFFER_PART,
                                      .out = MU_BUFFER_PARTS, .cut = cut));
     enum mu_buffer in = b->exchange ? MU_BUFFER_PARTS : MU_BUFFER_PART;
+    (void)bring_residual(b, NULL);
+    b->has_h = UINT64_C(1) << b->stage;
     struct mu_op op =
         MU_OP(.kind = MU_OP_COMBINE, .layer = layer, .in = in, .out = MU_BUFFER_H, .cut = cut);
     op.biases[0] = bias;
@@ -186,62 +253,76 @@ static uint32_t add_vocabulary(struct mu_builder *b, enum mu_tensor_role role)
                                                     .cols = p->config->hidden});
 }
 
-static void add_embedding(struct mu_builder *b, uint32_t table)
+static struct mu_op *add_embedding(struct mu_builder *b, uint32_t table)
 {
     struct mu_op op = MU_OP(.kind = MU_OP_EMBED, .out = b->exchange ? MU_BUFFER_PART : MU_BUFFER_H,
                             .n_weights = 1);
     op.weights[0] = table;
+    b->has_h = UINT64_C(1) << b->stage;
     struct mu_op *last = mu_builder_op(b, op);
-    if (b->exchange) {
-        (void)mu_builder_op(
-            b, MU_OP(.kind = MU_OP_EXCHANGE, .in = MU_BUFFER_PART, .out = MU_BUFFER_PARTS));
-        last =
-            mu_builder_op(b, MU_OP(.kind = MU_OP_EMBED, .in = MU_BUFFER_PARTS, .out = MU_BUFFER_H));
-    }
-    mu_builder_pre_norm(b, last, MU_ROLE_ATTN_NORM, b->p->shard.layer_first);
+    if (!b->exchange) return last;
+    (void)mu_builder_op(
+        b, MU_OP(.kind = MU_OP_EXCHANGE, .in = MU_BUFFER_PART, .out = MU_BUFFER_PARTS));
+    return mu_builder_op(b, MU_OP(.kind = MU_OP_EMBED, .in = MU_BUFFER_PARTS, .out = MU_BUFFER_H));
 }
 
-static void add_head(struct mu_builder *b, uint32_t table)
+/* The last norm works on the rows whose logits are wanted alone, unless another stage does it. */
+static void add_head(struct mu_builder *b, struct mu_op *last, uint32_t table)
 {
-    struct mu_op op =
-        MU_OP(.kind = MU_OP_OUT_ROWS, .out_rows = true, .in = MU_BUFFER_H, .out = MU_BUFFER_OUT);
-    op.norm = mu_builder_norm(b, MU_ROLE_FINAL_NORM, 0);
+    uint32_t norm_part = mu_part_norm(b->p->config), part = norm_part + 1;
+    bool apart = place_of(b, norm_part).stage != place_of(b, part).stage;
+    struct mu_op op = MU_OP(.kind = MU_OP_OUT_ROWS, .out_rows = true, .out = MU_BUFFER_OUT,
+                            .in = apart ? MU_BUFFER_NORMED : MU_BUFFER_H);
+    if (apart) {
+        mu_builder_hand_on(
+            b, last,
+            (struct mu_reader){.norm_part = norm_part, .part = part, .norm = MU_ROLE_FINAL_NORM});
+    } else {
+        mu_builder_enter(b, part);
+        (void)bring_residual(b, last);
+        op.norm = mu_builder_norm(b, MU_ROLE_FINAL_NORM, 0);
+    }
     (void)mu_builder_op(b, op);
     op = MU_OP(.kind = MU_OP_LOGITS, .out_rows = true, .in = MU_BUFFER_OUT, .n_weights = 1,
                .out = b->exchange ? MU_BUFFER_LOGIT_PART : MU_BUFFER_LOGITS);
-    op.weights[0] = b->p->config->tied_head ? table : add_vocabulary(b, MU_ROLE_HEAD);
+    op.weights[0] = table == MU_NO_TENSOR ? add_vocabulary(b, MU_ROLE_HEAD) : table;
     (void)mu_builder_op(b, op);
     if (b->exchange)
         (void)mu_builder_op(b, MU_OP(.kind = MU_OP_GATHER, .out_rows = true,
                                      .in = MU_BUFFER_LOGIT_PART, .out = MU_BUFFER_LOGITS));
 }
 
+/* Where the head is the embedding's table, a stage that has both holds it once, as near as one of
+ * them has to be; each of two stages holds its own. */
+static uint32_t add_tied_head(struct mu_builder *b, uint32_t table)
+{
+    uint32_t part = mu_part_head(b->p->config);
+    mu_builder_enter(b, part);
+    if (!b->p->config->tied_head || !b->mine) return MU_NO_TENSOR;
+    if (table == MU_NO_TENSOR) return add_vocabulary(b, MU_ROLE_EMBED);
+    b->p->tensors[table].home = MU_MIN(b->p->tensors[table].home, b->home);
+    return table;
+}
+
 static void add_ops(struct mu_builder *b)
 {
     struct mu_program *p = b->p;
-    uint32_t end = p->shard.layer_end;
-    uint32_t table = MU_NO_TENSOR;
-    if (p->first_stage || (p->last_stage && p->config->tied_head))
-        table = add_vocabulary(b, MU_ROLE_EMBED);
-    if (p->first_stage) {
-        add_embedding(b, table);
-    } else {
-        struct mu_op *op = mu_builder_op(b, MU_OP(.kind = MU_OP_RECEIVE, .out = MU_BUFFER_H));
-        mu_builder_pre_norm(b, op, MU_ROLE_ATTN_NORM, p->shard.layer_first);
+    uint32_t n_layers = p->config->n_layers;
+    mu_builder_enter(b, MU_PART_EMBED);
+    uint32_t table = b->mine ? add_vocabulary(b, MU_ROLE_EMBED) : MU_NO_TENSOR;
+    uint32_t head = add_tied_head(b, table);
+    mu_builder_enter(b, MU_PART_EMBED);
+    struct mu_op *last = add_embedding(b, table);
+    for (uint32_t layer = 0; layer < n_layers; layer++) {
+        mu_builder_to_attention(b, last, layer);
+        last = mu_builder_attention(b, layer);
+        last = mu_builder_mlp(b, last, layer);
     }
-    for (uint32_t layer = p->shard.layer_first; layer < end; layer++) {
-        (void)mu_builder_attention(b, layer);
-        struct mu_op *combine = mu_builder_mlp(b, layer);
-        if (layer + 1 < end) mu_builder_pre_norm(b, combine, MU_ROLE_ATTN_NORM, layer + 1);
-    }
-    if (p->last_stage)
-        add_head(b, table);
-    else
-        (void)mu_builder_op(b, MU_OP(.kind = MU_OP_SEND, .in = MU_BUFFER_H));
+    add_head(b, last, head);
 }
 
 /* This shard's heads, the KV heads they read, its columns of the MLP and rows of the vocabulary. */
-static void share_out(struct mu_program *p, uint32_t *kv_head)
+static void share_out(struct mu_program *p)
 {
     const struct mu_config *c = p->config;
     for (int i = 0; i < MU_CUT_COUNT; i++) {
@@ -260,12 +341,16 @@ static void share_out(struct mu_program *p, uint32_t *kv_head)
     p->kv_first = p->head_first / group;
     p->n_kv_heads = (p->head_first + p->n_heads - 1) / group + 1 - p->kv_first;
     for (uint32_t h = 0; h < p->n_heads; h++)
-        kv_head[h] = (p->head_first + h) / group - p->kv_first;
-    p->kv_head = kv_head;
+        p->kv_head[h] = (p->head_first + h) / group - p->kv_first;
     p->vocab_n = mu_segment_count(c->vocab);
     struct mu_run run = mu_segment_run(p->vocab_n, p->shard.tp_rank, p->shard.tp_size);
     p->vocab_first = mu_vocab_border(c->vocab, run.first);
     p->vocab = mu_vocab_border(c->vocab, run.end) - p->vocab_first;
+}
+
+static bool holds(const struct mu_program *p, uint32_t part)
+{
+    return !p->shard.places || p->shard.places[part].stage == p->shard.stage;
 }
 
 static uint32_t cut_width(const struct mu_cut_plan *cut)
@@ -277,12 +362,13 @@ static void set_mlp_widths(struct mu_program *p)
 {
     const struct mu_config *c = p->config;
     uint32_t *w = p->width;
-    for (uint32_t layer = p->shard.layer_first; layer < p->shard.layer_end; layer++) {
+    for (uint32_t layer = 0; layer < c->n_layers; layer++) {
+        if (!holds(p, mu_part_of_layer(layer, MU_PART_FFN))) continue;
         bool experts = mu_layer_has_experts(c, layer);
         uint32_t ffn = cut_width(&p->cuts[experts ? MU_CUT_SHARED : MU_CUT_DOWN]);
         w[MU_BUFFER_ACT] = MU_MAX(w[MU_BUFFER_ACT], ffn);
         if (!experts) continue;
-        w[MU_BUFFER_NORMED] = w[MU_BUFFER_SLOT_X] = c->hidden;
+        w[MU_BUFFER_SLOT_X] = c->hidden;
         w[MU_BUFFER_ROUTES] = c->n_experts + p->arch->shared_mixed;
         w[MU_BUFFER_CHOSEN] =
             c->n_experts_used * (uint32_t)(sizeof(struct mu_choice) / sizeof(float));
@@ -317,16 +403,28 @@ static void set_widths(struct mu_program *p, bool exchange)
         own = MU_MAX(own, p->cuts[i].n_subtrees);
         all = MU_MAX(all, p->cuts[i].n_all);
     }
-    w[MU_BUFFER_H] = w[MU_BUFFER_X] = c->hidden;
+    w[MU_BUFFER_H] = w[MU_BUFFER_X] = w[MU_BUFFER_NORMED] = c->hidden;
     set_attention_widths(p);
     set_mlp_widths(p);
     w[MU_BUFFER_PART] = own * c->hidden;
     w[MU_BUFFER_PARTS] = exchange ? all * c->hidden : 0;
-    if (p->last_stage) {
-        w[MU_BUFFER_OUT] = c->hidden;
-        w[MU_BUFFER_LOGITS] = c->vocab;
-        w[MU_BUFFER_LOGIT_PART] = exchange ? p->vocab : 0;
+    w[MU_BUFFER_OUT] = c->hidden;
+    w[MU_BUFFER_LOGITS] = c->vocab;
+    w[MU_BUFFER_LOGIT_PART] = exchange ? p->vocab : 0;
+}
+
+/* A buffer that none of the shard's operations touches takes no memory. */
+static void drop_unused_widths(struct mu_program *p)
+{
+    bool used[MU_BUFFER_COUNT] = {false};
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        const struct mu_op *op = &p->ops[i];
+        used[op->in] = used[op->out] = true;
+        used[MU_BUFFER_X] |= op->normed;
+        used[MU_BUFFER_NORMED] |= op->normed_f32;
     }
+    for (int b = 0; b < MU_BUFFER_COUNT; b++)
+        if (!used[b]) p->width[b] = 0;
 }
 
 static void set_scales(struct mu_program *p)
@@ -382,9 +480,9 @@ static mu_status check_shard(const struct mu_config *c, const struct mu_arch *ar
         return mu_fail(err, MU_E_UNSUPPORTED,
                        "%s norms all heads together, which tensor parallel ranks do not share",
                        arch->name);
-    if (shard->layer_first >= shard->layer_end || shard->layer_end > c->n_layers)
-        return mu_fail(err, MU_E_USAGE, "layers %u to %u are not a stage of a model of %u layers",
-                       shard->layer_first, shard->layer_end, c->n_layers);
+    for (uint32_t i = 0; shard->places && i < mu_part_count(c); i++)
+        if (shard->places[i].stage >= MU_STAGES_MAX || shard->places[i].home >= MU_HOME_COUNT)
+            return mu_fail(err, MU_E_INTERNAL, "part %u of the model has no place", i);
     if (strcmp(c->activation, "silu") != 0 && strcmp(c->activation, "gelu_pytorch_tanh") != 0 &&
         strcmp(c->activation, "gelu") != 0)
         return mu_fail(err, MU_E_UNSUPPORTED, "activation '%s' is not supported", c->activation);
@@ -406,6 +504,35 @@ static mu_status check_shard(const struct mu_config *c, const struct mu_arch *ar
     return MU_OK;
 }
 
+/* Numbers the layers whose keys and values this shard keeps; returns how many it does work for. */
+static uint32_t number_layers(struct mu_program *p)
+{
+    uint32_t own = 0;
+    for (uint32_t layer = 0; layer < p->config->n_layers; layer++) {
+        bool attends = holds(p, mu_part_of_layer(layer, MU_PART_ATTN));
+        p->cache_layer[layer] = p->n_cached;
+        p->n_cached += attends;
+        own += attends || holds(p, mu_part_of_layer(layer, MU_PART_FFN));
+    }
+    return own;
+}
+
+static mu_status make_rooms(struct mu_program *p, struct mu_arena *arena, struct mu_err *err)
+{
+    const struct mu_config *c = p->config;
+    p->cache_layer = mu_arena_alloc(arena, c->n_layers, sizeof *p->cache_layer);
+    p->kv_head = mu_arena_alloc(arena, c->n_heads, sizeof *p->kv_head);
+    if (!p->cache_layer || !p->kv_head) return mu_fail_memory(err, c->n_heads * sizeof(uint32_t));
+    /* Three matrices an expert, with a bias each; two a head where attention is latent. A norm may
+     * be here without its layer. */
+    uint64_t n_tensors = number_layers(p) * (TENSORS_A_LAYER + 6 * (uint64_t)c->n_experts +
+                                             (c->kv_lora_rank ? 2 * (uint64_t)c->n_heads : 0)) +
+                         2 * (uint64_t)c->n_layers + 8;
+    p->ops = mu_arena_alloc(arena, c->n_layers * OPS_A_LAYER + 16, sizeof *p->ops);
+    p->tensors = mu_arena_alloc(arena, n_tensors, sizeof *p->tensors);
+    return p->ops && p->tensors ? MU_OK : mu_fail_memory(err, n_tensors * sizeof *p->tensors);
+}
+
 mu_status mu_program_build(const struct mu_config *config, const struct mu_shard *shard,
                            struct mu_arena *arena, struct mu_program **out, struct mu_err *err)
 {
@@ -413,24 +540,17 @@ mu_status mu_program_build(const struct mu_config *config, const struct mu_shard
     if (!arch) return err ? err->code : MU_E_UNSUPPORTED;
     MU_TRY(check_shard(config, arch, shard, err));
     MU_TRY(check_mlp(config, arch, err));
-    uint32_t layers = shard->layer_end - shard->layer_first;
-    /* Three matrices an expert, with a bias each; two a head where attention is latent. */
-    uint64_t n_tensors = layers * (TENSORS_A_LAYER + 6 * (uint64_t)config->n_experts +
-                                   (config->kv_lora_rank ? 2 * (uint64_t)config->n_heads : 0));
     struct mu_program *p = mu_arena_alloc(arena, 1, sizeof *p);
     struct mu_builder b = {.p = p, .exchange = shard->tp_size > 1};
-    uint32_t *kv_head = mu_arena_alloc(arena, config->n_heads, sizeof *kv_head);
-    if (!p || !kv_head) return mu_fail_memory(err, sizeof *p);
+    if (!p) return mu_fail_memory(err, sizeof *p);
     *p = (struct mu_program){.arch = arch, .config = config, .shard = *shard};
-    p->ops = mu_arena_alloc(arena, layers * OPS_A_LAYER + 8, sizeof *p->ops);
-    p->tensors = mu_arena_alloc(arena, n_tensors + 8, sizeof *p->tensors);
-    if (!p->ops || !p->tensors) return mu_fail_memory(err, n_tensors * sizeof *p->tensors);
-    p->first_stage = shard->layer_first == 0;
-    p->last_stage = shard->layer_end == config->n_layers;
-    share_out(p, kv_head);
+    MU_TRY(make_rooms(p, arena, err));
+    p->holds_head = holds(p, mu_part_head(config));
+    share_out(p);
     set_scales(p);
     set_widths(p, b.exchange);
     add_ops(&b);
+    drop_unused_widths(p);
     *out = p;
     return MU_OK;
 }

@@ -180,9 +180,5 @@ struct mu_op *mu_builder_attention(struct mu_builder *b, uint32_t layer)
     (void)mu_builder_op(b, op);
     if (p->arch->o_bias && c->attention_bias)
         bias = mu_builder_vector(b, MU_ROLE_O_BIAS, layer, c->hidden, 0, c->hidden);
-    struct mu_op *combine = mu_builder_combine(b, layer, MU_CUT_O, bias, MU_ROLE_POST_ATTN_NORM);
-    mu_builder_pre_norm(b, combine, MU_ROLE_FFN_NORM, layer);
-    combine->normed_f32 = mu_layer_has_experts(c, layer);
-    combine->normed = !combine->normed_f32 || mu_shared_ffn(c) > 0;
-    return combine;
+    return mu_builder_combine(b, layer, MU_CUT_O, bias, MU_ROLE_POST_ATTN_NORM);
 }

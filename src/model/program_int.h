@@ -7,9 +7,18 @@
 
 #include "model/model.h"
 
+/*
+ * Every shard's builder walks the whole model, so that all agree on who hands what to whom; what is
+ * executed elsewhere goes nowhere.
+ */
 struct mu_builder {
     struct mu_program *p;
-    bool exchange; /* more than one tensor-parallel rank */
+    bool exchange;          /* more than one tensor-parallel rank */
+    uint32_t stage;         /* that executes what is being added, */
+    bool mine;              /* and whether it is this shard's */
+    enum mu_home home;      /* of matrices being added */
+    uint64_t has_h;         /* stages that have the residual as it is now, one bit each */
+    struct mu_op elsewhere; /* the last operation of another stage */
 };
 
 /* Columns of a layer's matrices that read the residual, and how their rows are stored. */
@@ -42,17 +51,28 @@ uint32_t mu_builder_rows(struct mu_builder *b, enum mu_tensor_role role, uint32_
 uint32_t mu_builder_columns(struct mu_builder *b, enum mu_tensor_role role, uint32_t layer,
                             uint32_t whole_cols, enum mu_cut_name name);
 
-/* The norm in front of attention (or of the MLP) of a layer, if the architecture has one. */
-void mu_builder_pre_norm(struct mu_builder *b, struct mu_op *op, enum mu_tensor_role role,
-                         uint32_t layer);
+/* Goes on with this part. */
+void mu_builder_enter(struct mu_builder *b, uint32_t part);
+/* Has the residual that `last` made brought to the part that reads it, through the norm of another
+ * part, if the architecture has one. The reader wants it in X, in NORMED (fp32), or in both. */
+struct mu_reader {
+    uint32_t norm_part, part;
+    enum mu_tensor_role norm;
+    uint32_t layer;
+    bool x, normed;
+};
+void mu_builder_hand_on(struct mu_builder *b, struct mu_op *last, struct mu_reader to);
+/* The same to a layer's attention. */
+void mu_builder_to_attention(struct mu_builder *b, struct mu_op *last, uint32_t layer);
 /* Finishes the tree of a cut sum and adds it to the residual, through the norm `post_norm` where
  * the architecture has one (MU_ROLE_COUNT: none). */
 struct mu_op *mu_builder_combine(struct mu_builder *b, uint32_t layer, enum mu_cut_name cut,
                                  uint32_t bias, enum mu_tensor_role post_norm);
 
-/* One layer's attention, and its MLP or experts; what they return is the last operation. */
+/* One layer's attention, whose input is there; and its MLP or experts, to which `last` hands on.
+ * What they return is the operation that made the residual anew. */
 struct mu_op *mu_builder_attention(struct mu_builder *b, uint32_t layer);
-struct mu_op *mu_builder_mlp(struct mu_builder *b, uint32_t layer);
+struct mu_op *mu_builder_mlp(struct mu_builder *b, struct mu_op *last, uint32_t layer);
 
 /* Whether a layer has experts. */
 static inline bool mu_layer_has_experts(const struct mu_config *c, uint32_t layer)

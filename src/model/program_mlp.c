@@ -203,7 +203,16 @@ static struct mu_op *add_experts(struct mu_builder *b, uint32_t layer)
     return combine;
 }
 
-struct mu_op *mu_builder_mlp(struct mu_builder *b, uint32_t layer)
+struct mu_op *mu_builder_mlp(struct mu_builder *b, struct mu_op *last, uint32_t layer)
 {
-    return mu_layer_has_experts(b->p->config, layer) ? add_experts(b, layer) : add_dense(b, layer);
+    const struct mu_config *c = b->p->config;
+    bool experts = mu_layer_has_experts(c, layer);
+    mu_builder_hand_on(b, last,
+                       (struct mu_reader){.norm_part = mu_part_of_layer(layer, MU_PART_FFN_NORM),
+                                          .part = mu_part_of_layer(layer, MU_PART_FFN),
+                                          .norm = MU_ROLE_FFN_NORM,
+                                          .layer = layer,
+                                          .x = !experts || mu_shared_ffn(c) > 0,
+                                          .normed = experts});
+    return experts ? add_experts(b, layer) : add_dense(b, layer);
 }

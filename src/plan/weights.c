@@ -142,7 +142,7 @@ static mu_status plain_config(const struct mu_config *c, uint32_t tp_size, struc
 mu_status mu_plan_program(const struct mu_config *config, uint32_t tp_rank, uint32_t tp_size,
                           struct mu_arena *arena, struct mu_program **out, struct mu_err *err)
 {
-    struct mu_shard shard = {0, config->n_layers, tp_rank, tp_size};
+    struct mu_shard shard = {.tp_rank = tp_rank, .tp_size = tp_size};
     struct mu_config *plain;
     MU_TRY(plain_config(config, tp_size, arena, &plain, err));
     return mu_program_build(plain, &shard, arena, out, err);

@@ -42,12 +42,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (mu_json_parse(text, "fuzz.json", &root, &err) != MU_OK) return 0;
     if (mu_config_from_json(root, "fuzz.json", &config, &err) == MU_OK) {
         struct mu_arena *arena = mu_arena_create(64u << 20);
+        if (!arena) abort();
         uint32_t tp = 1 + data[0] % 8, stages = 1 + data[1] % 4;
-        struct mu_shard shard = {.layer_end = MU_MAX(config.n_layers / stages, 1u),
+        struct mu_part_place *places =
+            mu_arena_alloc(arena, mu_part_count(&config), sizeof *places);
+        for (uint32_t i = 0; places && i < mu_part_count(&config); i++)
+            places[i].stage = (uint8_t)(data[i % size] / 16 % stages);
+        struct mu_shard shard = {.stage = data[1] / 4 % stages,
+                                 .places = places,
                                  .tp_rank = data[1] % tp,
                                  .tp_size = tp};
         struct mu_program *p;
-        if (arena && mu_program_build(&config, &shard, arena, &p, &err) == MU_OK) {
+        if (mu_program_build(&config, &shard, arena, &p, &err) == MU_OK) {
             check_tensors(p);
             check_ops(p);
         }
