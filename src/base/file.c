@@ -56,6 +56,12 @@ void mu_file_release(const void *bytes, uint64_t size)
     if (end > first) (void)madvise((void *)first, end - first, MADV_DONTNEED);
 }
 
+void mu_file_ahead(const void *bytes, uint64_t size)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)bytes / page * page;
+    (void)madvise((void *)first, (uintptr_t)bytes + size - first, MADV_WILLNEED);
+}
+
 mu_status mu_fd_read(int fd, const char *name, struct mu_text *out, struct mu_err *err)
 {
     char piece[16384];

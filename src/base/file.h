@@ -16,8 +16,9 @@ struct mu_file_map {
  * it; model folders are not edited while they are in use. */
 mu_status mu_file_map(const char *path, struct mu_file_map *map, struct mu_err *err);
 void mu_file_unmap(struct mu_file_map *map);
-/* Tells the system that these mapped pages will not be read again. */
+/* Tells the system that these mapped pages will not be read again, or that they soon will be. */
 void mu_file_release(const void *bytes, uint64_t size);
+void mu_file_ahead(const void *bytes, uint64_t size);
 
 /* Appends the whole file; "-" is standard input. More than the text's maximum is an error. */
 mu_status mu_file_read(const char *path, struct mu_text *out, struct mu_err *err);

@@ -99,12 +99,12 @@ static void unclaim_all(struct mu_team *team)
         atomic_store_explicit(&team->members[i].claimed, 0, memory_order_relaxed);
 }
 
-/* Comes to the barrier, to be blamed as `blamed` if last. */
-static void meet(struct mu_team *team, uint32_t blamed)
+/* Comes to the barrier, to be blamed as `blamed` if last. True for the last. */
+static bool meet(struct mu_team *team, uint32_t blamed)
 {
     if (team->n_present == 1) {
         unclaim_all(team);
-        return;
+        return true;
     }
     uint32_t phase = atomic_load_explicit(&team->phase.value, memory_order_relaxed);
     /* acq_rel: the last to come sees what all others did before they came. */
@@ -113,22 +113,23 @@ static void meet(struct mu_team *team, uint32_t blamed)
         unclaim_all(team);
         atomic_store_explicit(&team->last, blamed, memory_order_relaxed);
         gate_step(&team->phase);
-        return;
+        return true;
     }
     uint64_t asleep = gate_wait(team, &team->phase, phase);
     uint32_t last = atomic_load_explicit(&team->last, memory_order_relaxed);
     if (asleep > 0 && last != NOBODY)
         atomic_fetch_add_explicit(&team->members[last].late_ns, asleep, memory_order_relaxed);
+    return false;
 }
 
-void mu_team_barrier(struct mu_team *team, unsigned member)
+bool mu_team_barrier(struct mu_team *team, unsigned member)
 {
-    meet(team, member);
+    return meet(team, member);
 }
 
-void mu_team_barrier_excused(struct mu_team *team)
+bool mu_team_barrier_excused(struct mu_team *team)
 {
-    meet(team, NOBODY);
+    return meet(team, NOBODY);
 }
 
 /* Ends the run for a member; the last one steps the gate at which the creator waits. */

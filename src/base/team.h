@@ -34,9 +34,10 @@ void mu_team_run(struct mu_team *team, mu_team_fn *fn, void *arg);
  * that lie side by side, first to last, of a share of its own: what it reads ahead of a piece is of
  * use in the next. When that is done it takes over from the others' shares. */
 uint32_t mu_team_claim(struct mu_team *team, unsigned member, uint32_t n);
-/* Ends the phase: returns when all members have come, with the claims starting at 0 again. */
-void mu_team_barrier(struct mu_team *team, unsigned member);
+/* Ends the phase: returns when all members have come, with nothing claimed again. True to one of
+ * them. */
+bool mu_team_barrier(struct mu_team *team, unsigned member);
 /* The same after a phase in which members wait for others than the team: nobody counts as late. */
-void mu_team_barrier_excused(struct mu_team *team);
+bool mu_team_barrier_excused(struct mu_team *team);
 
 #endif

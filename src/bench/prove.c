@@ -263,7 +263,7 @@ static mu_status make_rooms(struct prover *p, struct mu_err *err)
         run->same = true;
         run->digests = mu_calloc(q->n_prompts, sizeof *run->digests);
         run->memory = mu_calloc(1, sizeof *run->memory);
-        run->high_bytes = mu_calloc(MU_DEVICES_MAX, sizeof *run->high_bytes);
+        run->high_bytes = mu_calloc(MU_MEMORY_ROWS_MAX, sizeof *run->high_bytes);
         if (!run->digests || !run->memory || !run->high_bytes)
             return mu_fail_memory(err, sizeof *run->memory);
     }

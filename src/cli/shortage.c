@@ -10,17 +10,22 @@
 
 void mu_session_say_memory(const struct mu_engine_memory *memory)
 {
-    mu_cli_say("%-8s %-9s %11s %11s %11s %11s %11s %11s\n", "device", "layers", "weights",
-               "kv cache", "activations", "tables", "predicted", "budget");
+    bool staged = false;
+    for (unsigned i = 0; i < memory->n_ranks; i++)
+        staged |= memory->ranks[i].bytes[MU_PURPOSE_STAGING] > 0;
+    const int width = staged ? 12 : 0; /* of a column that few tables need */
+    mu_cli_say("%-8s %-9s %11s %11s %11s %11s%*s %11s %11s\n", "device", "layers", "weights",
+               "kv cache", "activations", "tables", width, staged ? "staging" : "", "predicted",
+               "budget");
     for (unsigned i = 0; i < memory->n_ranks; i++) {
         const struct mu_rank_memory *r = &memory->ranks[i];
         char cells[MU_PURPOSE_COUNT][MU_BYTES_TEXT], a[MU_BYTES_TEXT], b[MU_BYTES_TEXT];
         for (int p = 0; p < MU_PURPOSE_COUNT; p++)
             (void)mu_format_bytes(r->bytes[p], cells[p]);
-        mu_cli_say("%-8s %-9s %11s %11s %11s %11s %11s %11s%s\n", r->device, r->layers,
+        mu_cli_say("%-8s %-9s %11s %11s %11s %11s%*s %11s %11s%s\n", r->device, r->layers,
                    cells[MU_PURPOSE_WEIGHTS], cells[MU_PURPOSE_KV], cells[MU_PURPOSE_ACTIVATIONS],
-                   cells[MU_PURPOSE_TABLES], mu_format_bytes(r->total_bytes, a),
-                   mu_format_bytes(r->budget_bytes, b),
+                   cells[MU_PURPOSE_TABLES], width, staged ? cells[MU_PURPOSE_STAGING] : "",
+                   mu_format_bytes(r->total_bytes, a), mu_format_bytes(r->budget_bytes, b),
                    r->total_bytes > r->budget_bytes ? "  too little" : "");
     }
 }
@@ -91,7 +96,7 @@ void mu_session_say_shortage(const struct mu_session *session, const struct mu_r
     s->options.max_rows = options->max_rows;
     s->options.dp = MU_MAX(s->options.dp, 1u);
     /* Without a budget of their own more devices only share the same memory. */
-    if (strchr(run->devices, 'x') && find_devices(s)) {
+    if (!options->places && strchr(run->devices, 'x') && find_devices(s)) {
         char most[MU_BYTES_TEXT];
         uint64_t bytes = 0;
         for (unsigned i = 0; i < s->memory.n_ranks; i++)

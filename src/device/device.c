@@ -37,7 +37,8 @@ struct mu_device {
 
 const char *mu_purpose_name(enum mu_purpose purpose)
 {
-    static const char *const names[MU_PURPOSE_COUNT] = {"weights", "kv", "activations", "tables"};
+    static const char *const names[MU_PURPOSE_COUNT] = {"weights", "kv", "activations", "tables",
+                                                        "staging"};
     return names[purpose];
 }
 
@@ -81,7 +82,7 @@ mu_status mu_devices_parse(const char *text, unsigned threads, struct mu_device_
     }
     int cpus[MU_DEVICE_CPUS_MAX];
     unsigned usable = mu_cpu_usable(cpus, MU_DEVICE_CPUS_MAX);
-    *out = (struct mu_device_list){.n = (unsigned)n};
+    *out = (struct mu_device_list){.n = (unsigned)n, .host_bytes = machine.available_bytes};
     for (unsigned i = 0; i < n; i++) {
         struct mu_device_spec *d = &out->items[i];
         unsigned first = i * usable / (unsigned)n, end = (i + 1) * usable / (unsigned)n;

@@ -18,7 +18,8 @@ enum mu_purpose {
     MU_PURPOSE_WEIGHTS,
     MU_PURPOSE_KV,
     MU_PURPOSE_ACTIVATIONS,
-    MU_PURPOSE_TABLES, /* rope and what else is computed once */
+    MU_PURPOSE_TABLES,  /* rope and what else is computed once */
+    MU_PURPOSE_STAGING, /* weights on their way from the host's memory or the file */
     MU_PURPOSE_COUNT
 };
 
@@ -34,6 +35,7 @@ struct mu_device_spec {
 
 struct mu_device_list {
     unsigned n;
+    uint64_t host_bytes; /* of the machine's memory that are available, devices' budgets included */
     struct mu_device_spec items[MU_DEVICES_MAX];
 };
 

@@ -142,6 +142,20 @@ static void tell_rank(const struct mu_rank *rank, struct mu_rank_memory *m)
         m->total_bytes += m->bytes[p];
 }
 
+static void tell_host(const struct mu_replica *replica, unsigned index,
+                      struct mu_engine_memory *out)
+{
+    uint64_t bytes = mu_replica_host_bytes(replica);
+    if (bytes == 0) return;
+    struct mu_rank_memory *m = &out->ranks[out->n_ranks++];
+    (void)snprintf(m->device, sizeof m->device, "%s", replica->host.name);
+    (void)snprintf(m->layers, sizeof m->layers, "offloaded");
+    m->replica = index;
+    m->bytes[MU_PURPOSE_WEIGHTS] = m->total_bytes = bytes;
+    m->budget_bytes = replica->host.budget_bytes;
+    out->fits = out->fits && m->total_bytes <= m->budget_bytes;
+}
+
 static void tell_memory(const struct mu_engine *e, struct mu_engine_memory *out)
 {
     uint64_t blocks_fit = UINT32_MAX;
@@ -159,6 +173,8 @@ static void tell_memory(const struct mu_engine *e, struct mu_engine_memory *out)
             blocks_fit = MU_MIN(blocks_fit, block ? room / block : 0);
         }
     }
+    for (unsigned i = 0; i < e->n_replicas; i++)
+        tell_host(&e->replicas[i], i, out);
     uint64_t tokens = blocks_fit / e->replicas[0].options.max_sequences * MU_KV_BLOCK_TOKENS;
     out->context_fits = MU_MIN(tokens, e->options.context);
 }
@@ -206,9 +222,8 @@ static void tell_progress(void *engine)
         const struct mu_replica *r = &e->replicas[i];
         done += atomic_load_explicit(&r->common.loaded_bytes, memory_order_relaxed);
         for (unsigned j = 0; j < r->n_ranks; j++) {
-            uint64_t bytes[MU_PURPOSE_COUNT];
-            mu_rank_need(&r->ranks[j], bytes);
-            all += bytes[MU_PURPOSE_WEIGHTS];
+            all += mu_rank_weight_bytes(&r->ranks[j], MU_HOME_DEVICE) +
+                   mu_rank_weight_bytes(&r->ranks[j], MU_HOME_HOST);
         }
     }
     e->options.progress(e->options.progress_arg, MU_MIN(done, all), all);
@@ -281,6 +296,8 @@ void mu_engine_facts(const struct mu_engine *engine, struct mu_engine_facts *out
 
 void mu_engine_usage(const struct mu_engine *engine, unsigned rank, struct mu_device_usage *out)
 {
-    unsigned each = engine->replicas[0].n_ranks;
-    mu_device_usage(engine->replicas[rank / each].ranks[rank % each].device, out);
+    unsigned each = engine->replicas[0].n_ranks, n = each * engine->n_replicas;
+    mu_device_usage(rank < n ? engine->replicas[rank / each].ranks[rank % each].device
+                             : engine->replicas[rank - n].common.host,
+                    out);
 }

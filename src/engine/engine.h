@@ -23,6 +23,7 @@ struct mu_engine_options {
     /* [mu_part_count]: which stage has what; the engine keeps a copy. NULL: layers shared out
      * evenly. */
     const struct mu_part_place *places;
+    uint64_t host_bytes; /* that parts in the host's memory may take; 0: what is available */
     enum mu_compute compute;
     const char *kernels; /* family by name; NULL: the best */
     enum mu_dtype kv_type;
@@ -37,9 +38,11 @@ struct mu_engine_options {
     void *progress_arg;
 };
 
-#define MU_LAYERS_TEXT 24
+#define MU_LAYERS_TEXT     24
+#define MU_MEMORY_ROWS_MAX (2 * MU_DEVICES_MAX)
 
-/* What every rank needs, before anything is loaded. */
+/* What every rank needs, before anything is loaded; or what lies in the host's memory for the ranks
+ * of a replica. */
 struct mu_rank_memory {
     char device[MU_DEVICE_NAME_MAX];
     char layers[MU_LAYERS_TEXT]; /* "0-3,8-11"; those it has a part of */
@@ -48,10 +51,10 @@ struct mu_rank_memory {
 };
 
 struct mu_engine_memory {
-    unsigned n_ranks;
+    unsigned n_ranks; /* behind them hosts, of replicas that have something there, count too */
     bool fits;
     uint64_t context_fits; /* the longest context that would fit, 0 when none does */
-    struct mu_rank_memory ranks[MU_DEVICES_MAX];
+    struct mu_rank_memory ranks[MU_MEMORY_ROWS_MAX];
 };
 
 /* The memory that mu_engine_open would take. Loads nothing. */
@@ -81,7 +84,7 @@ struct mu_engine_facts {
     double load_seconds;
 };
 void mu_engine_facts(const struct mu_engine *engine, struct mu_engine_facts *out);
-/* The memory in use now and at most, of rank i. */
+/* The memory in use now and at most, of row i of mu_engine_memory. */
 void mu_engine_usage(const struct mu_engine *engine, unsigned rank, struct mu_device_usage *out);
 
 struct mu_request_options {

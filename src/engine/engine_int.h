@@ -54,8 +54,9 @@ struct mu_replica {
     struct mu_engine_options options; /* settled; the devices are this replica's */
     unsigned first_rank;              /* of the engine's */
     unsigned n_ranks, tp, pp;
-    unsigned logits_rank;  /* the first of those that have the head */
-    struct mu_rank *ranks; /* stage by stage, tensor-parallel ranks side by side */
+    unsigned logits_rank;       /* the first of those that have the head */
+    struct mu_device_spec host; /* its budget, where something lies in the host's memory */
+    struct mu_rank *ranks;      /* stage by stage, tensor-parallel ranks side by side */
     struct mu_comm_group *tp_groups[MU_DEVICES_MAX], *pp_groups[MU_DEVICES_MAX];
 
     /* The scheduler's own. */
@@ -108,6 +109,8 @@ mu_status mu_replica_await(struct mu_replica *r, void (*tell)(void *arg), void *
                            struct mu_err *err);
 /* Ends all its threads, then frees everything; also what was only partly made. */
 void mu_replica_fini(struct mu_replica *r);
+/* What lies in the host's memory for its ranks. */
+uint64_t mu_replica_host_bytes(const struct mu_replica *r);
 /* Wakes the scheduler. */
 void mu_replica_ring(struct mu_replica *r);
 

@@ -64,8 +64,12 @@ static void run_embed(const struct run *run, const struct mu_op *op, uint32_t i,
     uint32_t n = p->config->hidden, id = run->step.ids[row];
     float *out = (float *)run->rank->buffers[op->out] + (size_t)row * n;
     if (op->n_weights > 0) {
-        if (id - p->vocab_first >= p->vocab) return;
-        run->k->weight_row(&run->rank->weights[op->weights[0]], id - p->vocab_first, out);
+        uint32_t table = op->weights[0], entry = id - p->vocab_first;
+        if (entry >= p->vocab) return;
+        if (p->tensors[table].home == MU_HOME_DEVICE)
+            run->k->weight_row(&run->rank->weights[table], entry, out);
+        else
+            mu_staging_row(run->rank, table, entry, member, out);
         for (uint32_t j = 0; p->embed_scale != 1 && j < n; j++)
             out[j] *= p->embed_scale;
     } else {
@@ -414,15 +418,15 @@ static void run_operations(const struct run *run, unsigned member)
     for (uint32_t i = 0; i < run->p->n_ops; i++) {
         if (run->p->ops[i].kind == MU_OP_ROPE_KV && mu_run_attend_rotates(run)) continue;
         uint32_t n = op_pieces(run, &run->p->ops[i]), piece;
+        if (rank->staging) mu_staging_await(rank, run->serial, i, member);
         while ((piece = mu_team_claim(rank->team, member, n)) < n) {
             mu_status status = run_piece(run, i, piece, member);
             if (status != MU_OK) rank->status = status; /* only operations of one piece fail */
         }
-        if (is_communication(&run->p->ops[i]))
-            mu_team_barrier_excused(rank->team);
-        else
-            mu_team_barrier(rank->team, member);
+        bool last = is_communication(&run->p->ops[i]) ? mu_team_barrier_excused(rank->team)
+                                                      : mu_team_barrier(rank->team, member);
         if (rank->status != MU_OK) return; /* all members see it: the barrier stands between */
+        if (rank->staging && last) mu_staging_done(rank, run->serial, i);
         if (run->p->ops[i].kind == MU_OP_RECEIVE) run_received(run, i, member);
     }
 }

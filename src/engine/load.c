@@ -2,7 +2,7 @@
  * Loads a rank's weights: finds each tensor of its program in the file, checks it, and has the
  * kernels pack the rows and columns that the rank owns. Called by rank.c, on the rank's thread.
  */
-#include "engine/rank.h"
+#include "engine/load_int.h"
 
 #include "base/file.h"
 
@@ -69,60 +69,82 @@ enum mu_dtype mu_rank_held_type(const struct mu_rank *rank, const struct mu_tens
     return mu_dtype_wider(own, wanted) ? wanted : own;
 }
 
-/* Packing shared out over the team: pieces of MU_USE_ROWS rows of one matrix. */
-struct pack_job {
-    struct mu_rank *rank;
-    struct mu_weight *weight;
-    struct mu_use_rows rows;
-    uint64_t held_bytes; /* of a requantised row; 0: none is */
-    /* What a member works in: the rows' own room, requantised rows, and the values of one. */
-    uint8_t *rooms;
-    size_t held, room;
-};
-
-static void requantise(const struct pack_job *job, uint32_t n, uint8_t *room, const uint8_t **rows)
+mu_status mu_packing_init(struct mu_packing *packing, struct mu_rank *rank, uint32_t tensor,
+                          struct mu_err *err)
 {
-    uint64_t values = mu_use_rows_values(job->rows.use);
-    float *wide = (float *)(void *)(room + job->rows.room_bytes + job->held);
-    for (uint32_t i = 0; i < n; i++) {
-        uint8_t *held = room + job->rows.room_bytes + i * job->held_bytes;
-        mu_codec_decode(job->rows.type, rows[i], wide, values);
-        mu_codec_encode(job->weight->type, wide, held, values);
+    const struct mu_tensor_use *use = &rank->program->tensors[tensor];
+    uint64_t values = mu_use_rows_values(use);
+    struct mu_weight *weight = &rank->weights[tensor];
+    *packing = (struct mu_packing){.weight = weight, .kernels = rank->common->kernels};
+    MU_TRY(mu_rank_find_tensor(rank, use, &packing->tensor, err));
+    mu_use_rows_init(&packing->rows, use, packing->tensor, weight->columns != NULL,
+                     mu_codec_decode);
+    packing->room_bytes = packing->rows.room_bytes;
+    if (weight->type != packing->rows.type) {
+        (void)mu_dtype_bytes(weight->type, values, &packing->held_bytes);
+        packing->held = MU_ROUND_UP(MU_USE_ROWS * packing->held_bytes, 64);
+        packing->room_bytes += packing->held + MU_ROUND_UP(values * sizeof(float), 64);
+    }
+    return MU_OK;
+}
+
+/* Rows in the type of the weight, which may not be the stored one. */
+static void get_rows(const struct mu_packing *packing, uint32_t first, uint32_t n, uint8_t *room,
+                     const uint8_t **rows)
+{
+    mu_use_rows_get(&packing->rows, first, n, room, rows);
+    if (!packing->held_bytes) return;
+    uint64_t values = mu_use_rows_values(packing->rows.use);
+    uint8_t *held = room + packing->rows.room_bytes;
+    float *wide = (float *)(void *)(held + packing->held);
+    for (uint32_t i = 0; i < n; i++, held += packing->held_bytes) {
+        mu_codec_decode(packing->rows.type, rows[i], wide, values);
+        mu_codec_encode(packing->weight->type, wide, held, values);
         rows[i] = held;
     }
 }
 
+uint32_t mu_packing_piece(const struct mu_packing *packing, uint32_t piece, uint8_t *room)
+{
+    const uint8_t *rows[MU_USE_ROWS];
+    uint32_t first = piece * MU_USE_ROWS, n = MU_MIN(MU_USE_ROWS, packing->weight->rows - first);
+    get_rows(packing, first, n, room, rows);
+    packing->kernels->weight_pack(packing->weight, first, n, rows);
+    return n;
+}
+
+void mu_packing_row(const struct mu_packing *packing, uint32_t row, uint8_t *room, float *out)
+{
+    const uint8_t *stored;
+    get_rows(packing, row, 1, room, &stored);
+    mu_codec_decode(packing->weight->type, stored, out, mu_use_rows_values(packing->rows.use));
+}
+
+/* One matrix, shared out over the team. */
+struct pack_job {
+    struct mu_rank *rank;
+    struct mu_packing packing;
+    uint8_t *rooms;
+};
+
 static void pack_member(void *arg, unsigned member)
 {
     struct pack_job *job = arg;
-    uint32_t n_pieces = MU_CEIL_DIV(job->weight->rows, MU_USE_ROWS);
-    uint32_t piece;
+    uint32_t n_pieces = mu_packing_pieces(&job->packing), piece;
+    const struct mu_weight *weight = job->packing.weight;
     while ((piece = mu_team_claim(job->rank->team, member, n_pieces)) < n_pieces) {
-        const uint8_t *rows[MU_USE_ROWS];
-        uint32_t first = piece * MU_USE_ROWS, n = MU_MIN(MU_USE_ROWS, job->weight->rows - first);
-        uint8_t *room = job->rooms + member * job->room;
-        mu_use_rows_get(&job->rows, first, n, room, rows);
-        if (job->held_bytes) requantise(job, n, room, rows);
-        job->rank->common->kernels->weight_pack(job->weight, first, n, rows);
+        uint32_t n =
+            mu_packing_piece(&job->packing, piece, job->rooms + member * job->packing.room_bytes);
         atomic_fetch_add_explicit(&job->rank->common->loaded_bytes,
-                                  job->weight->bytes * n / job->weight->rows, memory_order_relaxed);
+                                  weight->bytes * n / weight->rows, memory_order_relaxed);
     }
 }
 
-static mu_status load_matrix(struct mu_rank *rank, uint32_t i, const struct mu_tensor *t,
-                             struct mu_err *err)
+static mu_status load_matrix(struct mu_rank *rank, uint32_t i, struct mu_err *err)
 {
-    const struct mu_tensor_use *use = &rank->program->tensors[i];
-    struct pack_job job = {.rank = rank, .weight = &rank->weights[i]};
-    uint64_t values = mu_use_rows_values(use);
-    mu_use_rows_init(&job.rows, use, t, job.weight->columns != NULL, mu_codec_decode);
-    job.room = job.rows.room_bytes;
-    if (job.weight->type != job.rows.type) {
-        (void)mu_dtype_bytes(job.weight->type, values, &job.held_bytes);
-        job.held = MU_ROUND_UP(MU_USE_ROWS * job.held_bytes, 64);
-        job.room += job.held + MU_ROUND_UP(values * sizeof(float), 64);
-    }
-    size_t size = job.room * mu_team_size(rank->team);
+    struct pack_job job = {.rank = rank};
+    MU_TRY(mu_packing_init(&job.packing, rank, i, err));
+    size_t size = job.packing.room_bytes * mu_team_size(rank->team);
     job.rooms = mu_alloc_aligned(64, size + 64);
     if (!job.rooms) return mu_fail_memory(err, size);
     mu_team_run(rank->team, pack_member, &job);
@@ -144,11 +166,14 @@ mu_status mu_rank_load_weights(struct mu_rank *rank, struct mu_err *err)
         const struct mu_tensor_use *use = &p->tensors[i];
         struct mu_weight *w = &rank->weights[i];
         const struct mu_tensor *before = t;
+        bool host = use->home == MU_HOME_HOST;
+        if (use->home == MU_HOME_FILE) continue;
         MU_TRY(mu_rank_find_tensor(rank, use, &t, err));
         if (before != t) release(before);
-        MU_TRY(
-            mu_device_alloc(rank->device, MU_PURPOSE_WEIGHTS, w->bytes, use->name, &w->data, err));
-        MU_TRY(use->vector ? load_vector(rank, i, t, err) : load_matrix(rank, i, t, err));
+        MU_TRY(mu_device_alloc(host ? rank->common->host : rank->device, MU_PURPOSE_WEIGHTS,
+                               w->bytes, use->name, &w->data, err));
+        if (host) rank->away[i] = w->data;
+        MU_TRY(use->vector ? load_vector(rank, i, t, err) : load_matrix(rank, i, err));
     }
     release(t);
     return MU_OK;

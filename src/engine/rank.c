@@ -164,12 +164,14 @@ mu_status mu_rank_init(struct mu_rank *rank, struct mu_rank_common *common,
     const struct mu_program *p = rank->program;
     rank->weights = mu_arena_alloc(rank->arena, p->n_tensors, sizeof *rank->weights);
     rank->forms = mu_arena_alloc(rank->arena, p->n_ops, sizeof *rank->forms);
-    if (!rank->weights || !rank->forms)
+    rank->away = mu_arena_alloc(rank->arena, p->n_tensors, sizeof *rank->away);
+    if (!rank->weights || !rank->forms || !rank->away)
         return mu_fail_memory(err, p->n_tensors * sizeof *rank->weights);
     for (uint32_t i = 0; i < p->n_tensors; i++)
         MU_TRY(size_weight(rank, i, err));
     agree_on_forms(rank);
     find_out_forms(rank);
+    MU_TRY(mu_staging_init(rank, err));
     for (int i = 0; i < MU_CUT_COUNT; i++)
         rank->cuts[i] = local_cut(&p->cuts[i]);
     size_buffers(rank);
@@ -187,11 +189,19 @@ uint64_t mu_rank_block_bytes(const struct mu_rank *rank)
     return rank->common->n_blocks ? rank->cache_bytes / rank->common->n_blocks : 0;
 }
 
+uint64_t mu_rank_weight_bytes(const struct mu_rank *rank, enum mu_home home)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < rank->program->n_tensors; i++)
+        if (rank->program->tensors[i].home == home) bytes += rank->weights[i].bytes;
+    return bytes;
+}
+
 void mu_rank_need(const struct mu_rank *rank, uint64_t bytes[MU_PURPOSE_COUNT])
 {
     memset(bytes, 0, MU_PURPOSE_COUNT * sizeof *bytes);
-    for (uint32_t i = 0; i < rank->program->n_tensors; i++)
-        bytes[MU_PURPOSE_WEIGHTS] += rank->weights[i].bytes;
+    bytes[MU_PURPOSE_WEIGHTS] = mu_rank_weight_bytes(rank, MU_HOME_DEVICE);
+    bytes[MU_PURPOSE_STAGING] = mu_staging_bytes(rank);
     bytes[MU_PURPOSE_KV] = rank->cache_bytes;
     for (int b = 0; b < MU_BUFFER_COUNT; b++)
         bytes[MU_PURPOSE_ACTIVATIONS] += rank->buffer_bytes[b];
@@ -256,16 +266,20 @@ mu_status mu_rank_load(struct mu_rank *rank, struct mu_err *err)
     MU_TRY(mu_device_alloc(rank->device, MU_PURPOSE_ACTIVATIONS, rank->scratch_bytes,
                            "the threads' scratch", (void **)&rank->scratch, err));
     MU_TRY(make_groups(rank, err));
-    return mu_rank_load_weights(rank, err);
+    MU_TRY(mu_rank_load_weights(rank, err));
+    return mu_staging_load(rank, err);
 }
 
 void mu_rank_fini(struct mu_rank *rank)
 {
     mu_team_destroy(rank->team);
+    mu_staging_fini(rank);
     if (rank->device) {
-        for (uint32_t i = 0; i < rank->program->n_tensors; i++)
-            mu_device_free(rank->device, MU_PURPOSE_WEIGHTS, rank->weights[i].data,
-                           rank->weights[i].bytes);
+        for (uint32_t i = 0; i < rank->program->n_tensors; i++) {
+            bool here = rank->program->tensors[i].home == MU_HOME_DEVICE;
+            mu_device_free(here ? rank->device : rank->common->host, MU_PURPOSE_WEIGHTS,
+                           here ? rank->weights[i].data : rank->away[i], rank->weights[i].bytes);
+        }
         float *const tables[] = {rank->cos, rank->sin, rank->cos_local, rank->sin_local};
         for (size_t i = 0; i < MU_ARRAY_LEN(tables); i++)
             mu_device_free(rank->device, MU_PURPOSE_TABLES, tables[i], rank->rope_bytes);

@@ -19,6 +19,7 @@
 struct mu_rank_common {
     const struct mu_model_file *file;
     const struct mu_config *config;
+    struct mu_device *host; /* what lies in the host's memory is counted here; NULL: nothing does */
     const struct mu_kernels *kernels;
     enum mu_compute compute;
     enum mu_dtype kv_type;
@@ -61,8 +62,10 @@ struct mu_rank {
     struct mu_team *team;
     struct mu_thread thread;
 
-    struct mu_weight *weights; /* [program->n_tensors]; vectors are fp32 data */
-    struct mu_op_forms *forms; /* [program->n_ops] */
+    struct mu_weight *weights;  /* [program->n_tensors]; vectors are fp32 data */
+    void **away;                /* [program->n_tensors]: packed in the host's memory, or NULL */
+    struct mu_staging *staging; /* brings what is not on the device; NULL: all is */
+    struct mu_op_forms *forms;  /* [program->n_ops] */
     struct mu_cut cuts[MU_CUT_COUNT];
     struct mu_groups groups;
     uint64_t groups_bytes;
@@ -95,6 +98,8 @@ void mu_rank_fini(struct mu_rank *rank);
 
 /* Bytes that the rank will take of its device, by purpose. */
 void mu_rank_need(const struct mu_rank *rank, uint64_t bytes[MU_PURPOSE_COUNT]);
+/* Of matrices that lie there (and on the device: of vectors). */
+uint64_t mu_rank_weight_bytes(const struct mu_rank *rank, enum mu_home home);
 /* KV bytes of one block on this rank. */
 uint64_t mu_rank_block_bytes(const struct mu_rank *rank);
 
@@ -108,6 +113,24 @@ mu_status mu_rank_find_tensor(const struct mu_rank *rank, const struct mu_tensor
 enum mu_dtype mu_rank_held_type(const struct mu_rank *rank, const struct mu_tensor_use *use,
                                 const struct mu_tensor *t);
 mu_status mu_rank_load_weights(struct mu_rank *rank, struct mu_err *err);
+
+/*
+ * staging.c: matrices that lie in the host's memory or in the file come to the device through a
+ * buffer of two slots, an operation's at a time. A thread fills one while the other is read, in the
+ * order of the program and on into the next step; members that have to wait help it. Init decides
+ * sizes, load allocates and starts the thread.
+ */
+mu_status mu_staging_init(struct mu_rank *rank, struct mu_err *err);
+uint64_t mu_staging_bytes(const struct mu_rank *rank);
+mu_status mu_staging_load(struct mu_rank *rank, struct mu_err *err);
+void mu_staging_fini(struct mu_rank *rank);
+/* Inside a step, by every member: before operation i, and by one member once all are done with it.
+ */
+void mu_staging_await(struct mu_rank *rank, uint32_t serial, uint32_t i, unsigned member);
+void mu_staging_done(struct mu_rank *rank, uint32_t serial, uint32_t i);
+/* The values of a row of a table that is not on the device. */
+void mu_staging_row(struct mu_rank *rank, uint32_t tensor, uint32_t row, unsigned member,
+                    float *out);
 
 /* Executes the step in these words; called by the rank's thread, returns MU_E_PEER when another
  * rank gave up. */

@@ -42,6 +42,14 @@ static mu_status init_ranks(struct mu_replica *e, struct mu_err *err)
     return MU_OK;
 }
 
+uint64_t mu_replica_host_bytes(const struct mu_replica *r)
+{
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < r->n_ranks; i++)
+        bytes += mu_rank_weight_bytes(&r->ranks[i], MU_HOME_HOST);
+    return bytes;
+}
+
 static void rank_main(void *arg)
 {
     struct mu_rank *rank = arg;
@@ -101,6 +109,8 @@ mu_status mu_replica_init(struct mu_replica *r, const struct mu_model_file *file
     memmove(r->options.devices.items, settled->devices.items + r->first_rank,
             n * sizeof *settled->devices.items);
     r->options.max_sequences = MU_CEIL_DIV(settled->max_sequences, settled->dp);
+    uint64_t host = settled->host_bytes ? settled->host_bytes : settled->devices.host_bytes;
+    r->host = (struct mu_device_spec){.name = "host", .budget_bytes = host / settled->dp};
     MU_TRY(mu_kernels_choose(settled->kernels, &r->common.kernels, err));
     return init_ranks(r, err);
 }
@@ -112,6 +122,7 @@ mu_status mu_replica_start(struct mu_replica *r, int event_fd, struct mu_err *er
     for (uint32_t i = 0; i < r->common.n_slots; i++)
         if (!(r->common.slots[i] = mu_calloc(words, sizeof(uint32_t))))
             return mu_fail_memory(err, words * sizeof(uint32_t));
+    if (mu_replica_host_bytes(r) > 0) MU_TRY(mu_device_open(&r->host, &r->common.host, err));
     MU_TRY(create_groups(r, err));
     MU_TRY(mu_scheduler_init(r, err));
     for (unsigned i = 0; i < r->n_ranks; i++) {
@@ -158,6 +169,7 @@ void mu_replica_fini(struct mu_replica *r)
     mu_scheduler_fini(r);
     for (unsigned i = 0; i < r->n_ranks; i++)
         mu_rank_fini(&r->ranks[i]);
+    mu_device_close(r->common.host);
     mu_free(r->ranks);
     for (unsigned i = 0; i < MU_DEVICES_MAX; i++) {
         mu_comm_destroy(r->tp_groups[i]);

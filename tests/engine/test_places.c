@@ -72,20 +72,22 @@ static uint64_t digests_of(struct mu_engine *engine)
     return sum;
 }
 
-/* Every part somewhere, by chance. */
-static struct mu_part_place *deal(const struct mu_config *config, uint32_t stages, uint32_t seed)
+/* Every part somewhere, by chance; `homes`: its matrices too. */
+static struct mu_part_place *deal(const struct mu_config *config, uint32_t stages, unsigned homes,
+                                  uint32_t seed)
 {
     struct mu_part_place *places = mu_calloc(mu_part_count(config), sizeof *places);
     assert_non_null(places);
     for (uint32_t i = 0; i < mu_part_count(config); i++) {
         seed = seed * 1664525 + 1013904223;
         places[i].stage = (uint8_t)((seed >> 16) % stages);
+        places[i].home = (uint8_t)((seed >> 24) % homes);
     }
     return places;
 }
 
 static uint64_t run(const struct mu_model_file *file, uint32_t stages,
-                    const struct mu_part_place *places)
+                    const struct mu_part_place *places, enum mu_dtype weights, unsigned threads)
 {
     struct mu_err err = MU_ERR_INIT;
     struct mu_engine *engine = NULL;
@@ -94,11 +96,12 @@ static uint64_t run(const struct mu_model_file *file, uint32_t stages,
                                   .pp = stages,
                                   .places = places,
                                   .kv_type = MU_DTYPE_F16,
+                                  .weights = weights,
                                   .context = 128,
                                   .max_sequences = 2};
     char devices[16];
     (void)snprintf(devices, sizeof devices, "cpu:%u", stages);
-    require(mu_devices_parse(devices, 1, &o.devices, &err), &err);
+    require(mu_devices_parse(devices, threads, &o.devices, &err), &err);
     require(mu_engine_memory(file, &o, &memory, &err), &err);
     for (unsigned i = 0; i < memory.n_ranks; i++)
         if (i < stages) o.devices.items[i].budget_bytes = memory.ranks[i].total_bytes;
@@ -113,9 +116,9 @@ static uint64_t run(const struct mu_model_file *file, uint32_t stages,
     return digest;
 }
 
-static void test_parts_dealt_out_at_random_give_the_same_bits(void **state)
+/* Models of every kind, each under six placements. */
+static void deal_out(unsigned homes, enum mu_dtype weights)
 {
-    (void)state;
     static const char *const models[] = {"1_tiny/llama_gqa",    "1_tiny/qwen2",
                                          "1_tiny/llama3_tied",  "1_tiny/mixtral",
                                          "1_tiny/qwen2_moe",    "6_quant/gguf/legacy_mix.gguf",
@@ -125,11 +128,11 @@ static void test_parts_dealt_out_at_random_give_the_same_bits(void **state)
         struct mu_err err = MU_ERR_INIT;
         struct mu_model_file *file;
         require(mu_model_file_open(golden(models[m]), 0, &file, &err), &err);
-        uint64_t want = run(file, 1, NULL);
+        uint64_t want = run(file, 1, NULL, weights, 1);
         for (uint32_t seed = 1; seed <= 6; seed++) {
             uint32_t stages = 1 + seed % 4;
-            struct mu_part_place *places = deal(mu_model_file_config(file), stages, seed);
-            if (run(file, stages, places) != want)
+            struct mu_part_place *places = deal(mu_model_file_config(file), stages, homes, seed);
+            if (run(file, stages, places, weights, 1 + seed % 2) != want)
                 fail_msg("%s: places %u give other bits", models[m], seed);
             mu_free(places);
         }
@@ -137,10 +140,24 @@ static void test_parts_dealt_out_at_random_give_the_same_bits(void **state)
     }
 }
 
+static void test_parts_dealt_out_at_random_give_the_same_bits(void **state)
+{
+    (void)state;
+    deal_out(1, MU_DTYPE_F32);
+}
+
+static void test_matrices_that_lie_elsewhere_give_the_same_bits(void **state)
+{
+    (void)state;
+    deal_out(MU_HOME_COUNT, MU_DTYPE_F32);
+    deal_out(MU_HOME_COUNT, MU_DTYPE_Q8_0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parts_dealt_out_at_random_give_the_same_bits),
+        cmocka_unit_test(test_matrices_that_lie_elsewhere_give_the_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,331 @@
+/*
+ * Staging: matrices of a rank that do not lie on its device. Owns the two slots, the thread that
+ * fills them and the table of what is brought when; knows nothing of what operations compute. The
+ * rank's team calls it inside steps, rank.c around them. See rank.h.
+ *
+ * What is brought at once is a load: all matrices of one operation. Loads follow each other in the
+ * order of the program, step after step, so which comes next is known without being asked; they are
+ * counted from the start, and load u of the count goes into slot u mod 2. A load is cut into
+ * pieces, which the thread and the waiting members claim by one word that names the load too: who
+ * comes late claims nothing of the next one.
+ */
+#include "engine/load_int.h"
+
+#include "base/file.h"
+
+#define SLOTS      2
+#define COPY_BYTES ((uint64_t)512 << 10) /* of a copy from the host's memory at once */
+#define WAIT_SPINS 500
+#define NOT_STAGED UINT32_MAX
+
+/* One matrix on its way. */
+struct item {
+    uint32_t tensor, first_piece, n_pieces;
+    uint64_t offset;           /* in the slot */
+    struct mu_packing packing; /* of one that comes from the file */
+};
+
+struct load {
+    uint32_t first_item, n_items, n_pieces;
+};
+
+/* A table whose rows are looked up where it lies. */
+struct lookup {
+    struct mu_weight table;    /* in the host's memory, */
+    struct mu_packing packing; /* or of the file */
+};
+
+struct mu_staging {
+    struct mu_rank *rank;
+    struct item *items;
+    struct load *loads;
+    uint32_t n_items, n_loads, n_slots;
+    uint32_t *load_of;      /* [ops] -> its load, or NOT_STAGED */
+    struct lookup *lookups; /* [tensors] */
+    uint64_t slot_bytes, room_bytes, bytes;
+    uint8_t *memory, *rooms; /* slots; then a room for each member, and the thread's */
+    uint32_t holds[SLOTS];   /* which load; the thread's own */
+    struct mu_thread thread;
+
+    _Alignas(MU_CACHE_LINE) _Atomic uint32_t filled; /* loads that are there; grows */
+    _Alignas(MU_CACHE_LINE) _Atomic uint32_t used;   /* loads that were read; grows */
+    _Alignas(MU_CACHE_LINE) _Atomic uint64_t claim;  /* the load being filled, its next piece */
+    _Atomic uint32_t done;                           /* pieces of it */
+    _Atomic uint32_t stop;
+};
+
+/* ---- What is brought when ------------------------------------------------------------------ */
+
+static bool is_away(const struct mu_rank *rank, const struct mu_op *op)
+{
+    if (op->n_weights == 0 || op->kind == MU_OP_EMBED) return false;
+    for (uint32_t j = 0; j < op->n_weights; j++)
+        if (rank->program->tensors[op->weights[j]].home != MU_HOME_DEVICE) return true;
+    return false;
+}
+
+static uint32_t count_items(const struct mu_rank *rank, uint32_t *n_loads)
+{
+    uint32_t n = 0;
+    *n_loads = 0;
+    for (uint32_t i = 0; i < rank->program->n_ops; i++) {
+        const struct mu_op *op = &rank->program->ops[i];
+        if (!is_away(rank, op)) continue;
+        n += op->n_weights * MU_MAX(op->n_groups, 1u);
+        ++*n_loads;
+    }
+    return n;
+}
+
+static mu_status add_item(struct mu_staging *s, uint32_t tensor, struct load *load,
+                          uint64_t *offset, struct mu_err *err)
+{
+    struct mu_rank *rank = s->rank;
+    struct item *item = &s->items[s->n_items++];
+    uint64_t bytes = rank->weights[tensor].bytes;
+    *item = (struct item){.tensor = tensor, .first_piece = load->n_pieces, .offset = *offset};
+    if (rank->program->tensors[tensor].home == MU_HOME_HOST) {
+        item->n_pieces = (uint32_t)MU_CEIL_DIV(bytes, COPY_BYTES);
+    } else {
+        MU_TRY(mu_packing_init(&item->packing, rank, tensor, err));
+        item->n_pieces = mu_packing_pieces(&item->packing);
+        s->room_bytes = MU_MAX(s->room_bytes, (uint64_t)item->packing.room_bytes);
+    }
+    load->n_pieces += item->n_pieces;
+    load->n_items++;
+    *offset += MU_ROUND_UP(bytes, 64);
+    return MU_OK;
+}
+
+static mu_status add_load(struct mu_staging *s, uint32_t i, struct mu_err *err)
+{
+    const struct mu_op *op = &s->rank->program->ops[i];
+    struct load *load = &s->loads[s->n_loads];
+    uint64_t bytes = 0;
+    load->first_item = s->n_items;
+    for (uint32_t j = 0; j < op->n_weights; j++)
+        for (uint32_t g = 0; g < MU_MAX(op->n_groups, 1u); g++)
+            MU_TRY(add_item(s, op->weights[j] + g, load, &bytes, err));
+    s->slot_bytes = MU_MAX(s->slot_bytes, bytes);
+    s->load_of[i] = s->n_loads++;
+    return MU_OK;
+}
+
+static mu_status add_lookup(struct mu_staging *s, uint32_t tensor, struct mu_err *err)
+{
+    struct lookup *lookup = &s->lookups[tensor];
+    lookup->table = s->rank->weights[tensor];
+    if (s->rank->program->tensors[tensor].home != MU_HOME_FILE) return MU_OK;
+    MU_TRY(mu_packing_init(&lookup->packing, s->rank, tensor, err));
+    s->room_bytes = MU_MAX(s->room_bytes, (uint64_t)lookup->packing.room_bytes);
+    return MU_OK;
+}
+
+static mu_status plan(struct mu_staging *s, struct mu_err *err)
+{
+    const struct mu_program *p = s->rank->program;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        const struct mu_op *op = &p->ops[i];
+        s->load_of[i] = NOT_STAGED;
+        if (op->kind == MU_OP_EMBED && op->n_weights)
+            MU_TRY(add_lookup(s, op->weights[0], err));
+        else if (is_away(s->rank, op))
+            MU_TRY(add_load(s, i, err));
+    }
+    s->n_slots = MU_MIN(s->n_loads, (uint32_t)SLOTS);
+    s->bytes =
+        s->n_slots * s->slot_bytes + (s->rank->spec->n_threads + UINT64_C(1)) * s->room_bytes;
+    return MU_OK;
+}
+
+mu_status mu_staging_init(struct mu_rank *rank, struct mu_err *err)
+{
+    const struct mu_program *p = rank->program;
+    uint32_t n_loads, n_items = count_items(rank, &n_loads);
+    bool any = false;
+    for (uint32_t i = 0; i < p->n_tensors; i++)
+        any |= p->tensors[i].home != MU_HOME_DEVICE;
+    if (!any) return MU_OK;
+    struct mu_staging *s = mu_alloc_aligned(MU_CACHE_LINE, sizeof *s);
+    if (!s) return mu_fail_memory(err, sizeof *s);
+    *s = (struct mu_staging){.rank = rank};
+    rank->staging = s;
+    s->items = mu_arena_alloc(rank->arena, n_items, sizeof *s->items);
+    s->loads = mu_arena_alloc(rank->arena, n_loads, sizeof *s->loads);
+    s->load_of = mu_arena_alloc(rank->arena, p->n_ops, sizeof *s->load_of);
+    s->lookups = mu_arena_alloc(rank->arena, p->n_tensors, sizeof *s->lookups);
+    if (!s->items || !s->loads || !s->load_of || !s->lookups)
+        return mu_fail_memory(err, n_items * sizeof *s->items);
+    return plan(s, err);
+}
+
+uint64_t mu_staging_bytes(const struct mu_rank *rank)
+{
+    return rank->staging ? rank->staging->bytes : 0;
+}
+
+/* ---- Filling ------------------------------------------------------------------------------- */
+
+static uint8_t *room_of(const struct mu_staging *s, unsigned member)
+{
+    return s->rooms + member * s->room_bytes;
+}
+
+static bool claim(struct mu_staging *s, uint32_t u, uint32_t n_pieces, uint32_t *piece)
+{
+    uint64_t seen = atomic_load_explicit(&s->claim, memory_order_acquire);
+    while (seen >> 32 == u && (uint32_t)seen < n_pieces) {
+        *piece = (uint32_t)seen;
+        if (atomic_compare_exchange_weak_explicit(&s->claim, &seen, seen + 1, memory_order_acq_rel,
+                                                  memory_order_acquire))
+            return true;
+    }
+    return false;
+}
+
+static void fill_piece(struct mu_staging *s, const struct load *load, uint32_t piece,
+                       unsigned member)
+{
+    const struct item *item = &s->items[load->first_item];
+    while (piece >= item->first_piece + item->n_pieces)
+        item++;
+    piece -= item->first_piece;
+    const struct mu_weight *w = &s->rank->weights[item->tensor];
+    const uint8_t *from = s->rank->away[item->tensor];
+    if (from) {
+        uint64_t at = piece * COPY_BYTES;
+        memcpy((uint8_t *)w->data + at, from + at, MU_MIN(COPY_BYTES, w->bytes - at));
+    } else {
+        (void)mu_packing_piece(&item->packing, piece, room_of(s, member));
+    }
+}
+
+/* Fills pieces of load u until none is left to claim. */
+static void work(struct mu_staging *s, uint32_t u, const struct load *load, unsigned member)
+{
+    uint32_t piece;
+    while (claim(s, u, load->n_pieces, &piece)) {
+        fill_piece(s, load, piece, member);
+        /* release: the thread, which waits for the last one, publishes them all. */
+        if (atomic_fetch_add_explicit(&s->done, 1, memory_order_acq_rel) + 1 == load->n_pieces)
+            mu_wake_word(&s->done);
+    }
+}
+
+/* Calls for the file's pages of a load, or lets them go. */
+static void tell_pages(const struct mu_staging *s, const struct load *load,
+                       void (*tell)(const void *bytes, uint64_t size))
+{
+    for (uint32_t i = load->first_item; i < load->first_item + load->n_items; i++) {
+        const struct mu_tensor *t = s->items[i].packing.tensor;
+        if (t && t->data && !(i > load->first_item && t == s->items[i - 1].packing.tensor))
+            tell(t->data, t->n_bytes);
+    }
+}
+
+static void fill(struct mu_staging *s, uint32_t u, uint32_t k)
+{
+    const struct load *load = &s->loads[k];
+    uint8_t *slot = s->memory + u % s->n_slots * s->slot_bytes;
+    unsigned member = s->rank->spec->n_threads; /* the room behind the members' */
+    uint32_t done;
+    for (uint32_t i = load->first_item; i < load->first_item + load->n_items; i++)
+        s->rank->weights[s->items[i].tensor].data = slot + s->items[i].offset;
+    tell_pages(s, &s->loads[(k + 1) % s->n_loads], mu_file_ahead);
+    atomic_store_explicit(&s->done, 0, memory_order_relaxed);
+    atomic_store_explicit(&s->claim, (uint64_t)u << 32, memory_order_release);
+    work(s, u, load, member);
+    while ((done = atomic_load_explicit(&s->done, memory_order_acquire)) < load->n_pieces)
+        mu_wait_word(&s->done, done);
+    tell_pages(s, load, mu_file_release);
+    s->holds[u % s->n_slots] = k;
+}
+
+static bool stopping(const struct mu_staging *s)
+{
+    return atomic_load_explicit(&s->stop, memory_order_acquire) != 0;
+}
+
+static void staging_main(void *arg)
+{
+    struct mu_staging *s = arg;
+    for (uint32_t u = 0, k = 0;; u++, k = (k + 1) % s->n_loads) {
+        uint32_t used;
+        while (u - (used = atomic_load_explicit(&s->used, memory_order_acquire)) >= s->n_slots) {
+            if (stopping(s)) return;
+            mu_wait_word(&s->used, used);
+        }
+        if (stopping(s)) return;
+        /* With no more loads than slots, each comes once and stays. */
+        if (s->holds[u % s->n_slots] != k) fill(s, u, k);
+        atomic_store_explicit(&s->filled, u + 1, memory_order_release);
+        mu_wake_word(&s->filled);
+    }
+}
+
+/* ---- For the rank -------------------------------------------------------------------------- */
+
+mu_status mu_staging_load(struct mu_rank *rank, struct mu_err *err)
+{
+    struct mu_staging *s = rank->staging;
+    if (!s) return MU_OK;
+    if (s->bytes)
+        MU_TRY(mu_device_alloc(rank->device, MU_PURPOSE_STAGING, s->bytes, "the staging buffer",
+                               (void **)&s->memory, err));
+    s->rooms = s->memory + s->n_slots * s->slot_bytes;
+    for (uint32_t i = 0; i < rank->program->n_tensors; i++)
+        s->lookups[i].table.data = rank->away[i];
+    memset(s->holds, 0xff, sizeof s->holds);
+    /* No load has the count UINT32_MAX yet: members that come before the first fill claim none. */
+    atomic_store_explicit(&s->claim, UINT64_MAX, memory_order_relaxed);
+    if (s->n_loads == 0) return MU_OK;
+    return mu_thread_start(&s->thread, staging_main, s, "muster-staging", -1, err);
+}
+
+void mu_staging_fini(struct mu_rank *rank)
+{
+    struct mu_staging *s = rank->staging;
+    if (!s) return;
+    atomic_store_explicit(&s->stop, 1, memory_order_release);
+    /* Changed, so that no wait begins after this; nobody counts on the count any more. */
+    atomic_fetch_add_explicit(&s->used, 1, memory_order_release);
+    mu_wake_word(&s->used);
+    mu_thread_join(&s->thread);
+    if (rank->device) mu_device_free(rank->device, MU_PURPOSE_STAGING, s->memory, s->bytes);
+    mu_free(s);
+    rank->staging = NULL;
+}
+
+void mu_staging_await(struct mu_rank *rank, uint32_t serial, uint32_t i, unsigned member)
+{
+    struct mu_staging *s = rank->staging;
+    uint32_t k = s->load_of[i], filled;
+    if (k == NOT_STAGED) return;
+    uint32_t u = serial * s->n_loads + k, spins = 0;
+    while ((int32_t)((filled = atomic_load_explicit(&s->filled, memory_order_acquire)) - u) <= 0) {
+        work(s, u, &s->loads[k], member);
+        if (spins++ < WAIT_SPINS)
+            mu_cpu_relax();
+        else
+            mu_wait_word(&s->filled, filled);
+    }
+}
+
+void mu_staging_done(struct mu_rank *rank, uint32_t serial, uint32_t i)
+{
+    struct mu_staging *s = rank->staging;
+    if (s->load_of[i] == NOT_STAGED) return;
+    atomic_store_explicit(&s->used, serial * s->n_loads + s->load_of[i] + 1, memory_order_release);
+    mu_wake_word(&s->used);
+}
+
+void mu_staging_row(struct mu_rank *rank, uint32_t tensor, uint32_t row, unsigned member,
+                    float *out)
+{
+    struct mu_staging *s = rank->staging;
+    const struct lookup *lookup = &s->lookups[tensor];
+    if (lookup->table.data)
+        rank->common->kernels->weight_row(&lookup->table, row, out);
+    else
+        mu_packing_row(&lookup->packing, row, room_of(s, member), out);
+}
