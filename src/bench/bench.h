@@ -3,6 +3,7 @@
 #define MU_BENCH_BENCH_H
 
 #include "bench/here.h"
+#include "bench/mapped.h"
 #include "bench/prove.h"
 
 #endif

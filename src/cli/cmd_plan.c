@@ -1,11 +1,10 @@
 /* muster plan: where a model goes and how fast it would be, before anything is loaded. */
 #include "base/alloc.h"
-#include "base/file.h"
 #include "base/json.h"
+#include "cli/map_options.h"
 #include "cli/plan_model.h"
 #include "cli/plan_question.h"
 
-#define MAP_MAX_BYTES (4u << 20)
 #define OUT_MAX_BYTES (64u << 20)
 
 static const struct mu_option options[] = {
@@ -67,53 +66,6 @@ static const struct mu_option options[] = {
     {.name = NULL},
 };
 
-/* 0=20GiB,cpu=64GiB: plain numbers are bytes. */
-static mu_status memory_list_read(const char *text, const char *option, json_t **out,
-                                  struct mu_err *err)
-{
-    struct mu_text json;
-    mu_text_init(&json, 1 << 16);
-    mu_text_char(&json, '{');
-    for (const char *p = text; *p;) {
-        struct mu_str item = {p, strcspn(p, ",")};
-        const char *equals = memchr(item.p, '=', item.len);
-        size_t key = equals ? (size_t)(equals - item.p) : item.len;
-        struct mu_str value = {equals ? equals + 1 : "", equals ? item.len - key - 1 : 0};
-        mu_json_add_string(&json, (struct mu_str){item.p, key});
-        mu_text_char(&json, ':');
-        if (value.len > 0 && strspn(value.p, "0123456789") >= value.len)
-            mu_text_add(&json, value.p, value.len);
-        else
-            mu_json_add_string(&json, value);
-        p += item.len;
-        if (*p == ',') mu_text_str(&json, ++p && *p ? "," : "");
-    }
-    mu_text_char(&json, '}');
-    mu_status status = mu_text_status(&json, err);
-    if (status == MU_OK)
-        status = mu_json_parse((struct mu_str){mu_text_get(&json), json.len}, option, out, err);
-    mu_text_fini(&json);
-    return status;
-}
-
-static mu_status memory_read(const char *text, const char *option, json_t **out, struct mu_err *err)
-{
-    if (!text) return MU_OK;
-    if (text[strspn(text, " \t\n")] == '{') return mu_json_parse(mu_str(text), option, out, err);
-    return memory_list_read(text, option, out, err);
-}
-
-/* JSON as it stands, the content of a file, or else a word: a mode or a device. */
-static mu_status device_map_read(const char *text, json_t **out, struct mu_err *err)
-{
-    if (text[strspn(text, " \t\n")] == '{')
-        return mu_json_parse(mu_str(text), "--device-map", out, err);
-    if (mu_file_exists(text) && !mu_file_is_folder(text))
-        return mu_json_read(text, MAP_MAX_BYTES, out, err);
-    *out = json_string(text);
-    return *out ? MU_OK : mu_fail(err, MU_E_INPUT, "--device-map is not UTF-8");
-}
-
 /* One line a module, for people. */
 static void add_table(const struct mu_plan_map *map, struct mu_text *out)
 {
@@ -151,11 +103,11 @@ static mu_status run_device_map(const struct plan_options *o, const char *model,
     };
     mu_status status = mu_plan_model_config(model, &config, err);
     request.config = config;
-    if (status == MU_OK) status = device_map_read(o->device_map, &request.device_map, err);
+    if (status == MU_OK) status = mu_cli_device_map_read(o->device_map, &request.device_map, err);
     if (status == MU_OK)
-        status = memory_read(o->max_memory, "--max-memory", &request.max_memory, err);
+        status = mu_cli_memory_read(o->max_memory, "--max-memory", &request.max_memory, err);
     if (status == MU_OK)
-        status = memory_read(o->free_memory, "--free-memory", &request.free_memory, err);
+        status = mu_cli_memory_read(o->free_memory, "--free-memory", &request.free_memory, err);
     if (status == MU_OK) status = mu_plan_map_create(&request, &map, err);
     if (status == MU_OK) status = map_print(map, o->json, err);
     mu_plan_map_destroy(map);

@@ -5,6 +5,8 @@
 #include "base/json.h"
 #include "base/number.h"
 #include "base/thread.h"
+#include "bench/bench.h"
+#include "cli/map_options.h"
 
 #include <stdio.h>
 
@@ -111,6 +113,46 @@ static void choose_degrees(const struct mu_config *config, struct mu_engine_opti
     o->pp = n / tp;
 }
 
+/* Turns --device-map into places; *map is what they lie in. */
+static mu_status place_by_map(const struct mu_session *session, const struct mu_run_options *run,
+                              struct mu_engine_options *o, struct mu_plan_map **map,
+                              struct mu_err *err)
+{
+    struct mu_mapped_request request = {.offload_compute = run->offload_compute};
+    if (!run->device_map && (run->max_memory || run->offload_compute))
+        return mu_fail(err, MU_E_USAGE, "--%s goes with a --device-map; there is none",
+                       run->max_memory ? "max-memory" : "offload-compute");
+    if (!run->device_map) return MU_OK;
+    mu_status status = mu_cli_device_map_read(run->device_map, &request.device_map, err);
+    if (status == MU_OK)
+        status = mu_cli_memory_read(run->max_memory, "--max-memory", &request.max_memory, err);
+    if (status == MU_OK) status = mu_mapped_make(session->file, &request, o, map, err);
+    json_decref(request.device_map);
+    json_decref(request.max_memory);
+    return status;
+}
+
+static mu_status open_engine(struct mu_session *session, const struct mu_run_options *options,
+                             struct mu_engine_options *o, struct mu_err *err)
+{
+    MU_TRY(mu_engine_memory(session->file, o, &session->memory, err));
+    if (options->weights) mu_session_say_stand_ins(session->file, o->weights, false);
+    if (!session->memory.fits)
+        mu_session_say_shortage(session, options, o);
+    else if (options->verbose)
+        mu_session_say_memory(&session->memory);
+    char name[64];
+    const char *path = mu_model_file_name(session->file), *slash = strrchr(path, '/');
+    (void)snprintf(name, sizeof name, "%s", slash && slash[1] ? slash + 1 : path);
+    if (mu_cli_fancy()) {
+        o->progress = show_progress;
+        o->progress_arg = name;
+    }
+    mu_status status = mu_engine_open(session->file, o, &session->engine, err);
+    if (o->progress) mu_cli_say("\r\033[K");
+    return status;
+}
+
 mu_status mu_session_engine(struct mu_session *session, const struct mu_run_options *options,
                             uint64_t context, uint64_t n_prompt, uint64_t sequences,
                             struct mu_err *err)
@@ -126,22 +168,11 @@ mu_status mu_session_engine(struct mu_session *session, const struct mu_run_opti
     }
     MU_TRY(mu_session_engine_options(options, context, n_prompt, &o, err));
     o.max_sequences = MU_MAX(o.max_sequences, (uint32_t)sequences);
-    choose_degrees(mu_model_file_config(session->file), &o);
-    MU_TRY(mu_engine_memory(session->file, &o, &session->memory, err));
-    if (options->weights) mu_session_say_stand_ins(session->file, o.weights, false);
-    if (!session->memory.fits)
-        mu_session_say_shortage(session, options, &o);
-    else if (options->verbose)
-        mu_session_say_memory(&session->memory);
-    char name[64];
-    const char *path = mu_model_file_name(session->file), *slash = strrchr(path, '/');
-    (void)snprintf(name, sizeof name, "%s", slash && slash[1] ? slash + 1 : path);
-    if (mu_cli_fancy()) {
-        o.progress = show_progress;
-        o.progress_arg = name;
-    }
-    mu_status status = mu_engine_open(session->file, &o, &session->engine, err);
-    if (o.progress) mu_cli_say("\r\033[K");
+    struct mu_plan_map *map = NULL;
+    mu_status status = place_by_map(session, options, &o, &map, err);
+    if (!options->device_map) choose_degrees(mu_model_file_config(session->file), &o);
+    if (status == MU_OK) status = open_engine(session, options, &o, err);
+    mu_plan_map_destroy(map);
     return status;
 }
 

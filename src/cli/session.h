@@ -11,9 +11,9 @@
 #include "text/text.h"
 
 struct mu_run_options {
-    const char *devices, *compute, *kv_type, *cpu, *weights;
+    const char *devices, *compute, *kv_type, *cpu, *weights, *device_map, *max_memory;
     uint64_t threads, tp, pp, dp, context, prefill_chunk;
-    bool rope_by_prompt, verbose;
+    bool rope_by_prompt, verbose, offload_compute;
 };
 
 /* Rows of a command's option table; `type` is its struct, which has a `struct mu_run_options run`.
@@ -69,6 +69,40 @@ struct mu_run_options {
          1,                                                                                        \
          64,                                                                                       \
          "1",                                                                                      \
+         NULL},                                                                                    \
+        {"device-map",                                                                             \
+         0,                                                                                        \
+         MU_OPTION_TEXT,                                                                           \
+         offsetof(type, run.device_map),                                                           \
+         "MODE|FILE|JSON",                                                                         \
+         "which module goes to which device, as transformers takes it: auto, balanced, "           \
+         "balanced_low_0, sequential, best, a device, or {\"model.layers.0\": 1, ...}; what is "   \
+         "on cpu "                                                                                 \
+         "or disk comes through a staging buffer",                                                 \
+         0,                                                                                        \
+         0,                                                                                        \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
+        {"max-memory",                                                                             \
+         0,                                                                                        \
+         MU_OPTION_TEXT,                                                                           \
+         offsetof(type, run.max_memory),                                                           \
+         "JSON|LIST",                                                                              \
+         "what weights may take of each device, for --device-map: 0=300MiB,1=300MiB,cpu=2GiB; "    \
+         "default: what budgets leave",                                                            \
+         0,                                                                                        \
+         0,                                                                                        \
+         NULL,                                                                                     \
+         NULL},                                                                                    \
+        {"offload-compute",                                                                        \
+         0,                                                                                        \
+         MU_OPTION_FLAG,                                                                           \
+         offsetof(type, run.offload_compute),                                                      \
+         NULL,                                                                                     \
+         "what a device map has on cpu is executed there, not staged",                             \
+         0,                                                                                        \
+         0,                                                                                        \
+         NULL,                                                                                     \
          NULL},                                                                                    \
         {"compute",                                                                                \
          0,                                                                                        \

@@ -190,6 +190,27 @@ mu_status mu_engine_memory(const struct mu_model_file *file,
     return MU_OK;
 }
 
+mu_status mu_engine_part_bytes(const struct mu_model_file *file,
+                               const struct mu_engine_options *options, uint64_t *out,
+                               struct mu_err *err)
+{
+    struct mu_engine *e;
+    struct mu_engine_options *whole = mu_alloc(sizeof *whole);
+    if (!whole) return mu_fail_memory(err, sizeof *whole);
+    *whole = *options;
+    whole->tp = whole->pp = whole->dp = whole->devices.n = 1;
+    whole->places = NULL;
+    mu_status status = create(file, whole, &e, err);
+    mu_free(whole);
+    if (status != MU_OK) return status;
+    const struct mu_rank *rank = &e->replicas[0].ranks[0];
+    memset(out, 0, mu_part_count(rank->common->config) * sizeof *out);
+    for (uint32_t i = 0; i < rank->program->n_tensors; i++)
+        out[rank->program->tensors[i].part] += rank->weights[i].bytes;
+    destroy(e);
+    return MU_OK;
+}
+
 static mu_status refuse_unfit(const struct mu_engine *e, struct mu_err *err)
 {
     struct mu_engine_memory m;

@@ -15,6 +15,8 @@
 #include "kernel/kernel.h"
 #include "model/model.h"
 
+#define MU_STEPS_MAX 8 /* in flight together; and pipeline stages, but for those of `places` */
+
 struct mu_engine_options {
     struct mu_device_list devices;
     /* devices = dp x pp x tp: replicas of stages of ranks that share layers. 0: pp and dp 1, tp
@@ -61,6 +63,11 @@ struct mu_engine_memory {
 mu_status mu_engine_memory(const struct mu_model_file *file,
                            const struct mu_engine_options *options, struct mu_engine_memory *out,
                            struct mu_err *err);
+
+/* What the weights of each part would take, packed, without tensor parallel: [mu_part_count]. */
+mu_status mu_engine_part_bytes(const struct mu_model_file *file,
+                               const struct mu_engine_options *options, uint64_t *out,
+                               struct mu_err *err);
 
 struct mu_engine;
 

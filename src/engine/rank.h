@@ -13,7 +13,6 @@
 #define MU_GLU_ROWS    128  /* whose gates and ups are made before they are activated, */
 #define MU_GLU_VALUES  8192 /* and of either how many: they stay in the first caches */
 #define MU_UNFOLD_ROWS 32   /* rows whose values one head makes at once */
-#define MU_STEPS_MAX   8    /* in flight together: one a pipeline stage is enough */
 
 /* What all ranks of an engine share; written before they start. */
 struct mu_rank_common {

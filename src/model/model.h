@@ -175,6 +175,7 @@ struct mu_tensor_use {
                           * file, col_first counts its rows */
     bool row_parallel;   /* multiplied by cut sums: column borders follow the cut */
     enum mu_cut_name cut;
+    uint32_t part;
     enum mu_home home; /* of a matrix; vectors are always on the device */
 };
 

@@ -94,6 +94,7 @@ uint32_t mu_builder_tensor(struct mu_builder *b, enum mu_tensor_role role, uint3
     if (!b->mine) return MU_NO_TENSOR;
     use.role = role;
     use.layer = layer;
+    use.part = b->part;
     use.home = use.vector ? MU_HOME_DEVICE : b->home;
     mu_model_tensor_name(p->arch, p->config->names, role, layer, use.expert, use.name);
     p->tensors[p->n_tensors] = use;
@@ -175,6 +176,7 @@ static struct mu_part_place place_of(const struct mu_builder *b, uint32_t part)
 void mu_builder_enter(struct mu_builder *b, uint32_t part)
 {
     struct mu_part_place place = place_of(b, part);
+    b->part = part;
     b->stage = place.stage;
     b->home = (enum mu_home)place.home;
     b->mine = b->stage == b->p->shard.stage;

@@ -14,7 +14,8 @@
 struct mu_builder {
     struct mu_program *p;
     bool exchange;          /* more than one tensor-parallel rank */
-    uint32_t stage;         /* that executes what is being added, */
+    uint32_t part;          /* what is being added, */
+    uint32_t stage;         /* that executes it, */
     bool mine;              /* and whether it is this shard's */
     enum mu_home home;      /* of matrices being added */
     uint64_t has_h;         /* stages that have the residual as it is now, one bit each */

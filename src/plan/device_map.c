@@ -75,6 +75,27 @@ static mu_status quantisation_read(struct mu_plan_map_work *w, struct mu_plan_tr
     return MU_OK;
 }
 
+/* Modules of known size, then all that contain them. Another name of a tied tensor stays empty. */
+static void sizes_use(struct mu_plan_tree *tree, const struct mu_plan_map_request *request)
+{
+    for (size_t i = 0; i < request->n_sizes; i++) {
+        uint32_t node = mu_plan_tree_find(tree, mu_str(request->sizes[i].module));
+        if (node == MU_PLAN_TREE_NONE || node == 0 || tree->nodes[node].bytes == 0) continue;
+        double times = request->sizes[i].bytes / tree->nodes[node].bytes;
+        for (uint32_t n = node; n < tree->nodes[node].end; n++) {
+            tree->nodes[n].bytes *= times;
+            tree->nodes[n].buffer_bytes *= times;
+        }
+    }
+    for (uint32_t i = tree->n; i-- > 0 && request->n_sizes > 0;) {
+        struct mu_plan_tree_node *node = &tree->nodes[i];
+        if (node->kind != MU_PLAN_TREE_MODULE) continue;
+        node->bytes = 0;
+        for (uint32_t c = i + 1; c < node->end; c = tree->nodes[c].end)
+            node->bytes += tree->nodes[c].bytes;
+    }
+}
+
 static mu_status model_read(struct mu_plan_map_work *w, struct mu_err *err)
 {
     struct mu_plan_tree_options options = {0};
@@ -84,6 +105,7 @@ static mu_status model_read(struct mu_plan_map_work *w, struct mu_err *err)
         status =
             mu_plan_tree_from_config(w->request->config, &options, w->map->arena, &w->tree, err);
     if (status != MU_OK) mu_err_where(err, "config.json");
+    if (status == MU_OK) sizes_use(&w->tree, w->request);
     return status;
 }
 
@@ -152,7 +174,8 @@ static mu_status entries_take(struct mu_plan_map_work *w, struct mu_err *err)
         if (w->device_of[i] == MU_PLAN_MAP_NO_DEVICE) continue;
         const char *path = path_copy(w, i, err);
         if (!path) return MU_E_MEMORY;
-        map->entries[map->n_entries++] = (struct mu_plan_map_entry){path, w->device_of[i]};
+        map->entries[map->n_entries++] = (struct mu_plan_map_entry){
+            path, w->device_of[i], .known = true, .has_tensors = w->tree.nodes[i].n_tensors > 0};
     }
     return MU_OK;
 }
@@ -215,8 +238,10 @@ static mu_status given_entry(struct mu_plan_map_work *w, const char *key, const 
     MU_TRY(device_read(w, key, value, &device, err));
     const char *path = mu_arena_strndup(map->arena, key, strlen(key));
     if (!path) return mu_fail_memory(err, strlen(key));
-    map->entries[map->n_entries++] = (struct mu_plan_map_entry){path, device};
     uint32_t node = mu_plan_tree_find(&w->tree, mu_str(key));
+    bool known = node != MU_PLAN_TREE_NONE;
+    map->entries[map->n_entries++] =
+        (struct mu_plan_map_entry){path, device, known, known && w->tree.nodes[node].n_tensors > 0};
     if (node == MU_PLAN_TREE_NONE)
         return mu_plan_map_warn(w, err, "the model has no module '%.80s'", key);
     w->device_of[node] = (uint16_t)device;
@@ -240,7 +265,10 @@ static mu_status check_given(struct mu_plan_map_work *w, struct mu_err *err)
             continue;
         const char *path = path_copy(w, i, err);
         if (!path) return MU_E_MEMORY;
-        return mu_fail(err, MU_E_INPUT, "the device map gives no device for '%.120s'", path);
+        mu_status status =
+            mu_fail(err, MU_E_INPUT, "the device map gives no device for '%.120s'", path);
+        if (w->map->n_warnings) mu_err_cure(err, "%s", w->map->warnings[0]);
+        return status;
     }
     for (uint32_t i = 0; i + 1 < tree->n_tied; i++)
         if (tree->nodes[tree->tied[i]].tie == tree->nodes[tree->tied[i + 1]].tie &&

@@ -12,6 +12,11 @@
 
 enum mu_plan_rules { MU_PLAN_TRANSFORMERS, MU_PLAN_ACCELERATE };
 
+struct mu_plan_map_size {
+    const char *module; /* a dotted path; "total" is the whole model */
+    double bytes;
+};
+
 struct mu_plan_map_request {
     const json_t *config; /* config.json */
     /* A string: "auto", "balanced", "balanced_low_0", "sequential", or one device for all ("cpu",
@@ -25,6 +30,9 @@ struct mu_plan_map_request {
     const char *no_split;     /* classes, comma between; NULL: the architecture's decoder layer */
     bool fallback_allocation; /* of accelerate */
     bool offload_buffers;     /* buffers of offloaded modules leave the GPU too */
+    /* What modules take, where that is known better than by `dtype`; those below have shares. */
+    const struct mu_plan_map_size *sizes;
+    size_t n_sizes;
 };
 
 struct mu_plan_map_device {
@@ -38,18 +46,14 @@ struct mu_plan_map_device {
 struct mu_plan_map_entry {
     const char *module; /* dotted path; "" is the whole model */
     unsigned device;
-};
-
-struct mu_plan_map_size {
-    const char *module; /* "total", or a dotted path of at most three components */
-    double bytes;
+    bool known, has_tensors; /* the model has this module; there is a tensor in it */
 };
 
 struct mu_plan_map {
     struct mu_arena *arena; /* everything below */
     struct mu_plan_map_entry *entries;
     struct mu_plan_map_device *devices;
-    struct mu_plan_map_size *sizes;
+    struct mu_plan_map_size *sizes; /* of paths of at most three components */
     const char **warnings;
     const char **tied; /* names of tensors that are one and the same; n_tied = 0: none */
     size_t n_entries, n_devices, n_sizes, n_warnings, n_tied;
