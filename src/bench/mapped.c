@@ -2,6 +2,7 @@
 #include "bench/mapped.h"
 
 #include "base/alloc.h"
+#include "base/number.h"
 
 #include <stdio.h>
 
@@ -148,6 +149,34 @@ static mu_status use_map(const struct maker *m, const struct mu_plan_map *map, s
                               &places, err));
     MU_TRY(read_host(m, map, err));
     return take_devices(m, &places, err);
+}
+
+/* The number in "1" or "cuda:1"; none for "cpu" and the like. */
+static bool device_number(const char *name, uint64_t *out)
+{
+    if (strncmp(name, "cuda:", 5) == 0) name += 5;
+    return mu_parse_u64(mu_str(name), 0, MU_DEVICES_MAX - 1, out);
+}
+
+unsigned mu_mapped_devices(const struct mu_mapped_request *request)
+{
+    uint64_t most = 0, n;
+    const char *key;
+    json_t *value;
+    json_object_foreach(request->device_map, key, value)
+    {
+        const char *name = json_string_value(value);
+        if (json_is_integer(value))
+            n = (uint64_t)MU_MAX(json_integer_value(value), 0);
+        else if (!name || !device_number(name, &n))
+            continue;
+        most = MU_MAX(most, MU_MIN(n, (uint64_t)MU_DEVICES_MAX - 1));
+    }
+    json_object_foreach(request->max_memory, key, value)
+    {
+        if (device_number(key, &n)) most = MU_MAX(most, n);
+    }
+    return (unsigned)most + 1;
 }
 
 mu_status mu_mapped_make(const struct mu_model_file *file, const struct mu_mapped_request *request,

@@ -14,6 +14,9 @@ struct mu_mapped_request {
     bool offload_compute; /* what is on the cpu is executed there */
 };
 
+/* How many devices it speaks of. */
+unsigned mu_mapped_devices(const struct mu_mapped_request *request);
+
 /*
  * Sets devices, stages, places and host_bytes in `options`, whose devices are the map's 0, 1, ...
  * (of each replica). Those that get nothing to do are left out. *map holds what `places` points to,

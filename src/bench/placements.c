@@ -29,9 +29,12 @@ static uint32_t *part_of(struct mu_placement *p, size_t i)
 
 const char *mu_placement_name(const struct mu_placement *p, char out[MU_PLACEMENT_TEXT])
 {
-    const uint32_t values[] = {p->tp, p->pp, p->dp, p->threads};
+    const uint32_t values[] = {p->tp, p->map ? 1 : p->pp, p->dp, p->threads};
     size_t len = 0;
-    bool one = p->tp == 1 && p->pp == 1 && p->dp == 1;
+    bool one = p->tp == 1 && p->pp == 1 && p->dp == 1 && !p->map;
+    if (p->map)
+        len =
+            (size_t)snprintf(out, MU_PLACEMENT_TEXT, "%s%u", mu_placement_map_name(p->map), p->pp);
     for (size_t i = 0; i < MU_ARRAY_LEN(parts); i++) {
         bool threads = i + 1 == MU_ARRAY_LEN(parts);
         if (threads ? values[i] == 0 : values[i] == 1 && !(one && i == 0)) continue;
@@ -41,17 +44,28 @@ const char *mu_placement_name(const struct mu_placement *p, char out[MU_PLACEMEN
     return out;
 }
 
+/* A word and a number from 1 to `most`. */
+static bool parse_word(struct mu_str text, const char *word, uint64_t most, uint32_t *out)
+{
+    size_t len = strlen(word);
+    uint64_t n;
+    if (text.len <= len || memcmp(text.p, word, len) != 0 ||
+        !mu_parse_u64((struct mu_str){text.p + len, text.len - len}, 1, most, &n))
+        return false;
+    *out = (uint32_t)n;
+    return true;
+}
+
 static bool parse_part(struct mu_str text, struct mu_placement *p)
 {
-    for (size_t i = 0; i < MU_ARRAY_LEN(parts); i++) {
-        size_t len = strlen(parts[i].name);
-        uint64_t n;
-        if (text.len <= len || memcmp(text.p, parts[i].name, len) != 0 ||
-            !mu_parse_u64((struct mu_str){text.p + len, text.len - len}, 1, parts[i].most, &n))
-            continue;
-        *part_of(p, i) = (uint32_t)n;
-        return true;
-    }
+    for (size_t i = 0; i < MU_ARRAY_LEN(parts); i++)
+        if (parse_word(text, parts[i].name, parts[i].most, part_of(p, i))) return true;
+    for (int m = MU_MAP_NONE + 1; m < MU_MAP_GIVEN; m++)
+        if (parse_word(text, mu_placement_map_name((enum mu_placement_map)m), MU_DEVICES_MAX,
+                       &p->pp)) {
+            p->map = (enum mu_placement_map)m;
+            return true;
+        }
     return false;
 }
 
@@ -98,10 +112,11 @@ mu_status mu_placements_parse(const char *text, struct mu_placement *out, uint32
         good = good && (rest.len > 0 || item.p[item.len] == '\0');
         while (good && left.len)
             good = parse_part(mu_str_take(&left, 'x'), &p);
-        if (!good || (uint64_t)p.tp * p.pp * p.dp > MU_DEVICES_MAX) {
+        if (!good || (p.map && p.tp > 1) || (uint64_t)p.tp * p.pp * p.dp > MU_DEVICES_MAX) {
             mu_status status = mu_fail(err, MU_E_USAGE, "'%.*s' is no placement",
                                        (int)MU_MIN(item.len, (size_t)40), item.p);
-            mu_err_cure(err, "write tp2, tp2xpp2, dp2xt1, ...: at most %d, of %d devices each",
+            mu_err_cure(err,
+                        "write tp2, tp2xpp2, dp2xt1, split3, ...: at most %d, of %d devices each",
                         MU_PLACEMENTS_MAX, MU_DEVICES_MAX);
             return status;
         }
@@ -112,13 +127,22 @@ mu_status mu_placements_parse(const char *text, struct mu_placement *out, uint32
 
 void mu_placements_default(bool quick, struct mu_placement *out, uint32_t *n, uint32_t *left_out)
 {
-    static const struct mu_placement short_list[] = {{1, 1, 1, 0}, {2, 1, 1, 0}, {3, 1, 1, 0},
-                                                     {1, 2, 1, 0}, {1, 1, 2, 0}, {2, 2, 2, 1}};
+    static const struct mu_placement short_list[] = {
+        {1, 1, 1, 0, MU_MAP_NONE}, {2, 1, 1, 0, MU_MAP_NONE},   {3, 1, 1, 0, MU_MAP_NONE},
+        {1, 2, 1, 0, MU_MAP_NONE}, {1, 1, 2, 0, MU_MAP_NONE},   {2, 2, 2, 1, MU_MAP_NONE},
+        {1, 2, 1, 0, MU_MAP_BACK}, {1, 1, 1, 0, MU_MAP_OFFLOAD}};
     /* Every degree occurs beside the others, and the odd ones too. */
     static const struct mu_placement mixed[] = {
-        {2, 2, 1, 0}, {3, 2, 1, 0}, {2, 3, 1, 0}, {4, 4, 1, 0}, {8, 2, 1, 0}, {2, 1, 2, 0},
-        {5, 1, 3, 0}, {1, 2, 2, 0}, {1, 4, 3, 0}, {2, 2, 2, 0}, {6, 2, 2, 0}, {7, 3, 3, 0},
-        {1, 1, 1, 1}, {1, 1, 1, 2}, {1, 1, 1, 3}, {2, 1, 1, 2}, {2, 2, 2, 3}};
+        {2, 2, 1, 0, MU_MAP_NONE}, {3, 2, 1, 0, MU_MAP_NONE}, {2, 3, 1, 0, MU_MAP_NONE},
+        {4, 4, 1, 0, MU_MAP_NONE}, {8, 2, 1, 0, MU_MAP_NONE}, {2, 1, 2, 0, MU_MAP_NONE},
+        {5, 1, 3, 0, MU_MAP_NONE}, {1, 2, 2, 0, MU_MAP_NONE}, {1, 4, 3, 0, MU_MAP_NONE},
+        {2, 2, 2, 0, MU_MAP_NONE}, {6, 2, 2, 0, MU_MAP_NONE}, {7, 3, 3, 0, MU_MAP_NONE},
+        {1, 1, 1, 1, MU_MAP_NONE}, {1, 1, 1, 2, MU_MAP_NONE}, {1, 1, 1, 3, MU_MAP_NONE},
+        {2, 1, 1, 2, MU_MAP_NONE}, {2, 2, 2, 3, MU_MAP_NONE}};
+    static const struct mu_placement mapped[] = {
+        {1, 2, 1, 0, MU_MAP_BALANCED}, {1, 2, 1, 0, MU_MAP_BACK},  {1, 3, 2, 1, MU_MAP_BACK},
+        {1, 2, 1, 0, MU_MAP_SPLIT},    {1, 3, 1, 1, MU_MAP_SPLIT}, {1, 1, 1, 0, MU_MAP_OFFLOAD},
+        {1, 2, 2, 0, MU_MAP_OFFLOAD},  {1, 1, 1, 0, MU_MAP_DISK},  {1, 2, 1, 2, MU_MAP_DISK}};
     uint32_t products = 0;
     *n = 0;
     if (quick) {
@@ -126,15 +150,17 @@ void mu_placements_default(bool quick, struct mu_placement *out, uint32_t *n, ui
         *n = MU_ARRAY_LEN(short_list);
     } else {
         for (uint32_t i = 1; i <= TP_MOST; i++)
-            out[(*n)++] = (struct mu_placement){i, 1, 1, 0};
+            out[(*n)++] = (struct mu_placement){.tp = i, .pp = 1, .dp = 1};
         for (uint32_t i = 2; i <= PP_MOST; i++)
-            out[(*n)++] = (struct mu_placement){1, i, 1, 0};
+            out[(*n)++] = (struct mu_placement){.tp = 1, .pp = i, .dp = 1};
         for (uint32_t i = 2; i <= DP_MOST; i++)
-            out[(*n)++] = (struct mu_placement){1, 1, i, 0};
+            out[(*n)++] = (struct mu_placement){.tp = 1, .pp = 1, .dp = i};
         memcpy(out + *n, mixed, sizeof mixed);
         *n += MU_ARRAY_LEN(mixed);
+        memcpy(out + *n, mapped, sizeof mapped);
+        *n += MU_ARRAY_LEN(mapped);
     }
     for (uint32_t i = 0; i < *n; i++)
-        products += out[i].threads == 0;
+        products += out[i].threads == 0 && !out[i].map;
     *left_out = TP_MOST * PP_MOST * DP_MOST - products;
 }

@@ -217,10 +217,12 @@ static mu_status run_placement(struct prover *p, struct mu_prove_run *run, struc
     struct mu_engine *engine = NULL;
     if (!o) return mu_fail_memory(err, sizeof *o);
     struct mu_err why = MU_ERR_INIT;
+    struct mu_placed placed = {0};
     mu_status status = set_options(p, &run->placement, o, &why);
+    if (status == MU_OK) status = mu_placement_map(p->q, &run->placement, o, &placed, &why);
     if (status == MU_OK) status = mu_engine_memory(p->q->file, o, run->memory, &why);
     /* Before anything else is at work. */
-    if (status == MU_OK && p->prove->no_prediction.code == MU_OK)
+    if (status == MU_OK && p->prove->no_prediction.code == MU_OK && !run->placement.map)
         (void)mu_prove_predict(p->q, &run->placement, &run->predicted, &p->prove->no_prediction);
     if (status == MU_OK) status = mu_engine_open(p->q->file, o, &engine, &why);
     if (refusal(status)) {
@@ -236,6 +238,7 @@ static mu_status run_placement(struct prover *p, struct mu_prove_run *run, struc
     }
     mu_engine_close(engine);
     forget_requests(p);
+    mu_placed_fini(&placed);
     mu_free(o);
     if (status != MU_OK && err && err->code == MU_OK) *err = why;
     return status;

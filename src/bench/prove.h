@@ -6,25 +6,38 @@
 #define MU_BENCH_PROVE_H
 
 #include "base/text.h"
-#include "engine/engine.h"
+#include "bench/mapped.h"
+
+/* Device maps of `pp` devices. */
+enum mu_placement_map {
+    MU_MAP_NONE,
+    MU_MAP_BALANCED, /* as transformers would */
+    MU_MAP_BACK,     /* every second layer comes back to a device */
+    MU_MAP_SPLIT,    /* inside layers */
+    MU_MAP_OFFLOAD,  /* a third of the layers each: devices, cpu, disk */
+    MU_MAP_DISK,     /* all on disk */
+    MU_MAP_GIVEN,    /* the request's */
+    MU_MAP_COUNT
+};
 
 /* Where the model goes: dp replicas of pp stages of tp ranks; threads of each, 0: a share of the
  * cores. */
 struct mu_placement {
     uint32_t tp, pp, dp, threads;
+    enum mu_placement_map map; /* then tp is 1 */
 };
 
 #define MU_PLACEMENT_TEXT 48
 #define MU_PLACEMENTS_MAX 64
 
-/* "tp2xpp2xt1": degrees of 1 are left out, but for the one device "tp1". */
+/* "tp2xpp2xt1": degrees of 1 are left out, but for the one device "tp1"; "split3xt1": a map. */
 const char *mu_placement_name(const struct mu_placement *p, char out[MU_PLACEMENT_TEXT]);
 /* A list of such names, comma between. */
 mu_status mu_placements_parse(const char *text, struct mu_placement *out, uint32_t *n,
                               struct mu_err *err);
 /* Each degree of tensor (1-8), pipeline (1-4) and data parallelism (1-3) alone, several together,
- * and several numbers of threads; `quick`: a few of them. Degrees that this model cannot have are
- * there to be refused. `left_out` products of those degrees are not. */
+ * several numbers of threads, and device maps; `quick`: a few of them. Degrees that this model
+ * cannot have are there to be refused. `left_out` products of those degrees are not. */
 void mu_placements_default(bool quick, struct mu_placement *out, uint32_t *n, uint32_t *left_out);
 
 struct mu_prompt {
@@ -45,6 +58,7 @@ struct mu_prove_request {
     uint32_t max_tokens;
     const struct mu_placement *placements; /* the first that runs is what the others must equal */
     uint32_t n_placements;
+    const struct mu_mapped_request *given; /* of MU_MAP_GIVEN */
     bool quick;
     /* Called before each placement and way, and now and then: false ends it. */
     bool (*go_on)(void *arg, const struct mu_placement *placement, const char *way, uint32_t done,

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "bench/bench.h"
 #include "cli/keep.h"
+#include "cli/map_options.h"
 #include "cli/session.h"
 
 #define PROMPTS_MAX_BYTES (16u << 20)
@@ -13,7 +14,7 @@ struct prove_options {
     struct mu_run_options
         run; /* compute, kv_type, cpu and weights; the rest is prove's to choose */
     struct mu_keep_options keep;
-    const char *prompts, *placements;
+    const char *prompts, *placements, *device_map, *max_memory;
     uint64_t n;
     bool quick, json;
 };
@@ -25,7 +26,12 @@ static const struct mu_option options[] = {
      .help = "new tokens for each prompt", .min = 1, .max = 65536, .default_value = "16"},
     {"placements", 0, MU_OPTION_TEXT, offsetof(struct prove_options, placements), "LIST",
      .help = "tp2,pp2,tp2xpp2xdp2,tp2xt1, ...: tensor, pipeline and data parallel degrees, threads "
-             "of each device; without it all that show something new"},
+             "of each device; balanced2, back2, split3, offload1, disk1: device maps of so many "
+             "devices; without it all that show something new"},
+    {"device-map", 0, MU_OPTION_TEXT, offsetof(struct prove_options, device_map), "MODE|FILE|JSON",
+     .help = "another placement, as muster generate takes it"},
+    {"max-memory", 0, MU_OPTION_TEXT, offsetof(struct prove_options, max_memory), "JSON|LIST",
+     .help = "what that map may use of each device"},
     {"quick", 'q', MU_OPTION_FLAG, offsetof(struct prove_options, quick), NULL,
      .help = "few placements, each in fewer ways"},
     {"compute", 0, MU_OPTION_TEXT, offsetof(struct prove_options, run.compute), "HOW",
@@ -116,9 +122,25 @@ static mu_status print(const struct prove_options *o, const struct mu_prove_requ
     return status == MU_OK && !prove->same ? MU_E_ANSWER : status;
 }
 
+/* Adds the map of --device-map to the placements. */
+static mu_status read_map(const struct prove_options *o, struct mu_mapped_request *given,
+                          struct mu_placement *placements, uint32_t *n, struct mu_err *err)
+{
+    if (!o->device_map && o->max_memory)
+        return mu_fail(err, MU_E_USAGE, "--max-memory goes with a --device-map; there is none");
+    if (!o->device_map) return MU_OK;
+    if (*n == MU_PLACEMENTS_MAX)
+        return mu_fail(err, MU_E_USAGE, "more than %d placements", MU_PLACEMENTS_MAX);
+    MU_TRY(mu_cli_device_map_read(o->device_map, &given->device_map, err));
+    MU_TRY(mu_cli_memory_read(o->max_memory, "--max-memory", &given->max_memory, err));
+    placements[(*n)++] = (struct mu_placement){
+        .tp = 1, .pp = mu_mapped_devices(given), .dp = 1, .map = MU_MAP_GIVEN};
+    return MU_OK;
+}
+
 static mu_status prove(struct mu_session *session, const struct prove_options *o,
-                       struct mu_prompt **prompts, uint32_t *n_prompts, struct mu_keep *k,
-                       struct mu_err *err)
+                       struct mu_mapped_request *given, struct mu_prompt **prompts,
+                       uint32_t *n_prompts, struct mu_keep *k, struct mu_err *err)
 {
     const struct mu_config *config = mu_model_file_config(session->file);
     struct mu_run_options run = o->run;
@@ -133,10 +155,12 @@ static mu_status prove(struct mu_session *session, const struct prove_options *o
         MU_TRY(mu_placements_parse(o->placements, placements, &n, err));
     else
         mu_placements_default(o->quick, placements, &n, &left_out);
+    MU_TRY(read_map(o, given, placements, &n, err));
     struct mu_prove_request request = {.file = session->file,
                                        .max_tokens = (uint32_t)o->n,
                                        .placements = placements,
                                        .n_placements = n,
+                                       .given = given,
                                        .quick = o->quick,
                                        .go_on = show_progress};
     run.devices = "cpu";
@@ -166,11 +190,14 @@ static mu_status prove_run(const struct mu_invocation *in, struct mu_err *err)
     struct mu_prompt *prompts = NULL;
     uint32_t n_prompts = 0;
     struct mu_keep k;
+    struct mu_mapped_request given = {0};
     mu_keep_begin(&k, in, &o->keep, in->result->operands[0]);
     mu_status status = mu_session_open(&session, in->result->operands[0], err);
-    if (status == MU_OK) status = prove(&session, o, &prompts, &n_prompts, &k, err);
+    if (status == MU_OK) status = prove(&session, o, &given, &prompts, &n_prompts, &k, err);
     mu_keep_fini(&k);
     mu_prompts_destroy(prompts, n_prompts);
+    json_decref(given.device_map);
+    json_decref(given.max_memory);
     mu_session_close(&session);
     return status;
 }
