@@ -66,6 +66,9 @@ static void run_embed(const struct run *run, const struct mu_op *op, uint32_t i,
     if (op->n_weights > 0) {
         uint32_t table = op->weights[0], entry = id - p->vocab_first;
         if (entry >= p->vocab) return;
+        uint32_t slice = p->tensors[table].rows;
+        table += entry / slice;
+        entry %= slice;
         if (p->tensors[table].home == MU_HOME_DEVICE)
             run->k->weight_row(&run->rank->weights[table], entry, out);
         else
@@ -142,9 +145,9 @@ static void run_linear(const struct run *run, const struct mu_op *op, uint32_t i
         args.y_stride = run->p->config->hidden;
         args.y_subtree = (size_t)run->n_rows * args.y_stride;
     } else if (op->out == MU_BUFFER_LOGITS) {
-        args.y = mu_rank_logits(rank, run->serial);
+        args.y = mu_rank_logits(rank, run->serial) + op->first;
     } else {
-        args.y = (float *)rank->buffers[op->out] + at;
+        args.y = (float *)rank->buffers[op->out] + op->first + at;
     }
     run->k->linear(&args, first, end);
     if (op->kind == MU_OP_LOGITS) finish_logits(run, args.y, args.y_stride, first, end);

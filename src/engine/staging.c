@@ -127,10 +127,12 @@ static mu_status plan(struct mu_staging *s, struct mu_err *err)
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const struct mu_op *op = &p->ops[i];
         s->load_of[i] = NOT_STAGED;
-        if (op->kind == MU_OP_EMBED && op->n_weights)
-            MU_TRY(add_lookup(s, op->weights[0], err));
-        else if (is_away(s->rank, op))
+        if (op->kind == MU_OP_EMBED && op->n_weights) {
+            for (uint32_t g = 0; g < op->n_groups; g++)
+                MU_TRY(add_lookup(s, op->weights[0] + g, err));
+        } else if (is_away(s->rank, op)) {
             MU_TRY(add_load(s, i, err));
+        }
     }
     s->n_slots = MU_MIN(s->n_loads, (uint32_t)SLOTS);
     s->bytes =

@@ -250,7 +250,9 @@ struct mu_op {
     enum mu_buffer in, out;
     uint32_t n_weights, weights[3]; /* into tensors; outputs side by side in `out` */
     uint32_t biases[3];             /* MU_NO_TENSOR: none */
-    uint32_t n_groups; /* > 0: weights and biases are the first of so many, one an expert */
+    uint32_t n_groups; /* > 0: weights and biases are the first of so many, one an expert; of EMBED:
+                        * slices of the table, all but the last of as many rows */
+    uint32_t first;    /* LOGITS: the outputs are those from here on */
     uint32_t width;    /* GLU: values of a row */
     enum mu_cut_name cut;
     uint32_t peer;        /* SEND, RECEIVE: the other stage */

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #define OPS_A_LAYER     36
+#define SLICES_MAX      64 /* of a table */
 #define TENSORS_A_LAYER 32 /* without those of experts and of latent heads */
 
 /* In what units the columns of each cut come, and how many columns there are; 0: none. */
@@ -244,22 +245,36 @@ struct mu_op *mu_builder_combine(struct mu_builder *b, uint32_t layer, enum mu_c
 
 /* ---- Embedding, head, and the whole ---- */
 
-static uint32_t add_vocabulary(struct mu_builder *b, enum mu_tensor_role role)
+/* A table of one row a token: the first of the tensors that it is held as. */
+struct table {
+    uint32_t first, n;
+};
+
+/* One that comes through a staging buffer does so in slices, none larger than what comes of a
+ * layer at once. */
+static struct table add_table(struct mu_builder *b, enum mu_tensor_role role)
 {
     const struct mu_program *p = b->p;
-    return mu_builder_tensor(b, role, 0,
-                             (struct mu_tensor_use){.file_rows = p->config->vocab,
-                                                    .file_cols = p->config->hidden,
-                                                    .row_first = p->vocab_first,
-                                                    .rows = p->vocab,
-                                                    .cols = p->config->hidden});
+    const struct mu_config *c = p->config;
+    struct table table = {.first = p->n_tensors};
+    uint32_t rows = MU_MAX(2 * MU_MAX(c->ffn, c->expert_ffn), MU_CEIL_DIV(p->vocab, SLICES_MAX));
+    if (b->home == MU_HOME_DEVICE) rows = p->vocab;
+    if (!b->mine) return (struct table){MU_NO_TENSOR, 0};
+    for (uint32_t at = 0; at < p->vocab; at += rows, table.n++)
+        (void)mu_builder_tensor(b, role, 0,
+                                (struct mu_tensor_use){.file_rows = c->vocab,
+                                                       .file_cols = c->hidden,
+                                                       .row_first = p->vocab_first + at,
+                                                       .rows = MU_MIN(rows, p->vocab - at),
+                                                       .cols = c->hidden});
+    return table;
 }
 
-static struct mu_op *add_embedding(struct mu_builder *b, uint32_t table)
+static struct mu_op *add_embedding(struct mu_builder *b, struct table table)
 {
     struct mu_op op = MU_OP(.kind = MU_OP_EMBED, .out = b->exchange ? MU_BUFFER_PART : MU_BUFFER_H,
-                            .n_weights = 1);
-    op.weights[0] = table;
+                            .n_weights = 1, .n_groups = table.n);
+    op.weights[0] = table.first;
     b->has_h = UINT64_C(1) << b->stage;
     struct mu_op *last = mu_builder_op(b, op);
     if (!b->exchange) return last;
@@ -268,8 +283,23 @@ static struct mu_op *add_embedding(struct mu_builder *b, uint32_t table)
     return mu_builder_op(b, MU_OP(.kind = MU_OP_EMBED, .in = MU_BUFFER_PARTS, .out = MU_BUFFER_H));
 }
 
+static void add_logits(struct mu_builder *b, struct table table)
+{
+    struct mu_op op =
+        MU_OP(.kind = MU_OP_LOGITS, .out_rows = true, .in = MU_BUFFER_OUT, .n_weights = 1,
+              .out = b->exchange ? MU_BUFFER_LOGIT_PART : MU_BUFFER_LOGITS);
+    for (uint32_t i = 0; i < table.n; i++) {
+        op.weights[0] = table.first + i;
+        (void)mu_builder_op(b, op);
+        op.first += b->p->tensors[op.weights[0]].rows;
+    }
+    if (b->exchange)
+        (void)mu_builder_op(b, MU_OP(.kind = MU_OP_GATHER, .out_rows = true,
+                                     .in = MU_BUFFER_LOGIT_PART, .out = MU_BUFFER_LOGITS));
+}
+
 /* The last norm works on the rows whose logits are wanted alone, unless another stage does it. */
-static void add_head(struct mu_builder *b, struct mu_op *last, uint32_t table)
+static void add_head(struct mu_builder *b, struct mu_op *last, struct table table)
 {
     uint32_t norm_part = mu_part_norm(b->p->config), part = norm_part + 1;
     bool apart = place_of(b, norm_part).stage != place_of(b, part).stage;
@@ -285,35 +315,33 @@ static void add_head(struct mu_builder *b, struct mu_op *last, uint32_t table)
         op.norm = mu_builder_norm(b, MU_ROLE_FINAL_NORM, 0);
     }
     (void)mu_builder_op(b, op);
-    op = MU_OP(.kind = MU_OP_LOGITS, .out_rows = true, .in = MU_BUFFER_OUT, .n_weights = 1,
-               .out = b->exchange ? MU_BUFFER_LOGIT_PART : MU_BUFFER_LOGITS);
-    op.weights[0] = table == MU_NO_TENSOR ? add_vocabulary(b, MU_ROLE_HEAD) : table;
-    (void)mu_builder_op(b, op);
-    if (b->exchange)
-        (void)mu_builder_op(b, MU_OP(.kind = MU_OP_GATHER, .out_rows = true,
-                                     .in = MU_BUFFER_LOGIT_PART, .out = MU_BUFFER_LOGITS));
+    add_logits(b, table.n ? table : add_table(b, MU_ROLE_HEAD));
 }
 
 /* Where the head is the embedding's table, a stage that has both holds it once, as near as one of
  * them has to be; each of two stages holds its own. */
-static uint32_t add_tied_head(struct mu_builder *b, uint32_t table)
+static enum mu_home home_of_table(const struct mu_builder *b)
 {
-    uint32_t part = mu_part_head(b->p->config);
-    mu_builder_enter(b, part);
-    if (!b->p->config->tied_head || !b->mine) return MU_NO_TENSOR;
-    if (table == MU_NO_TENSOR) return add_vocabulary(b, MU_ROLE_EMBED);
-    b->p->tensors[table].home = MU_MIN(b->p->tensors[table].home, b->home);
-    return table;
+    struct mu_part_place embed = place_of(b, MU_PART_EMBED);
+    struct mu_part_place head = place_of(b, mu_part_head(b->p->config));
+    bool shared = b->p->config->tied_head && embed.stage == head.stage;
+    return (enum mu_home)(shared ? MU_MIN(embed.home, head.home) : embed.home);
 }
 
 static void add_ops(struct mu_builder *b)
 {
     struct mu_program *p = b->p;
     uint32_t n_layers = p->config->n_layers;
+    struct table head = {0};
     mu_builder_enter(b, MU_PART_EMBED);
-    uint32_t table = b->mine ? add_vocabulary(b, MU_ROLE_EMBED) : MU_NO_TENSOR;
-    uint32_t head = add_tied_head(b, table);
-    mu_builder_enter(b, MU_PART_EMBED);
+    b->home = home_of_table(b);
+    struct table table = add_table(b, MU_ROLE_EMBED);
+    if (p->config->tied_head) {
+        head = table;
+        mu_builder_enter(b, mu_part_head(p->config));
+        if (head.n == 0) head = add_table(b, MU_ROLE_EMBED);
+        mu_builder_enter(b, MU_PART_EMBED);
+    }
     struct mu_op *last = add_embedding(b, table);
     for (uint32_t layer = 0; layer < n_layers; layer++) {
         mu_builder_to_attention(b, last, layer);
@@ -529,8 +557,8 @@ static mu_status make_rooms(struct mu_program *p, struct mu_arena *arena, struct
      * be here without its layer. */
     uint64_t n_tensors = number_layers(p) * (TENSORS_A_LAYER + 6 * (uint64_t)c->n_experts +
                                              (c->kv_lora_rank ? 2 * (uint64_t)c->n_heads : 0)) +
-                         2 * (uint64_t)c->n_layers + 8;
-    p->ops = mu_arena_alloc(arena, c->n_layers * OPS_A_LAYER + 16, sizeof *p->ops);
+                         2 * (uint64_t)c->n_layers + 2 * SLICES_MAX + 8;
+    p->ops = mu_arena_alloc(arena, c->n_layers * OPS_A_LAYER + SLICES_MAX + 16, sizeof *p->ops);
     p->tensors = mu_arena_alloc(arena, n_tensors, sizeof *p->tensors);
     return p->ops && p->tensors ? MU_OK : mu_fail_memory(err, n_tensors * sizeof *p->tensors);
 }

@@ -37,26 +37,29 @@ static void every_degree_is_tried(void **state)
 {
     (void)state;
     struct mu_placement list[MU_PLACEMENTS_MAX];
-    uint32_t n, left_out, tp = 0, pp = 0, dp = 0, products = 0;
+    uint32_t n, left_out, tp = 0, pp = 0, dp = 0, maps = 0, products = 0;
     mu_placements_default(false, list, &n, &left_out);
     for (uint32_t i = 0; i < n; i++) {
         tp |= 1u << list[i].tp;
         pp |= 1u << list[i].pp;
         dp |= 1u << list[i].dp;
-        products += list[i].threads == 0;
+        maps |= 1u << list[i].map;
+        products += list[i].threads == 0 && list[i].map == MU_MAP_NONE;
     }
     assert_int_equal(tp, 0x1fe);
     assert_int_equal(pp, 0x1e);
     assert_int_equal(dp, 0xe);
+    assert_int_equal(maps, (1u << MU_MAP_GIVEN) - 1);
     assert_int_equal(left_out + products, 8 * 4 * 3);
 }
 
 static void words_that_are_no_placement_are_refused(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"",     "x",       "tp",    "tp0",   "tp2x",  "tp2,,pp2",
-                                      "tp65", "tp8xpp9", "tp2y3", "tp-1",  "2",     "tp2 ",
-                                      "t0",   "tp2,",    "t257",  "tp1e1", "dp2,tq"};
+    static const char *const bad[] = {
+        "",       "x",    "tp",     "tp0",    "tp2x", "tp2,,pp2", "tp65", "tp8xpp9",
+        "tp2y3",  "tp-1", "2",      "tp2 ",   "t0",   "tp2,",     "t257", "tp1e1",
+        "dp2,tq", "back", "split0", "disk65", "map2", "tp2xback2"};
     struct mu_placement list[MU_PLACEMENTS_MAX];
     uint32_t n;
     for (size_t i = 0; i < MU_ARRAY_LEN(bad); i++) {

@@ -47,7 +47,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct mu_part_place *places =
             mu_arena_alloc(arena, mu_part_count(&config), sizeof *places);
         for (uint32_t i = 0; places && i < mu_part_count(&config); i++)
-            places[i].stage = (uint8_t)(data[i % size] / 16 % stages);
+            places[i] = (struct mu_part_place){(uint8_t)(data[i % size] / 16 % stages),
+                                               data[i % size] / 4 % MU_HOME_COUNT};
         struct mu_shard shard = {.stage = data[1] / 4 % stages,
                                  .places = places,
                                  .tp_rank = data[1] % tp,
