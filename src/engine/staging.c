@@ -45,12 +45,14 @@ struct mu_staging {
     uint64_t slot_bytes, room_bytes, bytes;
     uint8_t *memory, *rooms; /* slots; then a room for each member, and the thread's */
     uint32_t holds[SLOTS];   /* which load; the thread's own */
+    bool core_left;          /* for the thread, beside the team's */
     struct mu_thread thread;
 
     _Alignas(MU_CACHE_LINE) _Atomic uint32_t filled; /* loads that are there; grows */
     _Alignas(MU_CACHE_LINE) _Atomic uint32_t used;   /* loads that were read; grows */
     _Alignas(MU_CACHE_LINE) _Atomic uint64_t claim;  /* the load being filled, its next piece */
     _Atomic uint32_t done;                           /* pieces of it */
+    _Atomic uint32_t news; /* grows when a load can be claimed, or is there: members wait on it */
     _Atomic uint32_t stop;
 };
 
@@ -225,6 +227,17 @@ static void tell_pages(const struct mu_staging *s, const struct load *load,
     }
 }
 
+static bool stopping(const struct mu_staging *s)
+{
+    return atomic_load_explicit(&s->stop, memory_order_acquire) != 0;
+}
+
+static void tell_members(struct mu_staging *s)
+{
+    atomic_fetch_add_explicit(&s->news, 1, memory_order_release);
+    mu_wake_word(&s->news);
+}
+
 static void fill(struct mu_staging *s, uint32_t u, uint32_t k)
 {
     const struct load *load = &s->loads[k];
@@ -236,16 +249,15 @@ static void fill(struct mu_staging *s, uint32_t u, uint32_t k)
     tell_pages(s, &s->loads[(k + 1) % s->n_loads], mu_file_ahead);
     atomic_store_explicit(&s->done, 0, memory_order_relaxed);
     atomic_store_explicit(&s->claim, (uint64_t)u << 32, memory_order_release);
-    work(s, u, load, member);
-    while ((done = atomic_load_explicit(&s->done, memory_order_acquire)) < load->n_pieces)
+    tell_members(s);
+    /* On a core of the team it would only keep those waiting whom it works for: they fill. */
+    if (s->core_left) work(s, u, load, member);
+    while ((done = atomic_load_explicit(&s->done, memory_order_acquire)) < load->n_pieces) {
+        if (stopping(s)) return;
         mu_wait_word(&s->done, done);
+    }
     tell_pages(s, load, mu_file_release);
     s->holds[u % s->n_slots] = k;
-}
-
-static bool stopping(const struct mu_staging *s)
-{
-    return atomic_load_explicit(&s->stop, memory_order_acquire) != 0;
 }
 
 static void staging_main(void *arg)
@@ -261,7 +273,7 @@ static void staging_main(void *arg)
         /* With no more loads than slots, each comes once and stays. */
         if (s->holds[u % s->n_slots] != k) fill(s, u, k);
         atomic_store_explicit(&s->filled, u + 1, memory_order_release);
-        mu_wake_word(&s->filled);
+        tell_members(s);
     }
 }
 
@@ -278,6 +290,8 @@ mu_status mu_staging_load(struct mu_rank *rank, struct mu_err *err)
     for (uint32_t i = 0; i < rank->program->n_tensors; i++)
         s->lookups[i].table.data = rank->away[i];
     memset(s->holds, 0xff, sizeof s->holds);
+    s->core_left =
+        mu_cpu_usable((int[MU_DEVICE_CPUS_MAX]){0}, MU_DEVICE_CPUS_MAX) > rank->spec->n_threads;
     /* No load has the count UINT32_MAX yet: members that come before the first fill claim none. */
     atomic_store_explicit(&s->claim, UINT64_MAX, memory_order_relaxed);
     if (s->n_loads == 0) return MU_OK;
@@ -289,9 +303,11 @@ void mu_staging_fini(struct mu_rank *rank)
     struct mu_staging *s = rank->staging;
     if (!s) return;
     atomic_store_explicit(&s->stop, 1, memory_order_release);
-    /* Changed, so that no wait begins after this; nobody counts on the count any more. */
+    /* Changed, so that no wait begins after this; nobody goes by these counts any more. */
     atomic_fetch_add_explicit(&s->used, 1, memory_order_release);
+    atomic_fetch_add_explicit(&s->done, 1, memory_order_release);
     mu_wake_word(&s->used);
+    mu_wake_word(&s->done);
     mu_thread_join(&s->thread);
     if (rank->device) mu_device_free(rank->device, MU_PURPOSE_STAGING, s->memory, s->bytes);
     mu_free(s);
@@ -301,15 +317,16 @@ void mu_staging_fini(struct mu_rank *rank)
 void mu_staging_await(struct mu_rank *rank, uint32_t serial, uint32_t i, unsigned member)
 {
     struct mu_staging *s = rank->staging;
-    uint32_t k = s->load_of[i], filled;
+    uint32_t k = s->load_of[i], spins = 0;
     if (k == NOT_STAGED) return;
-    uint32_t u = serial * s->n_loads + k, spins = 0;
-    while ((int32_t)((filled = atomic_load_explicit(&s->filled, memory_order_acquire)) - u) <= 0) {
+    for (uint32_t u = serial * s->n_loads + k;;) {
+        uint32_t news = atomic_load_explicit(&s->news, memory_order_acquire);
+        if ((int32_t)(atomic_load_explicit(&s->filled, memory_order_acquire) - u) > 0) return;
         work(s, u, &s->loads[k], member);
         if (spins++ < WAIT_SPINS)
             mu_cpu_relax();
         else
-            mu_wait_word(&s->filled, filled);
+            mu_wait_word(&s->news, news);
     }
 }
 
