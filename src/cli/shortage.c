@@ -11,18 +11,21 @@
 void mu_session_say_memory(const struct mu_engine_memory *memory)
 {
     bool staged = false;
-    for (unsigned i = 0; i < memory->n_ranks; i++)
+    int layers = 9;
+    for (unsigned i = 0; i < memory->n_ranks; i++) {
         staged |= memory->ranks[i].bytes[MU_PURPOSE_STAGING] > 0;
+        layers = MU_MAX(layers, (int)strlen(memory->ranks[i].layers));
+    }
     const int width = staged ? 12 : 0; /* of a column that few tables need */
-    mu_cli_say("%-8s %-9s %11s %11s %11s %11s%*s %11s %11s\n", "device", "layers", "weights",
-               "kv cache", "activations", "tables", width, staged ? "staging" : "", "predicted",
-               "budget");
+    mu_cli_say("%-8s %-*s %11s %11s %11s %11s%*s %11s %11s\n", "device", layers, "layers",
+               "weights", "kv cache", "activations", "tables", width, staged ? "staging" : "",
+               "predicted", "budget");
     for (unsigned i = 0; i < memory->n_ranks; i++) {
         const struct mu_rank_memory *r = &memory->ranks[i];
         char cells[MU_PURPOSE_COUNT][MU_BYTES_TEXT], a[MU_BYTES_TEXT], b[MU_BYTES_TEXT];
         for (int p = 0; p < MU_PURPOSE_COUNT; p++)
             (void)mu_format_bytes(r->bytes[p], cells[p]);
-        mu_cli_say("%-8s %-9s %11s %11s %11s %11s%*s %11s %11s%s\n", r->device, r->layers,
+        mu_cli_say("%-8s %-*s %11s %11s %11s %11s%*s %11s %11s%s\n", r->device, layers, r->layers,
                    cells[MU_PURPOSE_WEIGHTS], cells[MU_PURPOSE_KV], cells[MU_PURPOSE_ACTIVATIONS],
                    cells[MU_PURPOSE_TABLES], width, staged ? cells[MU_PURPOSE_STAGING] : "",
                    mu_format_bytes(r->total_bytes, a), mu_format_bytes(r->budget_bytes, b),

@@ -221,9 +221,14 @@ static void tell_pages(const struct mu_staging *s, const struct load *load,
                        void (*tell)(const void *bytes, uint64_t size))
 {
     for (uint32_t i = load->first_item; i < load->first_item + load->n_items; i++) {
-        const struct mu_tensor *t = s->items[i].packing.tensor;
-        if (t && t->data && !(i > load->first_item && t == s->items[i - 1].packing.tensor))
-            tell(t->data, t->n_bytes);
+        const struct mu_packing *packing = &s->items[i].packing;
+        const struct mu_tensor_use *use = packing->rows.use;
+        if (!packing->tensor || !packing->tensor->data) continue;
+        uint64_t row = mu_tensor_row_bytes(packing->tensor);
+        uint64_t first = use->transposed ? use->col_first : use->row_first;
+        uint64_t n = use->transposed ? use->cols : (uint64_t)use->rows * MU_MAX(use->step, 1u);
+        tell(packing->tensor->data + first * row,
+             MU_MIN(n * row, packing->tensor->n_bytes - first * row));
     }
 }
 
@@ -246,17 +251,16 @@ static void fill(struct mu_staging *s, uint32_t u, uint32_t k)
     uint32_t done;
     for (uint32_t i = load->first_item; i < load->first_item + load->n_items; i++)
         s->rank->weights[s->items[i].tensor].data = slot + s->items[i].offset;
-    tell_pages(s, &s->loads[(k + 1) % s->n_loads], mu_file_ahead);
     atomic_store_explicit(&s->done, 0, memory_order_relaxed);
     atomic_store_explicit(&s->claim, (uint64_t)u << 32, memory_order_release);
     tell_members(s);
+    tell_pages(s, &s->loads[(k + 1) % s->n_loads], mu_file_ahead);
     /* On a core of the team it would only keep those waiting whom it works for: they fill. */
     if (s->core_left) work(s, u, load, member);
     while ((done = atomic_load_explicit(&s->done, memory_order_acquire)) < load->n_pieces) {
         if (stopping(s)) return;
         mu_wait_word(&s->done, done);
     }
-    tell_pages(s, load, mu_file_release);
     s->holds[u % s->n_slots] = k;
 }
 
@@ -271,9 +275,11 @@ static void staging_main(void *arg)
         }
         if (stopping(s)) return;
         /* With no more loads than slots, each comes once and stays. */
-        if (s->holds[u % s->n_slots] != k) fill(s, u, k);
+        bool fresh = s->holds[u % s->n_slots] != k;
+        if (fresh) fill(s, u, k);
         atomic_store_explicit(&s->filled, u + 1, memory_order_release);
         tell_members(s);
+        if (fresh) tell_pages(s, &s->loads[k], mu_file_release);
     }
 }
 

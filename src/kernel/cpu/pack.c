@@ -200,6 +200,9 @@ static void row_pack_lanes(const struct mu_weight *w, const struct mu_packed *pa
     }
 }
 
+/* At once: what they take stays in the first cache until all sixteen outputs have written to it. */
+#define STRAIGHT_CELLS 16u
+
 /* Blocks whose stored codes are the planes' words already, `at` bytes behind their beginning, but
  * for bits to flip: packing them is moving words about, as fast as memory. */
 struct straight {
@@ -238,20 +241,20 @@ static void group_pack_straight(const struct mu_weight *w, const struct mu_packe
                                 const uint8_t *const *stored)
 {
     const struct straight *straight = &straights[w->type];
-    size_t block_bytes = mu_dtype(w->type)->block_bytes, at = w->col_first / MU_CELL * block_bytes;
-    uint8_t *codes = group, *super = group + packed->scale_offset;
-    for (uint32_t c = 0; c < packed->cells; c++, at += block_bytes) {
-        for (unsigned i = 0; i < n; i++) {
-            const uint8_t *block = stored[i] + at;
-            if (l->low == 8)
-                words_put(codes, 8, i, block + straight->at, straight->flip);
-            else
-                words_put(codes, 4, i, block + straight->at, straight->flip);
-            head_put(l, super, i, block);
-        }
-        codes += mu_lanes_code_bytes(l);
-        super += mu_lanes_super_bytes(l);
-    }
+    const size_t block_bytes = mu_dtype(w->type)->block_bytes;
+    const size_t begin = w->col_first / MU_CELL * block_bytes;
+    for (uint32_t first = 0; first < packed->cells; first += STRAIGHT_CELLS)
+        for (unsigned i = 0; i < n; i++)
+            for (uint32_t c = first; c < MU_MIN(first + STRAIGHT_CELLS, packed->cells); c++) {
+                const uint8_t *block = stored[i] + begin + c * block_bytes;
+                uint8_t *codes = group + (size_t)c * mu_lanes_code_bytes(l);
+                if (l->low == 8)
+                    words_put(codes, 8, i, block + straight->at, straight->flip);
+                else
+                    words_put(codes, 4, i, block + straight->at, straight->flip);
+                head_put(l, group + packed->scale_offset + (size_t)c * mu_lanes_super_bytes(l), i,
+                         block);
+            }
 }
 
 /* Words of 2 or 4 bytes: word k of output i to place i of line k. A few lines at a time, so that
