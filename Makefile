@@ -28,6 +28,9 @@ VECTOR_OPT        := $(if $(SANITIZE),-O1,-O3)
 FLAGS_avx2        := $(VECTOR_OPT) -mavx2 -mfma -mf16c
 FLAGS_avx512      := $(VECTOR_OPT) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c
 FLAGS_avx512_bf16 := $(FLAGS_avx512) -mavx512bf16
+# What costs on this machine depend on: a change of this code or of its flags has them timed again.
+TIMED := $(wildcard src/kernel/*.? src/kernel/*/*.? src/measure/*.? src/plan/costs.h src/base/team.c)
+FLAGS_kept = -DMU_COSTS_REVISION='"$(shell (echo "$(CC) $(OPT) $(SANITIZE) $(CHECKS)"; cat $(TIMED)) | cksum | cut -d" " -f1)"'
 DEFS  := -D_GNU_SOURCE -DMU_VERSION='"$(VERSION)"' -Isrc $(shell pkg-config --cflags $(PACKAGES)) $(CHECKS)
 # All that one file is compiled with; a file that needs a CPU feature has FLAGS_name := -m... here.
 CFLAGS_OF = $(FLAGS) $(DEFS) $(FLAGS_$(notdir $(basename $<)))
@@ -60,7 +63,7 @@ LINTED    := $(SOURCES) $(CLI) $(TESTS) $(FUZZERS) $(BENCHES) tests/fuzz/replay.
 LIB       := $(BUILD)/libmuster.a
 BIN       := $(BUILD)/muster
 
-.PHONY: all run test asan tsan fuzz lint lint-files format bench prove peers servers oracle install clean help \
+.PHONY: all run test asan tsan fuzz lint lint-files format bench prove peers servers predictions oracle install clean help \
         test-programs fuzz-programs
 all: $(BIN) ## the program, build/muster
 
@@ -71,6 +74,7 @@ $(BUILD)/%.o: %.c Makefile VERSION
 
 # The assembler includes these tables, which the compiler's dependency files do not see.
 $(BUILD)/src/format/share.o: share/models.tsv
+$(BUILD)/src/measure/kept.o: $(TIMED)
 $(BUILD)/src/health/share.o: share/logs.tsv
 $(BUILD)/src/probe/catalog.o: share/devices.tsv share/links.tsv share/engines.tsv
 
@@ -170,8 +174,11 @@ PROVED ?= $(patsubst %/config.json,%,$(wildcard $(GOLDEN)/1_tiny/*/config.json))
 prove: all ## the same bits under many placements, for every kind of small model
 	$(Q)for m in $(PROVED); do $(BIN) prove $$m $(PROVE_FLAGS) || exit 1; done
 
-bench: $(BENCHES:%.c=$(BUILD)/%) ## times the kernels alone beside what the machine can do
+bench: $(filter-out %/predict,$(BENCHES:%.c=$(BUILD)/%)) ## times the kernels alone beside what the machine can do
 	$(Q)for b in $^; do $$b || exit 1; done
+
+predictions: $(BUILD)/bench/predict ## predictions beside measurements, here: PREDICTIONS_FLAGS="--seconds 170"
+	$(Q)python3 bench/predictions.py --predict $(BUILD)/bench/predict --kept $(BUILD)/predictions.json $(PREDICTIONS_FLAGS)
 
 peers: all ## times it beside llama.cpp, which is fetched and built: PEERS_FLAGS="--quick MODEL"
 	$(Q)python3 bench/peers.py --muster $(BIN) $(PEERS_FLAGS)

@@ -27,60 +27,156 @@ static enum mu_dtype timed_type(const struct mu_plan_format *format)
     return format->bits <= 4 ? MU_DTYPE_Q4_0 : format->bits <= 8 ? MU_DTYPE_Q8_0 : MU_DTYPE_BF16;
 }
 
-/* Devices that work at the same time share what all cores reach together. */
-static double share(double alone, double together, double n_busy)
+/* The type of the matrix that makes logits: often another than the layers'. */
+static enum mu_dtype head_type(const struct mu_here_question *q, enum mu_dtype body)
 {
-    return MU_MIN(alone, together / n_busy);
+    const struct mu_config *c = mu_model_file_config(q->file);
+    const struct mu_tensor *tensors;
+    size_t n = mu_model_file_tensors(q->file, &tensors);
+    enum mu_dtype type = body;
+    for (size_t i = 0; q->own_format && i < n; i++) {
+        const struct mu_tensor *t = &tensors[i];
+        bool table = t->n_dims == 2 && t->dims[0] == c->vocab && t->dims[1] == c->hidden;
+        bool head = strstr(t->name, "output.weight") || strstr(t->name, "lm_head");
+        if (table && mu_codec_can_decode(t->type) && (head || c->tied_head)) type = t->type;
+    }
+    return type;
 }
 
-static void set_device(struct mu_here *h, const struct mu_probe_cpu *cpu,
-                       const struct mu_measure_costs *one, const struct mu_measure_costs *all,
-                       double n_busy)
+static double bits_of(enum mu_dtype type, uint32_t cols)
 {
-    double weights = share(one->weight_bytes_per_s, all->weight_bytes_per_s, n_busy);
-    double products = share(one->product_per_s, all->product_per_s, n_busy);
+    uint64_t bytes = 0;
+    return mu_dtype_bytes(mu_codec_fit(type, cols), cols, &bytes) ? 8.0 * (double)bytes / cols : 0;
+}
+
+static struct mu_measure_shape shape_of(const struct mu_here_question *q)
+{
+    const struct mu_config *c = mu_model_file_config(q->file);
+    enum mu_dtype type = timed_type(q->format);
+    return (struct mu_measure_shape){.hidden = c->hidden,
+                                     .ffn = c->n_experts ? c->expert_ffn : c->ffn,
+                                     .vocab = c->vocab,
+                                     .n_heads = c->n_heads,
+                                     .n_kv_heads = c->n_kv_heads,
+                                     .head_dim = c->head_dim,
+                                     .type = type,
+                                     .head_type = head_type(q, type)};
+}
+
+/* A device of which nothing is published: limits are what the kernels reach, for what the plan says
+ * of weights at the memory's limit, and the engine reaches all of them. */
+static void set_device(struct mu_here *h, const struct mu_probe_cpu *cpu)
+{
+    const struct mu_plan_costs *c = &h->timed.costs;
+    double bytes_per_s = h->timed.bits / 8 / c->weight_s[MU_PLAN_GLU][MU_PLAN_SIZES - 1][0];
     (void)snprintf(h->name, sizeof h->name, "%s", cpu->name[0] ? cpu->name : "cpu");
     h->device = (struct mu_probe_device){.name = h->name,
                                          .memory_bytes = (double)cpu->memory_bytes,
                                          .usable_bytes = (double)cpu->available_bytes,
-                                         .bytes_per_s = weights,
+                                         .bytes_per_s = bytes_per_s,
                                          .link = &h->link,
                                          .node = MU_PLAN_DEVICES_MAX};
-    h->device.rates[MU_PROBE_F32] = h->device.rates[MU_PROBE_F16] = h->device.rates[MU_PROBE_I8] =
-        products;
-    h->engine.weights = h->engine.f16 = h->engine.f8 = 1;
-    h->engine.kv = share(one->kv_bytes_per_s, all->kv_bytes_per_s, n_busy) / weights;
-    h->engine.attention = share(one->attention_per_s, all->attention_per_s, n_busy) / products;
-    h->engine.op_s = one->meeting_s;
+    h->engine.step_s = c->step_s;
     h->engine.overhead_bytes = h->engine.pair_bytes = h->engine.group_bytes = 0;
+    h->engine.latency = h->engine.exchange = 1;
+    h->engine.first_s = 0;
 }
 
-mu_status mu_here_measure(struct mu_here *out, const struct mu_config *config,
-                          const struct mu_plan_format *format, const struct mu_kernels *kernels,
-                          const struct mu_probe_engine *muster, unsigned n_threads, unsigned n_busy,
-                          unsigned n_ranks, struct mu_err *err)
+static mu_status measure_link(struct mu_here *h, unsigned n_ranks, struct mu_err *err)
 {
-    struct mu_measure_shape shape = {config->n_heads, config->n_kv_heads, config->head_dim};
-    enum mu_dtype type = timed_type(format);
-    struct mu_measure_costs one, all;
-    struct mu_probe_cpu cpu;
-    double step_s, latency_s, bytes_per_s;
-    mu_probe_cpu(NULL, &cpu);
-    unsigned threads = n_threads ? MU_MIN(n_threads, cpu.n_usable) : cpu.n_usable;
-    MU_TRY(mu_measure_costs_kept(kernels, type, &shape, threads, &one, err));
-    all = one;
-    if (threads < cpu.n_usable && n_busy > 1)
-        MU_TRY(mu_measure_costs_kept(kernels, type, &shape, cpu.n_usable, &all, err));
-    MU_TRY(mu_measure_exchange(2, &step_s, &bytes_per_s, err));
-    latency_s = step_s;
-    if (n_ranks > 2)
-        MU_TRY(mu_measure_exchange(MU_MIN(n_ranks, (unsigned)MU_MEASURE_PEERS_MAX), &latency_s,
-                                   &bytes_per_s, err));
-    *out = (struct mu_here){.engine = *muster};
-    out->engine.step_s = step_s; /* from the scheduler to the ranks and back */
-    out->link = (struct mu_probe_link){
+    double latency_s, bytes_per_s;
+    unsigned n = MU_MIN(MU_MAX(n_ranks, 2u), (unsigned)MU_MEASURE_PEERS_MAX);
+    MU_TRY(mu_measure_exchange(n, &latency_s, &bytes_per_s, err));
+    h->link = (struct mu_probe_link){
         .name = "memory", .bytes_per_s = bytes_per_s, .latency_s = latency_s, .efficiency = 1};
-    out->engine.latency = out->engine.exchange = 1;
-    set_device(out, &cpu, &one, &all, n_busy);
     return MU_OK;
+}
+
+mu_status mu_here_measure(struct mu_here *out, const struct mu_here_question *q, struct mu_err *err)
+{
+    struct mu_measure_shape shape = shape_of(q);
+    struct mu_plan_costs one, all;
+    struct mu_probe_cpu cpu;
+    mu_probe_cpu(NULL, &cpu);
+    unsigned threads = q->n_threads ? MU_MIN(q->n_threads, cpu.n_usable) : cpu.n_usable;
+    *out = (struct mu_here){.engine = *q->muster};
+    MU_TRY(mu_measure_costs_kept(q->kernels, &shape, threads, q->progress, &one, err));
+    all = one;
+    if (threads < cpu.n_usable && q->n_busy > 1)
+        MU_TRY(mu_measure_costs_kept(q->kernels, &shape, cpu.n_usable, q->progress, &all, err));
+    mu_plan_costs_shared(&one, &all, q->n_busy, &out->timed.costs);
+    out->timed.bits = bits_of(shape.type, shape.hidden);
+    out->timed.head_bits = bits_of(shape.head_type, shape.hidden);
+    out->timed.n_busy = q->n_busy;
+    out->engine.sequence_s = shape.vocab * one.pick_s;
+    if (q->n_ranks > 1) MU_TRY(measure_link(out, q->n_ranks, err));
+    set_device(out, &cpu);
+    return MU_OK;
+}
+
+/* A lone stream keeps the ranks of one stage busy; several keep more. */
+static uint32_t n_busy(const struct mu_here_run *run)
+{
+    uint32_t replicas = MU_MIN(run->dp, run->batch), streams = MU_CEIL_DIV(run->batch, run->dp);
+    return run->tp * MU_MIN(run->pp, streams) * replicas;
+}
+
+static mu_status predict(const struct mu_here_run *run, const struct mu_plan_format *format,
+                         const struct mu_here *here, struct mu_plan_prediction *out,
+                         struct mu_err *err)
+{
+    struct mu_plan_rack rack = {.n = run->tp * run->pp * run->dp};
+    struct mu_plan_request request = {.config = mu_model_file_config(run->file),
+                                      .formats = {format},
+                                      .n_formats = 1,
+                                      .rack = &rack,
+                                      .engine = &here->engine,
+                                      .timed = &here->timed,
+                                      .kv_bits = 16,
+                                      .batch = run->batch,
+                                      .input = run->input,
+                                      .output = run->output,
+                                      .tp = run->tp,
+                                      .pp = run->pp,
+                                      .dp = run->dp,
+                                      .costs = "kernels measured on this machine"};
+    struct mu_plan *plan;
+    for (uint32_t i = 0; i < rack.n; i++)
+        rack.slots[i] = (struct mu_plan_slot){.device = &here->device};
+    if (run->weights == MU_DTYPE_F32)
+        request.n_tensors = mu_model_file_tensors(run->file, &request.tensors);
+    MU_TRY(mu_plan_make(&request, &plan, err));
+    *out = plan->candidates[0].predicted;
+    mu_plan_destroy(plan);
+    return MU_OK;
+}
+
+mu_status mu_here_predict(const struct mu_here_run *run, struct mu_plan_prediction *out,
+                          struct mu_err *err)
+{
+    bool own = run->weights == MU_DTYPE_F32;
+    struct mu_here_question question = {
+        .file = run->file,
+        .format = own ? mu_here_format(run->file)
+                      : mu_plan_format(mu_str(mu_dtype(run->weights)->name), err),
+        .own_format = own,
+        .n_threads = run->n_threads,
+        .n_busy = n_busy(run),
+        .n_ranks = MU_MAX(run->tp, MU_MIN(run->pp, 2u)),
+        .progress = run->progress};
+    struct mu_here here;
+    struct mu_probe_catalog *catalog;
+    if (!question.format) return MU_E_USAGE;
+    if (run->compute == MU_COMPUTE_F32)
+        return mu_fail(err, MU_E_UNSUPPORTED, "the reference path's kernels are not timed");
+    MU_TRY(mu_kernels_choose(run->kernels, &question.kernels, err));
+    MU_TRY(mu_probe_catalog_load(&catalog, err));
+    mu_status status = mu_probe_find_engine(catalog, MU_STR("muster"), &question.muster, err);
+    if (status == MU_OK) status = mu_here_measure(&here, &question, err);
+    if (status == MU_OK) {
+        here.engine.chunk = mu_engine_step_rows((uint32_t)here.engine.chunk, run->pp, run->input);
+        status = predict(run, question.format, &here, out, err);
+    }
+    mu_probe_catalog_destroy(catalog);
+    return status;
 }

@@ -16,17 +16,42 @@ struct mu_here {
     struct mu_probe_device device; /* points to name and link */
     struct mu_probe_link link;
     struct mu_probe_engine engine;
+    struct mu_plan_timed timed;
 };
 
 /* The format that most of a file's bytes have. */
 const struct mu_plan_format *mu_here_format(const struct mu_model_file *file);
 
+/* What is asked about this machine. */
+struct mu_here_question {
+    const struct mu_model_file *file;
+    const struct mu_plan_format *format; /* of the weights */
+    bool own_format;                     /* as the file has them */
+    const struct mu_kernels *kernels;
+    const struct mu_probe_engine *muster; /* the catalogue's row for our engine */
+    unsigned n_threads, n_busy, n_ranks;
+    const struct mu_measure_progress *progress;
+};
+
 /* Devices of `n_threads` each (0: all cores), of which `n_busy` work at the same time and exchange
- * among `n_ranks`. `muster` is the catalogue's row for our engine: what is not measured stays as it
- * says. Must not be moved afterwards. */
-mu_status mu_here_measure(struct mu_here *out, const struct mu_config *config,
-                          const struct mu_plan_format *format, const struct mu_kernels *kernels,
-                          const struct mu_probe_engine *muster, unsigned n_threads, unsigned n_busy,
-                          unsigned n_ranks, struct mu_err *err);
+ * among `n_ranks`. Of the engine, what is not measured stays as the catalogue says. Must not be
+ * moved afterwards. */
+mu_status mu_here_measure(struct mu_here *out, const struct mu_here_question *question,
+                          struct mu_err *err);
+
+/* A run of our engine on this machine: dp replicas of pp stages of tp devices of `n_threads`. */
+struct mu_here_run {
+    const struct mu_model_file *file;
+    const char *kernels; /* family by name; NULL: the best */
+    enum mu_compute compute;
+    enum mu_dtype weights; /* as mu_engine_options */
+    uint32_t tp, pp, dp, n_threads;
+    uint32_t batch, input, output; /* streams, and tokens of each */
+    const struct mu_measure_progress *progress;
+};
+
+/* What the planner says of it. */
+mu_status mu_here_predict(const struct mu_here_run *run, struct mu_plan_prediction *out,
+                          struct mu_err *err);
 
 #endif

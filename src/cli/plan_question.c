@@ -63,14 +63,32 @@ static mu_status read_formats(struct question *q, struct mu_err *err)
 
 /* ---- The machine --------------------------------------------------------------------------- */
 
+static void show_progress(void *arg, unsigned done, unsigned all)
+{
+    (void)arg;
+    if (mu_cli_fancy())
+        mu_cli_say(done < all ? "\rtiming this machine's kernels, once: %u of %u\033[K"
+                              : "\r\033[K",
+                   done, all);
+}
+
 /* This machine's processor as one device. */
 static mu_status find_here(struct question *q, struct mu_err *err)
 {
     const struct mu_kernels *kernels;
     MU_TRY(mu_kernels_choose(NULL, &kernels, err));
-    MU_TRY(mu_here_measure(&q->here, mu_model_file_config(q->model.file), q->request.formats[0],
-                           kernels, q->request.engine, 0, 1, 1, err));
+    struct mu_measure_progress progress = {.show = show_progress};
+    struct mu_here_question question = {.file = q->model.file,
+                                        .format = q->request.formats[0],
+                                        .own_format = q->request.n_tensors > 0,
+                                        .kernels = kernels,
+                                        .muster = q->request.engine,
+                                        .n_busy = 1,
+                                        .n_ranks = 1,
+                                        .progress = &progress};
+    MU_TRY(mu_here_measure(&q->here, &question, err));
     q->request.engine = &q->here.engine;
+    q->request.timed = &q->here.timed;
     q->rack.slots[0] = (struct mu_plan_slot){.device = &q->here.device};
     q->rack.n = 1;
     return MU_OK;

@@ -10,9 +10,7 @@
 #include <stdlib.h>
 
 #define FILE_BYTES_MAX (1u << 20)
-#define N_COSTS        5
-
-_Static_assert(sizeof(struct mu_measure_costs) == N_COSTS * sizeof(double), "costs are doubles");
+#define LINES_MAX      200 /* the oldest are dropped */
 
 /* ~/.cache/muster, or where XDG_CACHE_HOME says; NULL when there is no home. */
 static char *cache_folder(void)
@@ -22,41 +20,43 @@ static char *cache_folder(void)
     return home && home[0] == '/' ? mu_path_join(home, ".cache/muster") : NULL;
 }
 
-/* Processor, threads, kernels, type, shape and program: all that the costs depend on. */
-static void add_key(struct mu_text *out, const struct mu_kernels *kernels, enum mu_dtype type,
-                    const struct mu_measure_shape *shape, unsigned n_threads)
+/* Processor, threads, kernels, types, shape and the code that is timed: all that costs depend on.
+ */
+static void add_key(struct mu_text *out, const struct mu_kernels *kernels,
+                    const struct mu_measure_shape *s, unsigned n_threads)
 {
     struct mu_probe_cpu cpu;
     mu_probe_cpu(NULL, &cpu);
-    mu_text_printf(out, "%s/%u/%s/%s/%u.%u.%u/%s", cpu.name, n_threads, kernels->family,
-                   mu_dtype(type)->name, shape->n_heads, shape->n_kv_heads, shape->head_dim,
-                   MU_VERSION);
+    mu_text_printf(out, "%s/%u/%s/%s.%s/%u.%u.%u/%u.%u.%u/%s", cpu.name, n_threads, kernels->family,
+                   mu_dtype(s->type)->name, mu_dtype(s->head_type)->name, s->hidden, s->ffn,
+                   s->vocab, s->n_heads, s->n_kv_heads, s->head_dim, MU_COSTS_REVISION);
 }
 
-static bool find_line(struct mu_str text, struct mu_str key, struct mu_measure_costs *out)
+static bool find_line(struct mu_str text, struct mu_str key, struct mu_plan_costs *out)
 {
-    double values[N_COSTS];
+    double values[MU_PLAN_COSTS];
     while (text.len) {
         struct mu_str line = mu_str_take(&text, '\n');
         if (!mu_str_equal(mu_str_take(&line, '\t'), key)) continue;
-        int n = 0;
-        while (n < N_COSTS && mu_parse_f64(mu_str_take(&line, '\t'), &values[n]) && values[n] > 0)
+        size_t n = 0;
+        while (n < MU_PLAN_COSTS && mu_parse_f64(mu_str_take(&line, '\t'), &values[n]) &&
+               values[n] > 0)
             n++;
-        if (n < N_COSTS) continue;
+        if (n < MU_PLAN_COSTS) continue;
         memcpy(out, values, sizeof values);
         return true;
     }
     return false;
 }
 
-static void add_line(struct mu_text *text, const char *key, const struct mu_measure_costs *costs)
+static void add_line(struct mu_text *text, const char *key, const struct mu_plan_costs *costs)
 {
-    double values[N_COSTS];
+    double values[MU_PLAN_COSTS];
     char number[MU_FLOAT_TEXT];
     memcpy(values, costs, sizeof values);
     if (text->len && text->p[text->len - 1] != '\n') mu_text_char(text, '\n');
     mu_text_str(text, key);
-    for (int i = 0; i < N_COSTS; i++)
+    for (size_t i = 0; i < MU_PLAN_COSTS; i++)
         mu_text_printf(text, "\t%s", mu_format_f64(values[i], number));
     mu_text_char(text, '\n');
 }
@@ -71,22 +71,47 @@ static void keep(const char *folder, const char *path, const struct mu_text *tex
     mu_file_out_close(&file);
 }
 
-mu_status mu_measure_costs_kept(const struct mu_kernels *kernels, enum mu_dtype type,
+/* Lines of other revisions of the code help nobody; of this one only the latest are kept. */
+static void drop_old(struct mu_text *text)
+{
+    struct mu_str rest = {mu_text_get(text), text->len};
+    struct mu_text left;
+    size_t n = 0, size = sizeof MU_COSTS_REVISION - 1;
+    for (size_t i = 0; i < text->len; i++)
+        n += text->p[i] == '\n';
+    mu_text_init(&left, FILE_BYTES_MAX);
+    while (rest.len) {
+        struct mu_str line = mu_str_take(&rest, '\n'), values = line;
+        struct mu_str key = mu_str_take(&values, '\t');
+        bool ours = key.len > size && memcmp(key.p + key.len - size, MU_COSTS_REVISION, size) == 0;
+        if (!ours || n-- > LINES_MAX) continue;
+        mu_text_add(&left, line.p, line.len);
+        mu_text_char(&left, '\n');
+    }
+    mu_text_fini(text);
+    *text = left;
+}
+
+mu_status mu_measure_costs_kept(const struct mu_kernels *kernels,
                                 const struct mu_measure_shape *shape, unsigned n_threads,
-                                struct mu_measure_costs *out, struct mu_err *err)
+                                const struct mu_measure_progress *progress,
+                                struct mu_plan_costs *out, struct mu_err *err)
 {
     struct mu_text key, text;
     char *folder = cache_folder(), *path = folder ? mu_path_join(folder, "costs.tsv") : NULL;
     mu_status status = MU_OK;
     mu_text_init(&key, 512);
     mu_text_init(&text, FILE_BYTES_MAX);
-    add_key(&key, kernels, type, shape, n_threads);
+    add_key(&key, kernels, shape, n_threads);
     if (path && mu_file_exists(path) && mu_file_read(path, &text, NULL) != MU_OK)
         mu_text_clear(&text);
     if (!find_line((struct mu_str){mu_text_get(&text), text.len},
                    (struct mu_str){mu_text_get(&key), key.len}, out)) {
-        status = mu_measure_costs(kernels, type, shape, n_threads, out, err);
-        if (status == MU_OK) add_line(&text, mu_text_get(&key), out);
+        status = mu_measure_costs(kernels, shape, n_threads, progress, out, err);
+        if (status == MU_OK) {
+            drop_old(&text);
+            add_line(&text, mu_text_get(&key), out);
+        }
         if (status == MU_OK && path && mu_text_status(&text, NULL) == MU_OK)
             keep(folder, path, &text);
     }

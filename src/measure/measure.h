@@ -7,33 +7,37 @@
 
 #include "base/team.h"
 #include "kernel/kernel.h"
+#include "plan/plan.h"
 
 /* Bytes a second that `n_threads` (on `cpus`, or anywhere when NULL) read together from memory too
  * large for any cache: the median of several passes. Takes about 0.3 s and 256 MiB. */
 mu_status mu_measure_read_bandwidth(unsigned n_threads, const int *cpus, double *bytes_per_s,
                                     struct mu_err *err);
 
-/* The attention that is timed. */
+/* The model whose operations are timed: how evenly threads share a matrix depends on its shape. */
 struct mu_measure_shape {
+    uint32_t hidden, ffn, vocab;
     uint32_t n_heads, n_kv_heads, head_dim;
+    enum mu_dtype type, head_type; /* of weights, as stored */
 };
 
-struct mu_measure_costs {
-    double weight_bytes_per_s; /* stored bytes that a product with one row reads */
-    double product_per_s;      /* multiplications and additions of one with many rows */
-    double kv_bytes_per_s;     /* keys and values that attention of one row reads */
-    double attention_per_s;    /* multiplications and additions of attention over a prompt */
-    double meeting_s;          /* of all threads: what an operation costs beside its work */
+/* Called now and then with what is done of all. */
+struct mu_measure_progress {
+    void (*show)(void *arg, unsigned done, unsigned all);
+    void *arg;
 };
 
-/* Times a family's kernels on weights of `type`. About a second, and 0.3 GiB. */
-mu_status mu_measure_costs(const struct mu_kernels *kernels, enum mu_dtype type,
-                           const struct mu_measure_shape *shape, unsigned n_threads,
-                           struct mu_measure_costs *out, struct mu_err *err);
-/* The same, or what an earlier call found on this machine: kept in `$XDG_CACHE_HOME/muster`. */
-mu_status mu_measure_costs_kept(const struct mu_kernels *kernels, enum mu_dtype type,
+/* Times a family's kernels as the engine calls them, and the engine's meetings. Some seconds, and
+ * 0.2 GiB. */
+mu_status mu_measure_costs(const struct mu_kernels *kernels, const struct mu_measure_shape *shape,
+                           unsigned n_threads, const struct mu_measure_progress *progress,
+                           struct mu_plan_costs *out, struct mu_err *err);
+/* The same, or what an earlier call of the same kernels found on this machine: kept in
+ * `$XDG_CACHE_HOME/muster`. */
+mu_status mu_measure_costs_kept(const struct mu_kernels *kernels,
                                 const struct mu_measure_shape *shape, unsigned n_threads,
-                                struct mu_measure_costs *out, struct mu_err *err);
+                                const struct mu_measure_progress *progress,
+                                struct mu_plan_costs *out, struct mu_err *err);
 
 #define MU_MEASURE_PEERS_MAX 8
 

@@ -94,7 +94,8 @@ static double stage_seconds(const struct replica *r, uint32_t stage, uint32_t fi
                                           r->request->rack->slots[r->slot + stage * tp + i].device,
                                       .link = link,
                                       .engine = r->request->engine,
-                                      .kv_bytes = r->kv_bytes};
+                                      .kv_bytes = r->kv_bytes,
+                                      .timed = r->request->timed};
         slowest = MU_MAX(slowest, mu_plan_seconds(&r->shards[i], &place, step, first, end));
     }
     return slowest;

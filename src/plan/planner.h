@@ -7,7 +7,7 @@
 #ifndef MU_PLAN_PLANNER_H
 #define MU_PLAN_PLANNER_H
 
-#include "plan/price.h"
+#include "plan/costs.h"
 #include "plan/rack.h"
 
 enum mu_plan_goal { MU_PLAN_LATENCY, MU_PLAN_THROUGHPUT, MU_PLAN_COST, MU_PLAN_FIT };
@@ -58,6 +58,7 @@ struct mu_plan_request {
     uint32_t n_formats;
     const struct mu_plan_rack *rack;
     const struct mu_probe_engine *engine;
+    const struct mu_plan_timed *timed; /* of all devices of the rack; NULL: by published limits */
     double kv_bits; /* 0: as the engine does by itself; or 16, 8 */
     uint32_t batch, input, output;
     enum mu_plan_goal goal;

@@ -1,6 +1,8 @@
 /* Pricing the operations of a shard; see price.h and docs/internals/pricing.md. */
 #include "plan/price.h"
 
+#include "plan/costs.h"
+
 #include <math.h>
 
 #define ACTIVATION_BYTES 2.0 /* of a value between operations */
@@ -64,11 +66,20 @@ static void set_weights(const struct reader *r, const struct mu_op *op, struct m
     w->rate = coded ? f->rate : MU_PROBE_F16;
 }
 
+static enum mu_plan_matrix matrix_of(const struct mu_op *op)
+{
+    bool gated = op->kind == MU_OP_GLU || op->kind == MU_OP_EXPERTS;
+    if (op->kind == MU_OP_LINEAR_CUT && op->cut == MU_CUT_O) return MU_PLAN_O;
+    if (op->kind == MU_OP_LINEAR_CUT || op->kind == MU_OP_EXPERTS_CUT) return MU_PLAN_DOWN;
+    return gated ? MU_PLAN_GLU : op->kind == MU_OP_LOGITS ? MU_PLAN_HEAD : MU_PLAN_QKV;
+}
+
 static struct mu_plan_work work_of(const struct reader *r, const struct mu_op *op)
 {
     const struct mu_config *c = r->config;
     const struct mu_program *p = r->program;
     struct mu_plan_work w = {.kind = op->kind,
+                             .matrix = matrix_of(op),
                              .out_rows = op->out_rows,
                              .experts = op->kind == MU_OP_EXPERTS || op->kind == MU_OP_EXPERTS_CUT,
                              .row_bytes = row_bytes(r, op)};
@@ -78,6 +89,8 @@ static struct mu_plan_work work_of(const struct reader *r, const struct mu_op *o
         w.kv_values = r->shard->kv_values;
         w.window = c->layer_sliding[op->layer] ? c->sliding_window : 0;
     }
+    if (op->kind == MU_OP_ROPE_KV || op->kind == MU_OP_LATENT_KV)
+        w.turned = (double)(p->n_heads + 2 * p->n_kv_heads) * p->key_dim;
     if (op->kind == MU_OP_EXCHANGE) /* all ranks' subtrees but one's own, of 4 bytes */
         w.values = 4.0 * ((double)p->width[MU_BUFFER_PARTS] - p->width[MU_BUFFER_PART]);
     if (op->kind == MU_OP_GATHER) w.values = 4.0 * (c->vocab - (double)p->vocab);
@@ -228,6 +241,7 @@ struct pricer {
     const struct mu_plan_step *step;
     double rows, outs;
     double bandwidth; /* that weights and activations reach */
+    double bytes;     /* weights, keys and values that all devices of its kind go through */
 };
 
 /* The rate of a product on this device, with what the engine reaches of it: activations that the
@@ -312,8 +326,18 @@ static double attention(const struct pricer *p, const struct mu_plan_work *w)
     return read / (d->bytes_per_s * e->kv) + done / (limit * e->attention) + e->op_s;
 }
 
+static double communication(const struct pricer *p, const struct mu_plan_work *w)
+{
+    if (w->kind == MU_OP_EXCHANGE) return exchange(p, w);
+    if (w->kind != MU_OP_GATHER) return 0; /* mu_plan_hand_over */
+    return exchange_seconds(p->place->link, p->place->engine, p->shard->tp, p->outs * w->values);
+}
+
 static double seconds_of(const struct pricer *p, const struct mu_plan_work *w)
 {
+    if (p->place->timed)
+        return mu_plan_timed_seconds(p->place->timed, p->shard, w, p->step, p->bytes) +
+               communication(p, w);
     switch (w->kind) {
     case MU_OP_LINEAR:
     case MU_OP_GLU:
@@ -327,11 +351,6 @@ static double seconds_of(const struct pricer *p, const struct mu_plan_work *w)
         return experts(p, w);
     case MU_OP_ATTEND:
         return attention(p, w);
-    case MU_OP_EXCHANGE:
-        return exchange(p, w);
-    case MU_OP_GATHER:
-        return exchange_seconds(p->place->link, p->place->engine, p->shard->tp,
-                                p->outs * w->values);
     case MU_OP_GROUP:
     case MU_OP_DISPATCH: /* parts of the kernels beside them, in most engines */
         return p->rows * w->row_bytes / p->bandwidth;
@@ -343,11 +362,13 @@ static double seconds_of(const struct pricer *p, const struct mu_plan_work *w)
     case MU_OP_OUT_ROWS:
         return (w->out_rows ? p->outs : p->rows) * w->row_bytes / p->bandwidth +
                p->place->engine->op_s;
+    case MU_OP_EXCHANGE:
+    case MU_OP_GATHER:
     case MU_OP_SEND:
-    case MU_OP_RECEIVE: /* mu_plan_hand_over */
+    case MU_OP_RECEIVE:
         break;
     }
-    return 0;
+    return communication(p, w);
 }
 
 static double group_seconds(const struct pricer *p, uint32_t group)
@@ -358,6 +379,16 @@ static double group_seconds(const struct pricer *p, uint32_t group)
     return sum;
 }
 
+/* A step reads all weights, and the keys and values of its streams. */
+static double gone_through(const struct mu_plan_shard *shard, const struct mu_plan_place *place,
+                           const struct mu_plan_step *step, uint32_t first, uint32_t end)
+{
+    double kv = mu_plan_stage_kv(shard, first, end, step->streams, step->context) +
+                mu_plan_stage_kv(shard, first, end, step->chunk > 0, step->past + step->chunk);
+    double bytes = mu_plan_stage_weights(shard, first, end) + kv * place->kv_bytes;
+    return bytes * place->timed->n_busy;
+}
+
 double mu_plan_seconds(const struct mu_plan_shard *shard, const struct mu_plan_place *place,
                        const struct mu_plan_step *step, uint32_t first, uint32_t end)
 {
@@ -366,7 +397,8 @@ double mu_plan_seconds(const struct mu_plan_shard *shard, const struct mu_plan_p
                        .step = step,
                        .rows = step->streams + step->chunk,
                        .outs = step->streams + (step->chunk > 0),
-                       .bandwidth = place->device->bytes_per_s * place->engine->weights};
+                       .bandwidth = place->device->bytes_per_s * place->engine->weights,
+                       .bytes = place->timed ? gone_through(shard, place, step, first, end) : 0};
     double sum = first == 0 ? group_seconds(&p, 0) : 0;
     for (uint32_t k = 0; k < shard->n_classes; k++) {
         uint32_t n = 0;

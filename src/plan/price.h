@@ -10,15 +10,28 @@
 
 #include "plan/weights.h"
 
+/* The matrices of a layer, and the head: products that are timed apart, since their shapes decide
+ * how evenly threads share them. */
+enum mu_plan_matrix {
+    MU_PLAN_QKV,
+    MU_PLAN_O,
+    MU_PLAN_GLU,
+    MU_PLAN_DOWN,
+    MU_PLAN_HEAD,
+    MU_PLAN_MATRICES
+};
+
 /* One operation, freed of tensors and buffers. */
 struct mu_plan_work {
     enum mu_op_kind kind;
+    enum mu_plan_matrix matrix;
     bool out_rows;           /* works on the rows whose logits are wanted */
     bool experts;            /* its weights are all experts of a layer, of which some are used */
     double values;           /* multiplied with each row, of one expert */
     double bytes;            /* of weights, of one expert */
     double row_bytes;        /* of activations read and written a row */
     double kv_values;        /* of ATTEND: read for each key */
+    double turned;           /* of ROPE_KV: numbers of a row's heads */
     uint32_t window;         /* of ATTEND: keys seen at most, 0: all */
     enum mu_probe_rate rate; /* of the product */
     double bits;             /* of a weight */
@@ -47,12 +60,15 @@ mu_status mu_plan_shard_make(const struct mu_config *config, const struct mu_pla
                              const struct mu_program *program, struct mu_arena *arena,
                              struct mu_plan_shard *out, struct mu_err *err);
 
+struct mu_plan_timed; /* costs.h */
+
 /* Where it runs. */
 struct mu_plan_place {
     const struct mu_probe_device *device;
     const struct mu_probe_link *link; /* to the others of its tensor-parallel group */
     const struct mu_probe_engine *engine;
-    double kv_bytes; /* of one cached value */
+    double kv_bytes;                   /* of one cached value */
+    const struct mu_plan_timed *timed; /* operations as they were timed there; NULL: by limits */
 };
 
 /* What one step does: a token of each of `streams` sequences that have `context` tokens, and

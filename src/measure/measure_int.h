@@ -1,0 +1,55 @@
+/* What the files that time operations share. Inside the room. */
+#ifndef MU_MEASURE_MEASURE_INT_H
+#define MU_MEASURE_MEASURE_INT_H
+
+#include "device/device.h"
+#include "measure/measure.h"
+
+#define MU_TIMED_PIECES_A_THREAD 12 /* as the engine cuts a product */
+
+#define MU_TIMED_ROOMS_MAX 2048
+
+/* One measurement of a team: where all memory is from, and the costs that are filled. */
+struct mu_timed {
+    const struct mu_kernels *k;
+    const struct mu_measure_shape *shape;
+    struct mu_team *team;
+    struct mu_device *device;
+    struct mu_plan_costs *costs;
+    const struct mu_measure_progress *progress;
+    unsigned done;
+    struct mu_timed_room {
+        void *memory;
+        uint64_t bytes;
+    } * rooms;
+    unsigned n_rooms;
+};
+
+/* Cleared memory as a device's is; all of it is given back at once. */
+mu_status mu_timed_alloc(struct mu_timed *timed, uint64_t bytes, void **out, struct mu_err *err);
+void mu_timed_free(struct mu_timed *timed);
+
+/* One operation: its pieces are shared out among the team, which meets at the end of each pass. */
+struct mu_timed_op {
+    void (*piece)(void *arg, uint32_t pass, uint32_t piece, unsigned member);
+    void *arg;
+    uint32_t n_pieces;
+};
+
+/* Seconds of a pass without the meeting: the median of several rounds of passes, since a run is
+ * not faster than it usually is. */
+double mu_timed_seconds(struct mu_timed *timed, const struct mu_timed_op *op);
+
+/* One more part is done. */
+void mu_timed_tell(struct mu_timed *timed);
+
+/* Values that are neither 0 nor large; which ones does not matter to the time. */
+float mu_timed_value(size_t i);
+
+/* products.c, attention.c, rows.c: fill their part of the costs. */
+mu_status mu_timed_products(struct mu_timed *timed, struct mu_err *err);
+mu_status mu_timed_attention(struct mu_timed *timed, struct mu_err *err);
+mu_status mu_timed_rows(struct mu_timed *timed, struct mu_err *err);
+mu_status mu_timed_steps(struct mu_timed *timed, struct mu_err *err);
+
+#endif
