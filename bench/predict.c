@@ -1,0 +1,203 @@
+/*
+ * One run of the engine beside what was predicted for it, as a line of JSON:
+ * `build/bench/predict MODEL TP PP DP THREADS STREAMS INPUT OUTPUT [predict]`.
+ *
+ * Costs that were not timed before are timed first, before anything else is at work; with `predict`
+ * that is all. Measured are: one prompt alone (the median of several), and the tokens of all
+ * streams while every one of them decodes. THREADS are of each device. bench/predictions.py asks
+ * for many.
+ */
+#include "base/base.h"
+#include "bench/bench.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { STREAMS_MAX = 64, PROMPTS_MOST = 5, WARM_TOKENS = 3, CONTEXT_MAX = 1 << 17 };
+
+#define PROMPTS_SECONDS 2.0 /* after which no further one is timed */
+
+struct bench {
+    struct mu_here_run run;
+    struct mu_engine *engine;
+    struct mu_engine_memory memory;
+    uint32_t *ids; /* of a prompt */
+    double prefill_s[PROMPTS_MOST], decode_tokens_per_s;
+    double read_bytes_per_s; /* that the machine reached meanwhile: the least seen */
+    int n_prefills;
+};
+
+static mu_status submit(struct bench *b, uint32_t stream, uint32_t n_prompt, uint32_t n,
+                        struct mu_request **out, struct mu_err *err)
+{
+    uint32_t vocab = mu_model_file_config(b->run.file)->vocab;
+    for (uint32_t i = 0; i < n_prompt; i++)
+        b->ids[i] = (uint32_t)(((uint64_t)(stream + 1) * 7919 + (uint64_t)i * 104729) % vocab);
+    struct mu_request_options r = {.prompt = b->ids, .n_prompt = n_prompt, .max_tokens = n};
+    mu_sampling_defaults(&r.sampling);
+    r.sampling.greedy = true;
+    return mu_request_submit(b->engine, &r, out, err);
+}
+
+static void next_event(struct bench *b, struct mu_event *event)
+{
+    while (!mu_engine_next_event(b->engine, event))
+        mu_engine_wait(b->engine, -1);
+}
+
+/* One request alone, to its end. */
+static mu_status alone(struct bench *b, uint32_t n_prompt, uint32_t n,
+                       struct mu_request_result *out, struct mu_err *err)
+{
+    struct mu_request *request;
+    struct mu_event event;
+    MU_TRY(submit(b, 0, n_prompt, n, &request, err));
+    do
+        next_event(b, &event);
+    while (!event.done);
+    mu_request_result(request, out);
+    mu_request_destroy(request);
+    if (out->err.code != MU_OK && err) *err = out->err;
+    return out->err.code;
+}
+
+static mu_status measure_prompts(struct bench *b, struct mu_err *err)
+{
+    struct mu_request_result result;
+    double all = 0;
+    MU_TRY(alone(b, MU_MIN(b->run.input, 64u), WARM_TOKENS, &result, err));
+    while (b->n_prefills < PROMPTS_MOST && (b->n_prefills < 1 || all < PROMPTS_SECONDS)) {
+        MU_TRY(alone(b, b->run.input, 1, &result, err));
+        all += b->prefill_s[b->n_prefills++] = result.prefill_seconds;
+    }
+    return MU_OK;
+}
+
+/* From when all decode until the first is done. */
+static mu_status measure_decode(struct bench *b, struct mu_err *err)
+{
+    struct mu_request *requests[STREAMS_MAX];
+    struct mu_event event;
+    uint32_t n = b->run.batch, begun = 0, tokens = 0, done = 0;
+    uint32_t seen[STREAMS_MAX] = {0};
+    uint64_t begin = 0;
+    double seconds = 0;
+    for (uint32_t i = 0; i < n; i++)
+        MU_TRY(submit(b, i, b->run.input, b->run.output, &requests[i], err));
+    while (done < n) {
+        next_event(b, &event);
+        uint32_t i = 0;
+        while (requests[i] != event.request)
+            i++;
+        if (event.done && done++ == 0) seconds = mu_clock_seconds_since(begin);
+        if (event.done) continue;
+        bool all_decode = begun == n && done == 0;
+        tokens += all_decode;
+        if (seen[i]++ == 0 && ++begun == n) begin = mu_clock_ns();
+    }
+    for (uint32_t i = 0; i < n; i++)
+        mu_request_destroy(requests[i]);
+    if (begin == 0 || tokens == 0)
+        return mu_fail(err, MU_E_INPUT, "OUTPUT is too short: the first was done too soon");
+    b->decode_tokens_per_s = tokens / seconds;
+    return MU_OK;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void print(struct bench *b, const struct mu_plan_prediction *p)
+{
+    uint64_t predicted = 0, high = 0;
+    double decode = b->run.batch / p->step_s, prefill = p->prefill_tokens_per_s / b->run.dp;
+    for (unsigned i = 0; b->engine && i < b->memory.n_ranks; i++) {
+        struct mu_device_usage usage;
+        mu_engine_usage(b->engine, i, &usage);
+        predicted += b->memory.ranks[i].total_bytes;
+        high += usage.total_high_bytes;
+    }
+    printf("{\"read_bytes_per_s\":%.6g,", b->read_bytes_per_s);
+    printf("\"predicted\":{\"decode_tokens_per_s\":%.6g,\"prefill_tokens_per_s\":%.6g,"
+           "\"total_bytes\":%llu}",
+           decode, prefill, (unsigned long long)predicted);
+    if (b->engine) {
+        qsort(b->prefill_s, (size_t)b->n_prefills, sizeof *b->prefill_s, by_value);
+        printf(",\"measured\":{\"decode_tokens_per_s\":%.6g,\"prefill_tokens_per_s\":%.6g,"
+               "\"total_bytes\":%llu}",
+               b->decode_tokens_per_s, b->run.input / b->prefill_s[b->n_prefills / 2],
+               (unsigned long long)high);
+    }
+    printf("}\n");
+}
+
+static mu_status measure(struct bench *b, struct mu_err *err)
+{
+    const struct mu_here_run *r = &b->run;
+    struct mu_engine_options o = {.tp = r->tp,
+                                  .pp = r->pp,
+                                  .dp = r->dp,
+                                  .kv_type = MU_DTYPE_F16,
+                                  .context = r->input + r->output,
+                                  .max_sequences = MU_ROUND_UP(r->batch, r->dp)};
+    char devices[24];
+    (void)snprintf(devices, sizeof devices, "cpu:%u", r->tp * r->pp * r->dp);
+    MU_TRY(mu_devices_parse(devices, r->n_threads, &o.devices, err));
+    MU_TRY(mu_engine_memory(r->file, &o, &b->memory, err));
+    MU_TRY(mu_engine_open(r->file, &o, &b->engine, err));
+    MU_TRY(measure_prompts(b, err));
+    return measure_decode(b, err);
+}
+
+/* Others may share the machine below us: a case counts only when this is what it was before. */
+static mu_status look(struct bench *b, struct mu_err *err)
+{
+    double read;
+    unsigned cores = mu_cpu_usable((int[MU_DEVICE_CPUS_MAX]){0}, MU_DEVICE_CPUS_MAX);
+    MU_TRY(mu_measure_read_bandwidth(cores, NULL, &read, err));
+    b->read_bytes_per_s = b->read_bytes_per_s > 0 ? MU_MIN(read, b->read_bytes_per_s) : read;
+    return MU_OK;
+}
+
+static mu_status bench(struct bench *b, bool predict_only, struct mu_err *err)
+{
+    struct mu_plan_prediction predicted;
+    struct mu_here_run *r = &b->run;
+    if (r->batch > STREAMS_MAX || r->input > CONTEXT_MAX || r->output > CONTEXT_MAX)
+        return mu_fail(err, MU_E_USAGE, "too many streams or tokens");
+    MU_TRY(look(b, err));
+    MU_TRY(mu_here_predict(r, &predicted, err));
+    if (!predict_only) MU_TRY(measure(b, err));
+    MU_TRY(look(b, err));
+    print(b, &predicted);
+    return MU_OK;
+}
+
+int main(int argc, char **argv)
+{
+    struct bench b = {.engine = NULL};
+    struct mu_err err = MU_ERR_INIT;
+    struct mu_model_file *file = NULL;
+    uint32_t *const numbers[] = {&b.run.tp,    &b.run.pp,    &b.run.dp,    &b.run.n_threads,
+                                 &b.run.batch, &b.run.input, &b.run.output};
+    mu_status status = argc < 9 ? mu_fail(&err, MU_E_USAGE, "see the comment in bench/predict.c")
+                                : mu_model_file_open(argv[1], 0, &file, &err);
+    for (size_t i = 0; status == MU_OK && i < MU_ARRAY_LEN(numbers); i++) {
+        uint64_t n;
+        if (!mu_parse_u64(mu_str(argv[i + 2]), 1, UINT32_MAX / 2, &n))
+            status = mu_fail(&err, MU_E_USAGE, "'%s' is not a number", argv[i + 2]);
+        else
+            *numbers[i] = (uint32_t)n;
+    }
+    b.run.file = file;
+    b.ids = mu_calloc(CONTEXT_MAX, sizeof *b.ids);
+    if (status == MU_OK && !b.ids) status = mu_fail_memory(&err, CONTEXT_MAX * sizeof *b.ids);
+    if (status == MU_OK) status = bench(&b, argc > 9, &err);
+    if (status != MU_OK) (void)fprintf(stderr, "predict: %s\n", err.what);
+    mu_engine_close(b.engine);
+    mu_model_file_close(file);
+    mu_free(b.ids);
+    return status == MU_OK ? 0 : 1;
+}
