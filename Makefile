@@ -11,7 +11,7 @@ endif
 
 ROOMS    := base format text model probe plan device kernel comm engine store measure net report \
             serve batch bench health cluster
-PACKAGES := jansson yajl libpcre2-8 libutf8proc libxxhash smartcols
+PACKAGES := jansson yajl libcyaml libpcre2-8 libutf8proc libxxhash smartcols
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla \
         -Wformat=2 -Wcast-qual -Wwrite-strings -Wdouble-promotion -Werror

@@ -10,7 +10,7 @@
 static const struct mu_option options[] = {
     {"on", 0, MU_OPTION_TEXT, offsetof(struct plan_options, on), "HW",
      .help = "machines: 8xh200_sxm, 2x8xh100 (two hosts), 4xA100-80G+2xL40S, rtx_4090:20GiB; "
-             "or a file with one such part a line; default: this one"},
+             "or a YAML file of hosts (docs/plan.md); default: this one"},
     {"engine", 0, MU_OPTION_TEXT, offsetof(struct plan_options, engine), "NAME",
      .help = "what runs it: muster, vllm, sglang, trtllm, llama.cpp or transformers",
      .default_value = "muster"},

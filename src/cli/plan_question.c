@@ -94,27 +94,14 @@ static mu_status find_here(struct question *q, struct mu_err *err)
     return MU_OK;
 }
 
-/* A rack in a file: one part a line, '#' begins a comment. */
 static mu_status read_rack(struct question *q, const char *path, struct mu_err *err)
 {
-    struct mu_text file, parts;
+    struct mu_text file;
     mu_text_init(&file, RACK_MAX_BYTES);
-    mu_text_init(&parts, RACK_MAX_BYTES);
     mu_status status = mu_file_read(path, &file, err);
-    struct mu_str rest = {mu_text_get(&file), file.len};
-    while (status == MU_OK && rest.len) {
-        struct mu_str line = mu_str_take(&rest, '\n');
-        line = mu_str_take(&line, '#');
-        while (line.len && strchr(" \t\r", line.p[line.len - 1]))
-            line.len--;
-        if (line.len == 0) continue;
-        if (parts.len) mu_text_char(&parts, '+');
-        mu_text_add(&parts, line.p, line.len);
-    }
-    if (status == MU_OK) status = mu_text_status(&parts, err);
     if (status == MU_OK)
-        status = mu_plan_rack_parse(mu_text_get(&parts), q->catalog, &q->rack, err);
-    mu_text_fini(&parts);
+        status = mu_plan_rack_yaml((struct mu_str){mu_text_get(&file), file.len}, path, q->catalog,
+                                   &q->rack, err);
     mu_text_fini(&file);
     return status;
 }

@@ -29,9 +29,8 @@ static mu_status take_count(struct mu_str *text, uint32_t *out, struct mu_err *e
     return MU_OK;
 }
 
-/* What may be used of each device, behind its name. */
-static mu_status read_budget(struct mu_str text, const struct mu_probe_device *device, double *out,
-                             struct mu_err *err)
+mu_status mu_plan_rack_budget(struct mu_str text, const struct mu_probe_device *device, double *out,
+                              struct mu_err *err)
 {
     char has[MU_BYTES_TEXT];
     uint64_t budget;
@@ -78,7 +77,7 @@ static mu_status add_part(struct mu_plan_rack *rack, struct mu_str part,
     struct mu_plan_slot slot = {.host = 0};
     if (rack->n > 0) slot.host = rack->slots[rack->n - 1].host + by_host;
     MU_TRY(mu_probe_find_device(catalog, name, &slot.device, err));
-    if (part.len) MU_TRY(read_budget(part, slot.device, &slot.budget_bytes, err));
+    if (part.len) MU_TRY(mu_plan_rack_budget(part, slot.device, &slot.budget_bytes, err));
     return add_slots(rack, &slot, hosts, each, err);
 }
 
@@ -86,7 +85,7 @@ mu_status mu_plan_rack_parse(const char *text, const struct mu_probe_catalog *ca
                              struct mu_plan_rack *out, struct mu_err *err)
 {
     struct mu_str rest = mu_str(text);
-    out->n = 0;
+    out->n = out->n_own = 0;
     while (rest.len) {
         mu_status status = add_part(out, mu_str_take(&rest, '+'), catalog, err);
         mu_err_where(err, "--on %.100s", text);
