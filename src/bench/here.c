@@ -114,6 +114,37 @@ mu_status mu_here_measure(struct mu_here *out, const struct mu_here_question *q,
     return MU_OK;
 }
 
+/* ---- Memory -------------------------------------------------------------------------------- */
+
+bool mu_here_ask(void *arg, const struct mu_plan_candidate *c, struct mu_plan_memory *out,
+                 uint32_t n)
+{
+    const struct mu_here_memory *m = arg;
+    struct mu_engine_options options = {.tp = c->tp,
+                                        .pp = c->pp,
+                                        .dp = c->dp,
+                                        .kv_type = m->kv_type,
+                                        .weights = m->weights,
+                                        .context = m->context,
+                                        .max_sequences = MU_ROUND_UP(m->batch, c->dp)};
+    struct mu_engine_memory memory;
+    char devices[24];
+    (void)snprintf(devices, sizeof devices, "cpu:%u", n);
+    if (n > MU_DEVICES_MAX || c->format != m->format) return false;
+    if (mu_devices_parse(devices, m->n_threads, &options.devices, NULL) != MU_OK) return false;
+    if (mu_engine_memory(m->file, &options, &memory, NULL) != MU_OK) return false;
+    for (uint32_t i = 0; i < n; i++) {
+        const uint64_t *bytes = memory.ranks[i].bytes;
+        out[i] = (struct mu_plan_memory){.weights_bytes = (double)bytes[MU_PURPOSE_WEIGHTS],
+                                         .kv_bytes = (double)bytes[MU_PURPOSE_KV],
+                                         .activation_bytes = (double)bytes[MU_PURPOSE_ACTIVATIONS],
+                                         .overhead_bytes = (double)bytes[MU_PURPOSE_TABLES]};
+    }
+    return true;
+}
+
+/* ---- Runs ---------------------------------------------------------------------------------- */
+
 /* A lone stream keeps the ranks of one stage busy; several keep more. */
 static uint32_t n_busy(const struct mu_here_run *run)
 {

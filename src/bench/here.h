@@ -39,6 +39,17 @@ struct mu_here_question {
 mu_status mu_here_measure(struct mu_here *out, const struct mu_here_question *question,
                           struct mu_err *err);
 
+/* How much memory our engine takes of its devices, for a plan's `ask`: the engine's own sums, so
+ * that there are no others. `arg` is this. */
+struct mu_here_memory {
+    const struct mu_model_file *file;
+    const struct mu_plan_format *format; /* the one that the file has; others cannot be asked of */
+    enum mu_dtype kv_type, weights;      /* as mu_engine_options */
+    uint32_t context, batch;             /* of each stream; streams */
+    unsigned n_threads;
+};
+mu_plan_ask mu_here_ask;
+
 /* A run of our engine on this machine: dp replicas of pp stages of tp devices of `n_threads`. */
 struct mu_here_run {
     const struct mu_model_file *file;

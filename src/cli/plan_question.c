@@ -20,6 +20,7 @@ struct question {
     struct plan_model model;
     struct mu_probe_catalog *catalog;
     struct mu_here here;
+    struct mu_here_memory memory;
     struct mu_plan_rack rack;
     struct mu_plan_request request;
 };
@@ -118,26 +119,6 @@ static mu_status find_rack(struct question *q, struct mu_err *err)
     return mu_plan_rack_parse(o->on, q->catalog, &q->rack, err);
 }
 
-/* On this machine our own engine says exactly what one rank would take. */
-static bool ask_engine(void *arg, const struct mu_plan_candidate *c, struct mu_plan_memory *out,
-                       uint32_t n)
-{
-    const struct question *q = arg;
-    struct mu_engine_options options = {.kv_type = MU_DTYPE_BF16,
-                                        .context = q->request.input + q->request.output,
-                                        .max_sequences = q->request.batch};
-    struct mu_engine_memory memory;
-    if (n != 1 || c->format != q->request.formats[0] || q->request.n_tensors == 0) return false;
-    if (mu_devices_parse("cpu", 0, &options.devices, NULL) != MU_OK) return false;
-    if (mu_engine_memory(q->model.file, &options, &memory, NULL) != MU_OK) return false;
-    const uint64_t *bytes = memory.ranks[0].bytes;
-    out[0] = (struct mu_plan_memory){.weights_bytes = (double)bytes[MU_PURPOSE_WEIGHTS],
-                                     .kv_bytes = (double)bytes[MU_PURPOSE_KV],
-                                     .activation_bytes = (double)bytes[MU_PURPOSE_ACTIVATIONS],
-                                     .overhead_bytes = (double)bytes[MU_PURPOSE_TABLES]};
-    return true;
-}
-
 /* ---- The question -------------------------------------------------------------------------- */
 
 static const struct {
@@ -198,8 +179,15 @@ static mu_status compose(struct question *q, const char *model, struct mu_err *e
     r->goal = o->batch > 1 ? MU_PLAN_THROUGHPUT : MU_PLAN_LATENCY;
     for (size_t i = 0; o->goal && i < MU_ARRAY_LEN(goals); i++)
         if (strcmp(o->goal, goals[i].name) == 0) r->goal = goals[i].goal;
-    if (!o->on) r->ask = ask_engine;
-    r->ask_arg = q;
+    if (!o->on && r->n_tensors > 0) {
+        q->memory = (struct mu_here_memory){.file = q->model.file,
+                                            .format = r->formats[0],
+                                            .kv_type = MU_DTYPE_BF16,
+                                            .context = r->input + r->output,
+                                            .batch = r->batch};
+        r->ask = mu_here_ask;
+        r->ask_arg = &q->memory;
+    }
     r->costs = o->on ? "catalogue" : "kernels measured on this machine";
     if (o->device_map) { /* best: whole layers on whole devices, as transformers runs them */
         r->tp = r->dp = 1;
