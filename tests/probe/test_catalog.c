@@ -3,6 +3,7 @@
 #include "base/base.h"
 #include "probe/probe.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -96,9 +97,63 @@ static void wrong_tables_are_refused(void **state)
     assert_int_equal(unsetenv("MUSTER_SHARE"), 0);
 }
 
+/* Dense rates of one family stand in few proportions: a row that is off by a factor of two, or has
+ * sparse rates or another unit in one column, falls out. */
+static bool is_ratio(double a, double b, const double *allowed, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (fabs(a / b - allowed[i]) < 0.04 * allowed[i]) return true;
+    return a <= 0 || b <= 0;
+}
+
+static void rates_are_of_their_family(void **state)
+{
+    /* of fp32; of 16 bits; of 16 bits; of fp8 (int8 was nearly left out of Blackwell Ultra) */
+    static const double f16[] = {2, 2.22, 3.36, 4, 8, 13.9, 14.8, 16, 29.2, 30, 31.25};
+    static const double f8[] = {2}, i8[] = {0.067, 1, 2, 4}, f4[] = {2, 3, 3.11, 4};
+    struct mu_probe_catalog *c;
+    (void)state;
+    assert_int_equal(mu_probe_catalog_load(&c, NULL), MU_OK);
+    for (size_t i = 0; i < c->n_devices; i++) {
+        const struct mu_probe_device *d = &c->devices[i];
+        const double *r = d->rates;
+        bool good = is_ratio(r[MU_PROBE_F16], r[MU_PROBE_F32], f16, MU_ARRAY_LEN(f16)) &&
+                    is_ratio(r[MU_PROBE_F8], r[MU_PROBE_F16], f8, MU_ARRAY_LEN(f8)) &&
+                    is_ratio(r[MU_PROBE_I8], r[MU_PROBE_F16], i8, MU_ARRAY_LEN(i8)) &&
+                    is_ratio(r[MU_PROBE_F4], r[MU_PROBE_F8], f4, MU_ARRAY_LEN(f4));
+        if (!good) fail_msg("%s: rates of no known family", d->name);
+        double usable = d->usable_bytes / d->memory_bytes, per_watt = d->bytes_per_s / d->watts;
+        double math = r[MU_PROBE_F16] / d->bytes_per_s;
+        if (usable < 0.9 || usable > 1) fail_msg("%s: %g of its memory is usable", d->name, usable);
+        if (per_watt < 0.3e9 || per_watt > 12e9) fail_msg("%s: %g B/s a watt", d->name, per_watt);
+        if (math > 0 && (math < 30 || math > 500))
+            fail_msg("%s: %g operations a byte", d->name, math);
+    }
+    mu_probe_catalog_destroy(c);
+}
+
+static void links_have_the_units_of_their_columns(void **state)
+{
+    struct mu_probe_catalog *c;
+    const struct mu_probe_link *link;
+    (void)state;
+    assert_int_equal(mu_probe_catalog_load(&c, NULL), MU_OK);
+    for (size_t i = 0; i < c->n_links; i++) {
+        const struct mu_probe_link *l = &c->links[i];
+        assert_int_equal(mu_probe_find_link(c, mu_str(l->name), &link, NULL), MU_OK);
+        if (link != l) fail_msg("%s stands twice", l->name);
+        if (l->bytes_per_s < 1e9 || l->bytes_per_s > 1e12 || l->latency_s < 1e-6 ||
+            l->latency_s > 1e-4 || l->efficiency < 0.3 || l->efficiency > 1 || l->crowding > 2)
+            fail_msg("%s: not in the units of its columns", l->name);
+    }
+    mu_probe_catalog_destroy(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rates_are_of_their_family),
+        cmocka_unit_test(links_have_the_units_of_their_columns),
         cmocka_unit_test(every_row_is_sane),
         cmocka_unit_test(names_are_forgiving),
         cmocka_unit_test(wrong_tables_are_refused),
