@@ -47,9 +47,9 @@ void mu_timed_tell(struct mu_timed *timed);
 float mu_timed_value(size_t i);
 
 /* products.c, attention.c, rows.c: fill their part of the costs. */
-mu_status mu_timed_products(struct mu_timed *timed, struct mu_err *err);
-mu_status mu_timed_attention(struct mu_timed *timed, struct mu_err *err);
-mu_status mu_timed_rows(struct mu_timed *timed, struct mu_err *err);
-mu_status mu_timed_steps(struct mu_timed *timed, struct mu_err *err);
+mu_status mu_timed_products(struct mu_timed *t, struct mu_err *err);
+mu_status mu_timed_attention(struct mu_timed *t, struct mu_err *err);
+mu_status mu_timed_rows(struct mu_timed *t, struct mu_err *err);
+mu_status mu_timed_steps(struct mu_timed *t, struct mu_err *err);
 
 #endif

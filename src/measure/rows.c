@@ -12,8 +12,9 @@
 #include <unistd.h>
 
 #define ROWS       64
-#define STEPS      500
-#define PARTS      5    /* of them, of which one is typical */
+#define PARTS      5 /* of the steps, of which one is typical */
+#define PART_STEPS 100
+#define STEPS      (PARTS * PART_STEPS)
 #define STEP_SPINS 1000 /* of its work */
 
 struct rows {
@@ -145,14 +146,14 @@ static void taker_main(void *arg)
 static double steps_seconds(struct steps *s, uint32_t first)
 {
     uint64_t begin = mu_clock_ns();
-    for (uint32_t i = first; i < first + STEPS / PARTS; i++) {
+    for (uint32_t i = first; i < first + PART_STEPS; i++) {
         while (atomic_load_explicit(&s->posted, memory_order_acquire) == i)
             mu_wait_word(&s->posted, i);
         mu_team_run(s->t->team, step_member, s);
         atomic_store_explicit(&s->done, i + 1, memory_order_release);
         mu_wake_word(&s->done);
     }
-    return mu_clock_seconds_since(begin) / (STEPS / PARTS);
+    return mu_clock_seconds_since(begin) / PART_STEPS;
 }
 
 /* The work of a step, when nobody has to be woken for it. */
@@ -161,9 +162,9 @@ static double work_seconds(struct steps *s)
     double best = (double)INFINITY;
     for (int part = 0; part < PARTS; part++) {
         uint64_t begin = mu_clock_ns();
-        for (int i = 0; i < STEPS / PARTS; i++)
+        for (int i = 0; i < PART_STEPS; i++)
             mu_team_run(s->t->team, step_member, s);
-        best = MU_MIN(best, mu_clock_seconds_since(begin) / (STEPS / PARTS));
+        best = MU_MIN(best, mu_clock_seconds_since(begin) / PART_STEPS);
     }
     return best;
 }
@@ -184,7 +185,7 @@ mu_status mu_timed_steps(struct mu_timed *t, struct mu_err *err)
     if (status == MU_OK) {
         status = mu_thread_start(&taker, taker_main, &s, "muster-taker", -1, err);
         for (uint32_t i = 0; i < PARTS; i++)
-            parts[i] = steps_seconds(&s, i * (STEPS / PARTS));
+            parts[i] = steps_seconds(&s, i * PART_STEPS);
         qsort(parts, PARTS, sizeof *parts, by_value);
         t->costs->step_s = MU_MAX(parts[PARTS / 2] - work, 1e-7);
     }

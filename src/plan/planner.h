@@ -59,7 +59,7 @@ struct mu_plan_request {
     const struct mu_plan_rack *rack;
     const struct mu_probe_engine *engine;
     const struct mu_plan_timed *timed; /* of all devices of the rack; NULL: by published limits */
-    double kv_bits; /* 0: as the engine does by itself; or 16, 8 */
+    double kv_bits;                    /* 0: as the engine does by itself; or 16, 8 */
     uint32_t batch, input, output;
     enum mu_plan_goal goal;
     uint32_t tp, pp, dp; /* 0: any */

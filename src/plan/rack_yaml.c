@@ -74,7 +74,8 @@ struct said {
     unsigned line;
 };
 
-static void hear(cyaml_log_t level, void *ctx, const char *format, va_list args)
+static void __attribute__((format(printf, 3, 0)))
+hear(cyaml_log_t level, void *ctx, const char *format, va_list args)
 {
     struct said *said = ctx;
     char text[240];
