@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define ROUND_SECONDS 0.0015 /* of passes that are timed together */
-#define TIMED_SECONDS 0.015  /* of rounds */
+#define TIMED_SECONDS 0.007  /* of rounds */
 #define ROUNDS_LEAST  3
 #define ROUNDS_MOST   32
 #define SWEEPS        3   /* over all, since machines are slower at times */

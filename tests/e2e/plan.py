@@ -220,13 +220,20 @@ def an_edited_catalogue_is_used():
 
 @case
 def a_rack_may_be_a_file():
+    example = pathlib.Path(__file__).parents[2] / "docs" / "rack.yaml"
+    d = plan("llama-3.1-8b", "--on", str(example), "--engine", "vllm")
+    assert max(len(c["devices"]) for c in d["candidates"]) > 8
     with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, "rack")
-        path.write_text("# two hosts\n2x4xa100-80g\n\nl40s:40GiB # one more\n")
+        path = pathlib.Path(folder, "rack.yaml")
+        path.write_text("hosts:\n  - count: 2\n    devices: [{device: a100-80g, count: 4}]\n"
+                        "  - devices: [{device: l40s, budget: 40GiB}]  # one more\n")
         d = plan("llama-3.1-70b", "--on", str(path), "--pp", "3", "--tp", "3")
         assert len(d["candidates"][0]["devices"]) == 9
-        path.write_text("h100_sxn\n")
+        path.write_text("hosts:\n  - devices: [{device: h100_sxn}]\n")
         assert "h100_sxm" in muster("plan", "llama-3.1-8b", "--on", str(path), status=2)[1]
+        path.write_text("hosts:\n  - devices:\n      - {device: h100, cout: 8}\n")
+        err = muster("plan", "llama-3.1-8b", "--on", str(path), status=3)[1]
+        assert "line 3" in err and "cout" in err and len(err.splitlines()) == 1
 
 
 @case
