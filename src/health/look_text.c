@@ -78,6 +78,8 @@ static unsigned add_findings(const json_t *look, const char *section, const char
             mu_text_printf(out, "%s%-12s %s\n", lead, levels[level], text_of(f, "text"));
             if (text_of(f, "cure")[0])
                 mu_text_printf(out, "%s%-12s cure: %s\n", lead, "", text_of(f, "cure"));
+            if (level < 2) /* of what is only a warning the document has it */
+                mu_text_printf(out, "%s%-12s more: %s\n", lead, "", text_of(f, "page"));
         }
     }
     return n;

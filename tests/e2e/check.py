@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import socketserver
@@ -311,7 +312,15 @@ def look(mode, *words, env=None):
         done = check("--url", url, "--json", *words, env=env)
     document = json.loads(done.stdout)
     assert done.returncode == document["exit_status"], (done.returncode, document)
+    has_pages(document)
     return document
+
+
+def has_pages(document):
+    """Each finding has a page, with a heading of its own there."""
+    for finding in document["findings"]:
+        path, _, heading = finding["page"].partition("#")
+        assert heading == finding["code"] and f"\n## {heading}\n" in (ROOT / path).read_text(), finding
 
 
 def codes(document):
@@ -521,6 +530,20 @@ def expectations_and_baselines():
 
 
 @case
+def every_code_has_its_page():
+    pages = "".join((ROOT / "docs/findings" / name).read_text() for name in ("devices.md", "engine.md"))
+    said = set(re.findall(r"^## (\w+)$", pages, re.M))
+    source = "".join(p.read_text() for p in sorted((ROOT / "src/health").glob("look*.c")))
+    called = re.findall(r'look_find\([^;"]*"([a-z_]+)"', source)  # the code is the first text of a call
+    rows = re.findall(r'\{(?:MU_PROBE_\w+|\d+),(?:\s*(?:LOOK_\w+|\d+),)?\s*"([a-z_]+)",', source)
+    faults = re.findall(r'\{MU_NET_\w+, \w+, "([a-z_]+)"', (ROOT / "src/net/client.c").read_text())
+    assert len(called) > 35 and len(rows) > 10 and len(faults) > 10, (called, rows, faults)
+    wanted = {*called, *rows, *faults, "clocks_held"} - {"good", "cuda:%d"}
+    assert wanted <= said, wanted - said
+    assert said <= wanted, said - wanted
+
+
+@case
 def what_is_not_good_is_no_baseline():
     with tempfile.TemporaryDirectory() as data:
         store = pathlib.Path(data) / "runs.db"
@@ -543,6 +566,7 @@ def devices_are_judged():
             script.flush()
             env = dict(driver("h100x8"), MUSTER_NVML_FAKE=script.name, MUSTER_ROOT="/nonexistent")
             done = check("--json", *words, env=env)
+        has_pages(json.loads(done.stdout))
         return json.loads(done.stdout)
     d = verdict("gpus 4\n")
     assert d["verdict"] == "good" and [x["memory_colour"] for x in d["devices"]] == ["green"] * 4
