@@ -115,7 +115,7 @@ static void plot_few(const struct mu_report_plot *plot, const struct mu_report_s
                      struct mu_text *out)
 {
     struct mu_report_bar bars[BARS_FEW];
-    char labels[BARS_FEW][16];
+    char labels[BARS_FEW][32];
     for (size_t i = 0; i < s->n; i++) {
         (void)snprintf(labels[i], sizeof labels[i], "test %zu", i + 1);
         bars[i] = (struct mu_report_bar){labels[i], s->points[i].y, (double)NAN};
