@@ -248,7 +248,7 @@ static void add_timeline(const struct mu_store_run *run, struct mu_text *out)
     size_t n, n_marks = 0;
     const struct mu_store_finding *f = mu_store_run_findings(run, &n);
     struct mu_report_mark marks[FINDINGS_SHOWN];
-    double first = INFINITY;
+    double first = HUGE_VAL;
     for (size_t i = 0; i < n; i++)
         if (isfinite(f[i].at_s)) first = MU_MIN(first, f[i].at_s);
     for (size_t i = 0; i < n && n_marks < FINDINGS_SHOWN; i++)

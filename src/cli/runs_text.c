@@ -269,8 +269,8 @@ static void add_legend(const bool seen[], struct mu_text *out)
         [MU_STORE_NOISE_RUNS] = "Welch's 95 % interval over the runs of both sides",
         [MU_STORE_NOISE_SPREAD] =
             "the spread of the side with several runs, taken for the other's too, at 95 %",
-        [MU_STORE_NOISE_SAMPLES] = "Welch's 95 % interval over the samples inside one run each; "
-                                   "runs may differ by more: repeat both",
+        [MU_STORE_NOISE_SAMPLES] = ("Welch's 95 % interval over the samples inside one run each; "
+                                    "runs may differ by more: repeat both"),
     };
     for (size_t i = 0; i < MU_ARRAY_LEN(meanings); i++)
         if (seen[i])

@@ -104,8 +104,8 @@ static void add_x_axis(const struct axis *x, double top, double bottom, const ch
 static void range_of(const struct mu_report_plot *p, struct mu_report_point *low,
                      struct mu_report_point *high)
 {
-    *low = (struct mu_report_point){INFINITY, INFINITY};
-    *high = (struct mu_report_point){-INFINITY, -INFINITY};
+    *low = (struct mu_report_point){HUGE_VAL, HUGE_VAL};
+    *high = (struct mu_report_point){-HUGE_VAL, -HUGE_VAL};
     for (size_t s = 0; s < p->n_series; s++)
         for (size_t i = 0; i < p->series[s].n; i++) {
             struct mu_report_point v = p->series[s].points[i];
@@ -251,7 +251,7 @@ void mu_report_plot_marks(const struct mu_report_plot *plot, const struct mu_rep
 {
     const char *lanes[LANES_MAX];
     size_t n_lanes = 0;
-    double low = INFINITY, high = -INFINITY;
+    double low = HUGE_VAL, high = -HUGE_VAL;
     for (size_t i = 0; i < n; i++) {
         size_t lane = lane_of(lanes, n_lanes, marks[i].lane);
         if (lane == n_lanes && n_lanes < LANES_MAX) lanes[n_lanes++] = marks[i].lane;

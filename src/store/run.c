@@ -80,7 +80,7 @@ const char *store_unit_of(const char *name)
 mu_status mu_store_run_init(struct mu_store_run *run, struct mu_err *err)
 {
 #define EMPTY_(name) .name = "",
-    *run = (struct mu_store_run){MU_STORE_RUN_TEXTS(EMPTY_).seconds = NAN};
+    *run = (struct mu_store_run){MU_STORE_RUN_TEXTS(EMPTY_).seconds = (double)NAN};
 #undef EMPTY_
     run->arena = mu_arena_create(RUN_BYTES_MAX);
     return run->arena ? MU_OK : mu_fail_memory(err, 1024);
