@@ -4,20 +4,22 @@
 #include <math.h>
 #include <stdio.h>
 
-#define WIDTH      720
-#define LEFT       150 /* of the plot's field in marks and bars: names stand before it */
-#define LINES_LEFT 60
-#define RIGHT      700
-#define TOP        30
-#define LINES_END  210
-#define LANE       22
-#define LANES_MAX  40
-#define POINTS_MAX 256
-#define SERIES_MAX 16
-#define COLOURS    8
-#define MOST       1e300 /* of a value: differences of such are still finite */
-#define LEAST      1e-300
-#define NAME_MAX   22 /* characters of a lane's name that fit */
+#define WIDTH       720
+#define LEFT        150 /* of the plot's field in marks and bars: names stand before it */
+#define LINES_LEFT  60
+#define RIGHT       700
+#define TOP         30
+#define LINES_END   210
+#define LANE        22
+#define LANES_MAX   40
+#define POINTS_MAX  256
+#define SERIES_MAX  16
+#define COLOURS     8
+#define MOST        1e300 /* of a value: differences of such are still finite */
+#define LEAST       1e-300
+#define NAMES_A_ROW 4
+#define NAME_HEIGHT 18
+#define NAME_MAX    22 /* characters of a lane's name that fit */
 
 /* An axis from low to high, with ticks at round numbers. */
 struct axis {
@@ -129,24 +131,25 @@ static void add_series(const struct mu_report_series *s, unsigned colour, const 
     mu_text_str(out, "\"/>");
 }
 
-/* Names below the field, four in a row. */
-static double add_legend(const struct mu_report_plot *p, size_t n, double top, struct mu_text *out)
+/* Names below the field. */
+static void add_legend(const struct mu_report_plot *p, size_t n, double top, struct mu_text *out)
 {
     for (size_t s = 0; s < n; s++) {
-        double x = LINES_LEFT + (double)(s % 4) * 160, y = top + (double)(s / 4) * 18;
+        size_t row = s / NAMES_A_ROW, column = s % NAMES_A_ROW;
+        double x = LINES_LEFT + (double)column * 160, y = top + (double)row * NAME_HEIGHT;
         mu_text_printf(
             out, "<rect x=\"%.0f\" y=\"%.0f\" width=\"12\" height=\"4\" fill=\"var(--s%zu)\"/>", x,
             y - 6, s % COLOURS);
         add_text(x + 18, y, "d", "start", p->series[s].name, out);
     }
-    return top + (double)MU_CEIL_DIV(n, (size_t)4) * 18;
 }
 
 void mu_report_plot_lines(const struct mu_report_plot *plot, struct mu_text *out)
 {
     struct mu_report_point low, high;
     size_t n = MU_MIN(plot->n_series, (size_t)SERIES_MAX);
-    double height = LINES_END + 50 + (double)MU_CEIL_DIV(n, (size_t)4) * 18;
+    size_t rows = MU_CEIL_DIV(n, (size_t)NAMES_A_ROW);
+    double height = LINES_END + 50 + (double)rows * NAME_HEIGHT;
     range_of(plot, &low, &high);
     struct axis x = axis_make(low.x, high.x, LINES_LEFT, RIGHT);
     struct axis y = axis_make(low.y, high.y, LINES_END, TOP);
@@ -165,7 +168,7 @@ void mu_report_plot_lines(const struct mu_report_plot *plot, struct mu_text *out
         add_line(LINES_LEFT, at(&y, plot->expected), RIGHT, at(&y, plot->expected), "e", out);
         add_text(RIGHT, at(&y, plot->expected) - 4, "d", "end", plot->expected_label, out);
     }
-    (void)add_legend(plot, n, LINES_END + 52, out);
+    add_legend(plot, n, LINES_END + 52, out);
     end(out);
 }
 

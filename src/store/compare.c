@@ -24,8 +24,10 @@ double mu_store_t95(double freedom)
     if (freedom < 2) return 12.706205;
     if (freedom < 3) return 4.302653;
     double t = 0, power = 1;
-    for (size_t i = 0; i < MU_ARRAY_LEN(terms); i++, power /= freedom)
+    for (size_t i = 0; i < MU_ARRAY_LEN(terms); i++) {
         t += terms[i] * power;
+        power /= freedom;
+    }
     return t;
 }
 
@@ -147,7 +149,7 @@ mu_status mu_store_compare(const struct mu_store_run *a, size_t n_a, const struc
     *n = 0;
     for (size_t i = 0; i < n_a; i++) {
         const struct mu_store_figure *f = mu_store_run_figures(&a[i], &n_figures);
-        for (const struct mu_store_figure *end = f + n_figures; f < end; f++) {
+        for (size_t k = 0; k < n_figures; k++, f++) {
             struct mu_store_change *c = &changes[*n];
             if (seen_before(changes, *n, f)) continue;
             struct moments x = figure_sum(a, n_a, f), y = figure_sum(b, n_b, f);
