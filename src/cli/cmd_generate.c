@@ -1,5 +1,6 @@
 /* muster generate: text from prompts. */
 #include "cli/keep.h"
+#include "cli/profile.h"
 #include "cli/prompts.h"
 
 #include "base/alloc.h"
@@ -25,6 +26,8 @@ static const struct mu_option options[] = {
      "answers to each prompt", 1, 1024, "1", NULL},
     {"streams", 0, MU_OPTION_U64, offsetof(struct generate_options, streams), "N",
      "answers made at the same time; 0: all, up to 16", 0, 4096, "0", NULL},
+    {"profile", 0, MU_OPTION_FLAG, offsetof(struct generate_options, run.profile), NULL,
+     "tell where the time of a step goes, by operation", 0, 0, NULL, NULL},
     {"json", 'j', MU_OPTION_FLAG, offsetof(struct generate_options, json), NULL,
      "print one JSON document at the end", 0, 0, NULL, NULL},
     MU_ANSWER_OPTION_ROWS(struct generate_options),
@@ -70,7 +73,7 @@ static void add_together(const struct mu_answers *answers, struct mu_text *out)
 
 /* One answer is a document; several are its "answers", and what is measured is theirs together. */
 static mu_status print_json(struct mu_session *session, const struct mu_answers *answers,
-                            struct mu_err *err)
+                            bool profile, struct mu_err *err)
 {
     struct mu_text out;
     mu_text_init(&out, SIZE_MAX / 4);
@@ -94,6 +97,10 @@ static mu_status print_json(struct mu_session *session, const struct mu_answers 
         mu_session_add_speed(&answers->items[0].result, &out);
     else
         add_together(answers, &out);
+    if (profile) {
+        mu_profile_add(session, &out);
+        mu_text_char(&out, ',');
+    }
     mu_session_add_measured(session, &out);
     mu_text_str(&out, "}}\n");
     mu_status status = mu_cli_out_text(&out, err);
@@ -175,9 +182,11 @@ static mu_status generate(struct mu_session *session, const struct mu_invocation
     mu_status written = MU_OK;
     if (status == MU_OK) keep(k, session, &answers);
     if (o->json && (status == MU_OK || status == MU_E_INTERRUPTED))
-        written = print_json(session, &answers, err);
+        written = print_json(session, &answers, o->run.profile, err);
     if (status == MU_OK && !o->json && (o->run.verbose || mu_cli_fancy()))
         mu_answer_say_speed(session, &o->run, &answers);
+    if (status == MU_OK && !o->json && o->run.profile)
+        written = mu_profile_say(session, &answers, err);
     mu_answers_fini(&answers);
     return status == MU_OK ? written : status;
 }

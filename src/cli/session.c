@@ -89,6 +89,7 @@ mu_status mu_session_engine_options(const struct mu_run_options *o, uint64_t con
                                       .pp = (uint32_t)o->pp,
                                       .dp = (uint32_t)o->dp,
                                       .kernels = o->cpu,
+                                      .profile = o->profile,
                                       .context = (uint32_t)(o->context ? o->context : context),
                                       .max_sequences = (uint32_t)o->dp,
                                       .max_rows = (uint32_t)o->prefill_chunk,

@@ -14,6 +14,7 @@ struct mu_run_options {
     const char *devices, *compute, *kv_type, *cpu, *weights, *device_map, *max_memory;
     uint64_t threads, tp, pp, dp, context, prefill_chunk;
     bool rope_by_prompt, verbose, offload_compute;
+    bool profile; /* only generate has an option for it */
 };
 
 /* Rows of a command's option table; `type` is its struct, which has a `struct mu_run_options run`.

@@ -38,6 +38,7 @@ struct mu_engine_options {
     /* Called now and then while loading, by the opening thread. */
     void (*progress)(void *arg, uint64_t done_bytes, uint64_t all_bytes);
     void *progress_arg;
+    bool profile; /* keep the time of every operation: see mu_engine_profile */
 };
 
 #define MU_LAYERS_TEXT     24
@@ -93,6 +94,29 @@ struct mu_engine_facts {
 void mu_engine_facts(const struct mu_engine *engine, struct mu_engine_facts *out);
 /* The memory in use now and at most, of row i of mu_engine_memory. */
 void mu_engine_usage(const struct mu_engine *engine, unsigned rank, struct mu_device_usage *out);
+
+/* Where the time of a rank's steps went, by operations that do the same in every layer. A step
+ * whose sequences have one token each counts as decoding. */
+enum mu_profile_phase { MU_PROFILE_PREFILL, MU_PROFILE_DECODE, MU_PROFILE_PHASES };
+
+#define MU_PROFILE_ROWS_MAX 20
+struct mu_profile_row {
+    const char *name;
+    uint32_t n;            /* operations of a step */
+    double seconds;        /* of all steps */
+    uint64_t weight_bytes; /* that a step of one row reads */
+};
+
+struct mu_profile_part {
+    uint64_t n_steps;
+    double seconds;
+    unsigned n_rows;
+    struct mu_profile_row rows[MU_PROFILE_ROWS_MAX]; /* in the order of the program */
+};
+
+/* While no request is open. False when there is nothing: no step of that phase, or no profile. */
+bool mu_engine_profile(const struct mu_engine *engine, unsigned rank, enum mu_profile_phase phase,
+                       struct mu_profile_part *out);
 
 struct mu_request_options {
     const uint32_t *prompt; /* copied */

@@ -7,6 +7,7 @@
 
 #include "base/checked.h"
 #include "base/fault.h"
+#include "engine/profile.h"
 
 static uint32_t op_rows(const struct run *run, const struct mu_op *op)
 {
@@ -418,6 +419,10 @@ static void run_received(const struct run *run, uint32_t i, unsigned member)
 static void run_operations(const struct run *run, unsigned member)
 {
     struct mu_rank *rank = run->rank;
+    struct mu_profile *profile = member == 0 ? rank->profile : NULL;
+    bool decoding = run->n_rows == run->step.header[MU_STEP_SEQUENCES];
+    enum mu_profile_phase phase = decoding ? MU_PROFILE_DECODE : MU_PROFILE_PREFILL;
+    uint64_t then = profile ? mu_profile_begin(profile, phase) : 0;
     for (uint32_t i = 0; i < run->p->n_ops; i++) {
         if (run->p->ops[i].kind == MU_OP_ROPE_KV && mu_run_attend_rotates(run)) continue;
         uint32_t n = op_pieces(run, &run->p->ops[i]), piece;
@@ -431,6 +436,7 @@ static void run_operations(const struct run *run, unsigned member)
         if (rank->status != MU_OK) return; /* all members see it: the barrier stands between */
         if (rank->staging && last) mu_staging_done(rank, run->serial, i);
         if (run->p->ops[i].kind == MU_OP_RECEIVE) run_received(run, i, member);
+        if (profile) then = mu_profile_note(profile, phase, i, then);
     }
 }
 

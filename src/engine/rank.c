@@ -2,6 +2,7 @@
 #include "engine/rank.h"
 
 #include "base/checked.h"
+#include "engine/profile.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -167,6 +168,8 @@ mu_status mu_rank_init(struct mu_rank *rank, struct mu_rank_common *common,
     rank->away = mu_arena_alloc(rank->arena, p->n_tensors, sizeof *rank->away);
     if (!rank->weights || !rank->forms || !rank->away)
         return mu_fail_memory(err, p->n_tensors * sizeof *rank->weights);
+    if (common->profile && !(rank->profile = mu_profile_create(rank->arena, p)))
+        return mu_fail_memory(err, p->n_ops * sizeof(uint64_t));
     for (uint32_t i = 0; i < p->n_tensors; i++)
         MU_TRY(size_weight(rank, i, err));
     agree_on_forms(rank);

@@ -25,6 +25,7 @@ struct mu_rank_common {
     enum mu_dtype weights; /* see mu_engine_options */
     uint32_t context;
     uint64_t rope_context;
+    bool profile;
     uint32_t n_blocks; /* of the KV cache; block 0 is never given out */
     uint32_t n_slots;  /* steps in flight */
     struct mu_step_layout layout;
@@ -50,6 +51,8 @@ struct mu_groups {
     float *weight;    /* [slots] */
 };
 
+struct mu_profile; /* profile.h */
+
 struct mu_rank {
     struct mu_rank_common *common;
     const struct mu_device_spec *spec;
@@ -66,6 +69,7 @@ struct mu_rank {
     struct mu_staging *staging; /* brings what is not on the device; NULL: all is */
     struct mu_op_forms *forms;  /* [program->n_ops] */
     struct mu_cut cuts[MU_CUT_COUNT];
+    struct mu_profile *profile; /* NULL unless asked for */
     struct mu_groups groups;
     uint64_t groups_bytes;
     /* [layer][K, V][block][kv head][token][key_dim], but K turned: [key_dim][token]; where the key

@@ -19,6 +19,7 @@ static mu_status init_ranks(struct mu_replica *e, struct mu_err *err)
     c->weights = o->weights;
     c->context = o->context;
     c->rope_context = o->rope_context;
+    c->profile = o->profile;
     c->n_blocks = max_blocks * o->max_sequences;
     c->n_slots = MU_MIN(o->pp, (uint32_t)MU_STEPS_MAX);
     c->layout = (struct mu_step_layout){.max_rows = o->max_rows,

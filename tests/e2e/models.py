@@ -344,6 +344,22 @@ def an_interrupted_answer_is_printed_as_far_as_it_came():
 
 
 @case
+def a_profile_names_every_operation_and_changes_no_bit():
+    for model, has in ((MODEL, ["gate_up", "down"]), ("synth:nano-moe", ["router", "experts_down"])):
+        words = ["--tokens", "5,6,7", "-n", "9", "--greedy"]
+        plain, got = generate(*words, model=model), generate(*words, "--profile", model=model)
+        assert got["digest"] == plain["digest"] and "profile" not in plain["measured"]
+        (device,) = got["measured"]["profile"]
+        assert (device["prefill"]["steps"], device["decode"]["steps"]) == (1, 8), device
+        named = {o["name"]: o for o in device["decode"]["operations"]}
+        assert all(o["seconds"] > 0 for o in named.values())
+        assert {"embed", "qkv", "attention", "o", "logits", *has} <= set(named), named
+        assert named["logits"]["weight_bytes"] > 0 == named["attention"]["weight_bytes"]
+    _, told = muster("generate", MODEL, "--tokens", "5,6,7", "-n", "3", "--ignore-eos", "--profile")
+    assert "reading the prompt, 1 steps" in told and "decoding, 2 steps" in told, told
+
+
+@case
 def more_than_the_models_context_is_refused():
     refused(3, "generate", MODEL, "--tokens", "1,2", "--context", "513", says="context of 512")
     refused(3, "generate", MODEL, "--tokens", "1,2", "-n", "511", says="context of 512")
