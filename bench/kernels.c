@@ -2,8 +2,10 @@
  * The kernels alone, beside what the machine can do: `build/bench/kernels [FAMILY [TYPE...]]`.
  *
  * For every weight type, with 1 thread and with 2: GB/s of stored weights for one row (decode), and
- * 10^9 operations per second (a multiplication and an addition are two) for more rows. Every figure
- * is the best of many short rounds, because other programs may share the machine.
+ * 10^9 operations per second (a multiplication and an addition are two) for more rows; beside them
+ * what that is of the bandwidth, and of the rate of the instruction that such weights are
+ * multiplied with. Every figure is the best of many short rounds, because other programs may share
+ * the machine: a share above 100 % says that the limit's rounds were disturbed.
  */
 #include "base/base.h"
 #include "kernel/kernel.h"
@@ -99,20 +101,42 @@ static double limit_seconds(struct mu_team *team, void (*run)(unsigned, unsigned
     return best_seconds(team, limit_member, &l);
 }
 
-static void print_limits(struct mu_team *team)
+/* Of a number of threads: bytes and operations a second, by the form of activations; 0: no such
+ * instruction here. */
+struct limits {
+    double read, ops[MU_FORM_COUNT];
+};
+
+static struct limits measure_limits(struct mu_team *team)
 {
-    unsigned n = mu_team_size(team);
-    double ops = 12.0 * LIMIT_LOOPS * n * 1e-9;
-    printf("limits, %u thread%s: read %.1f GB/s", n, n > 1 ? "s" : "",
-           (double)READ_BYTES / limit_seconds(team, read_all) * 1e-9);
-    if (__builtin_cpu_supports("avx512f")) {
-        printf(", fp32 %.0f GOP/s", ops * 32 / limit_seconds(team, rate_f32));
-        if (__builtin_cpu_supports("avx512vnni"))
-            printf(", int8 dot %.0f", ops * 128 / limit_seconds(team, rate_int8));
-        if (__builtin_cpu_supports("avx512bf16"))
-            printf(", bf16 dot %.0f", ops * 64 / limit_seconds(team, rate_bf16));
-    }
+    double ops = 12.0 * LIMIT_LOOPS * mu_team_size(team);
+    struct limits l = {.read = (double)READ_BYTES / limit_seconds(team, read_all)};
+    if (!__builtin_cpu_supports("avx512f")) return l;
+    l.ops[MU_FORM_F32] = ops * 32 / limit_seconds(team, rate_f32);
+    if (__builtin_cpu_supports("avx512vnni"))
+        l.ops[MU_FORM_Q8] = ops * 128 / limit_seconds(team, rate_int8);
+    if (__builtin_cpu_supports("avx512bf16"))
+        l.ops[MU_FORM_BF16] = ops * 64 / limit_seconds(team, rate_bf16);
+    return l;
+}
+
+static void print_limits(unsigned threads, const struct limits *l)
+{
+    static const char *const names[] = {
+        [MU_FORM_F32] = "fp32", [MU_FORM_BF16] = "bf16 dot", [MU_FORM_Q8] = "int8 dot"};
+    printf("limits, %u thread%s: read %.1f GB/s", threads, threads > 1 ? "s" : "", l->read * 1e-9);
+    for (size_t f = 0; f < MU_ARRAY_LEN(names); f++)
+        if (names[f] && l->ops[f] > 0) printf(", %s %.0f GOP/s", names[f], l->ops[f] * 1e-9);
     printf("\n");
+}
+
+/* A rate and its share of the limit, where that is known. */
+static void print_rate(double rate, double limit)
+{
+    if (limit > 0)
+        printf(" %8.1f %4.0f%%", rate * 1e-9, 100 * rate / limit);
+    else
+        printf(" %8.1f     -", rate * 1e-9);
 }
 
 /* ---- linear ---- */
@@ -211,7 +235,8 @@ static double job_seconds(struct job *j, uint32_t n_rows, uint32_t outputs)
     return best_seconds(j->team, job_member, j);
 }
 
-static bool bench_type(const struct mu_kernels *k, struct mu_team *const *teams, enum mu_dtype type)
+static bool bench_type(const struct mu_kernels *k, struct mu_team *const *teams,
+                       const struct limits *limits, enum mu_dtype type)
 {
     static const uint32_t batches[] = {8, 32, 512};
     struct mu_weight w;
@@ -222,12 +247,12 @@ static bool bench_type(const struct mu_kernels *k, struct mu_team *const *teams,
     if (!job_create(&j, &w, type, many)) return false;
     for (int t = 0; t < THREADS_MAX; t++) {
         j.team = teams[t];
-        printf("%-16s %-8s %d %8.1f", k->family, mu_dtype(type)->name, t + 1,
-               (double)row_bytes * many / job_seconds(&j, 1, many) * 1e-9);
+        printf("%-16s %-8s %7d", k->family, mu_dtype(type)->name, t + 1);
+        print_rate((double)row_bytes * many / job_seconds(&j, 1, many), limits[t].read);
         for (size_t b = 0; b < MU_ARRAY_LEN(batches); b++) {
             uint32_t outputs = batches[b] > 128 ? FEW / 4 : FEW; /* some 2 ms of work */
             double ops = 2.0 * COLS * outputs * batches[b];
-            printf(" %8.0f", ops / job_seconds(&j, batches[b], outputs) * 1e-9);
+            print_rate(ops / job_seconds(&j, batches[b], outputs), limits[t].ops[w.form]);
         }
         printf("\n");
         fflush(stdout);
@@ -247,6 +272,7 @@ static bool wanted(int argc, char **argv, enum mu_dtype type)
 int main(int argc, char **argv)
 {
     struct mu_team *teams[THREADS_MAX];
+    struct limits limits[THREADS_MAX];
     struct mu_err err = MU_ERR_INIT;
     const struct mu_kernels *k;
     char line[640];
@@ -256,13 +282,16 @@ int main(int argc, char **argv)
     read_buffer = mu_alloc_aligned(64, READ_BYTES);
     if (!read_buffer) return 4;
     memset(read_buffer, 1, READ_BYTES);
-    for (int t = 0; t < THREADS_MAX; t++)
-        print_limits(teams[t]);
+    for (unsigned t = 0; t < THREADS_MAX; t++) {
+        limits[t] = measure_limits(teams[t]);
+        print_limits(t + 1, &limits[t]);
+    }
     mu_free(read_buffer);
-    printf("%-16s %-8s %s %8s %8s %8s %8s\n", "family", "type", "threads", "1: GB/s", "8: GOP/s",
-           "32", "512");
+    printf("%-16s %-8s %s %14s %14s %14s %14s\n", "family", "type", "threads", "1 row: GB/s",
+           "8 rows: GOP/s", "32 rows", "512 rows");
     for (int type = 0; type < MU_DTYPE_COUNT; type++)
-        if (wanted(argc, argv, (enum mu_dtype)type) && !bench_type(k, teams, (enum mu_dtype)type))
+        if (wanted(argc, argv, (enum mu_dtype)type) &&
+            !bench_type(k, teams, limits, (enum mu_dtype)type))
             return 4;
     for (unsigned t = 0; t < THREADS_MAX; t++)
         mu_team_destroy(teams[t]);
