@@ -2,14 +2,16 @@
 #include "cli/answer.h"
 
 #include "base/alloc.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "base/utf8.h"
 
 #include <stdio.h>
 #include <unistd.h>
 
-#define LINE_MAX_BYTES  (1u << 20)
-#define CONTEXT_DEFAULT 4096
+#define LINE_MAX_BYTES         (1u << 20)
+#define CONVERSATION_MAX_BYTES (64u << 20)
+#define CONTEXT_DEFAULT        4096
 
 struct chat_options {
     struct mu_run_options run;
@@ -28,6 +30,7 @@ struct chat {
     struct mu_session session;
     const struct mu_invocation *in;
     json_t *conversation; /* {"messages": [...], "add_generation_prompt": true} */
+    bool quit;
 };
 
 static mu_status add_message(struct chat *chat, const char *role, struct mu_str content,
@@ -63,45 +66,188 @@ static mu_status answer_turn(struct chat *chat, struct mu_err *err)
         mu_answers_run(&chat->session, chat->in, &wanted, &prompt, 1, 1, true, &answers, err);
     if (status == MU_OK && (o->run.verbose || mu_cli_fancy()))
         mu_answer_say_speed(&chat->session, &o->run, &answers);
-    if (status == MU_OK) {
-        const struct mu_text *text = &answers.items[0].text;
-        status = add_message(chat, "assistant", (struct mu_str){mu_text_get(text), text->len}, err);
+    if ((status == MU_OK || status == MU_E_INTERRUPTED) && answers.items[0].text.len > 0) {
+        const struct mu_text *text = &answers.items[0].text; /* what was said stays said */
+        mu_status added =
+            add_message(chat, "assistant", (struct mu_str){mu_text_get(text), text->len}, err);
+        if (status == MU_OK) status = added;
     }
     mu_answers_fini(&answers);
     mu_free(ids);
     return status;
 }
 
-/* One line of the user, without its end; false at the end of input. */
-static bool read_line(struct mu_text *line)
+static json_t *messages_of(const struct chat *chat)
 {
-    mu_text_clear(line);
+    return json_object_get(chat->conversation, "messages");
+}
+
+static bool has_role(const struct chat *chat, size_t i, const char *role)
+{
+    const char *s =
+        json_string_value(json_object_get(json_array_get(messages_of(chat), i), "role"));
+    return s && strcmp(s, role) == 0;
+}
+
+/* ---- commands: lines that begin with one of these words ---- */
+
+static mu_status do_reset(struct chat *chat, const char *rest, struct mu_err *err)
+{
+    (void)rest, (void)err;
+    json_t *messages = messages_of(chat);
+    size_t kept = has_role(chat, 0, "system");
+    while (json_array_size(messages) > kept)
+        (void)json_array_remove(messages, json_array_size(messages) - 1);
+    return MU_OK;
+}
+
+/* The new message is the last one then, and goes to the front. */
+static mu_status do_system(struct chat *chat, const char *rest, struct mu_err *err)
+{
+    json_t *messages = messages_of(chat);
+    if (*rest) MU_TRY(add_message(chat, "system", mu_str(rest), err));
+    if (has_role(chat, 0, "system") && json_array_size(messages) > (*rest ? 1 : 0))
+        (void)json_array_remove(messages, 0);
+    if (!*rest) return MU_OK;
+    size_t last = json_array_size(messages) - 1;
+    json_t *message = json_incref(json_array_get(messages, last));
+    (void)json_array_remove(messages, last);
+    return json_array_insert_new(messages, 0, message) == 0 ? MU_OK
+                                                            : mu_fail_memory(err, sizeof(json_t));
+}
+
+static mu_status do_regenerate(struct chat *chat, const char *rest, struct mu_err *err)
+{
+    (void)rest;
+    json_t *messages = messages_of(chat);
+    size_t n = json_array_size(messages);
+    if (n > 0 && has_role(chat, n - 1, "assistant")) (void)json_array_remove(messages, --n);
+    if (n == 0 || !has_role(chat, n - 1, "user"))
+        return mu_fail(err, MU_E_USAGE, "there is no question to answer again");
+    return answer_turn(chat, err);
+}
+
+static int add_piece(const char *bytes, size_t len, void *out)
+{
+    mu_text_add(out, bytes, len);
+    return 0;
+}
+
+static mu_status do_save(struct chat *chat, const char *rest, struct mu_err *err)
+{
+    struct mu_text text;
+    struct mu_file_out out;
+    if (!*rest) return mu_fail(err, MU_E_USAGE, "/save wants the name of a file");
+    mu_text_init(&text, CONVERSATION_MAX_BYTES);
+    if (json_dump_callback(chat->conversation, add_piece, &text, JSON_INDENT(2)) != 0)
+        text.status = MU_E_MEMORY;
+    mu_text_char(&text, '\n');
+    mu_status status = mu_text_status(&text, err);
+    if (status == MU_OK) status = mu_file_out_open(&out, rest, err);
+    if (status == MU_OK) {
+        status = mu_file_out_write(&out, text.p, text.len, err);
+        if (status == MU_OK) status = mu_file_out_commit(&out, err);
+        mu_file_out_close(&out);
+    }
+    mu_text_fini(&text);
+    return status;
+}
+
+/* Another conversation takes the place of this one, if it is one. */
+static mu_status do_load(struct chat *chat, const char *rest, struct mu_err *err)
+{
+    json_t *loaded;
+    if (!*rest) return mu_fail(err, MU_E_USAGE, "/load wants the name of a file");
+    MU_TRY(mu_json_read(rest, CONVERSATION_MAX_BYTES, &loaded, err));
+    if (!json_is_array(json_object_get(loaded, "messages"))) {
+        json_decref(loaded);
+        mu_status status = mu_fail(err, MU_E_INPUT, "a conversation holds \"messages\"");
+        mu_err_where(err, "%s", rest);
+        return status;
+    }
+    json_decref(chat->conversation);
+    chat->conversation = loaded;
+    return MU_OK;
+}
+
+static mu_status do_quit(struct chat *chat, const char *rest, struct mu_err *err)
+{
+    (void)rest, (void)err;
+    chat->quit = true;
+    return MU_OK;
+}
+
+static mu_status do_help(struct chat *chat, const char *rest, struct mu_err *err);
+
+static const struct {
+    const char *name, *argument, *help;
+    mu_status (*run)(struct chat *chat, const char *rest, struct mu_err *err);
+} commands[] = {
+    {"/help", "", "this list", do_help},
+    {"/reset", "", "forget what was said, but for the system's message", do_reset},
+    {"/system", "TEXT", "what the model is told before the conversation; nothing: no more",
+     do_system},
+    {"/regenerate", "", "another answer to the last question", do_regenerate},
+    {"/save", "FILE", "write the conversation as JSON, as generate --chat reads it", do_save},
+    {"/load", "FILE", "go on from such a file", do_load},
+    {"/quit", "", "the end, as Ctrl-D is", do_quit},
+};
+
+static mu_status do_help(struct chat *chat, const char *rest, struct mu_err *err)
+{
+    (void)chat, (void)rest, (void)err;
+    for (size_t i = 0; i < MU_ARRAY_LEN(commands); i++)
+        mu_cli_say("  %-11s %-5s %s\n", commands[i].name, commands[i].argument, commands[i].help);
+    mu_cli_say("A \\ at the end of a line goes on with the next; Ctrl-C stops an answer.\n");
+    return MU_OK;
+}
+
+/* What the user entered: a command, or a message to answer. */
+static mu_status take_entry(struct chat *chat, const struct mu_text *entry, struct mu_err *err)
+{
+    const char *text = mu_text_get(entry);
+    size_t word = strcspn(text, " ");
+    for (size_t i = 0; i < MU_ARRAY_LEN(commands); i++)
+        if (mu_str_is((struct mu_str){text, word}, commands[i].name))
+            return commands[i].run(chat, text + word + strspn(text + word, " "), err);
+    MU_TRY(add_message(chat, "user", (struct mu_str){text, entry->len}, err));
+    return answer_turn(chat, err);
+}
+
+/* What the user enters, a line or several joined by \ at their ends; false at the end of input. */
+static bool read_entry(struct mu_text *entry)
+{
+    mu_text_clear(entry);
     if (isatty(STDIN_FILENO)) mu_cli_say("> ");
     for (int c; (c = getc(stdin)) != EOF;) {
-        if (c == '\n') return true;
-        mu_text_char(line, (char)c);
+        bool go_on = c == '\n' && entry->len > 0 && entry->p[entry->len - 1] == '\\';
+        if (c == '\n' && !go_on) return true;
+        if (go_on) entry->p[entry->len - 1] = '\n';
+        if (go_on && isatty(STDIN_FILENO)) mu_cli_say("  ");
+        if (!go_on) mu_text_char(entry, (char)c);
     }
-    return line->len > 0;
+    return entry->len > 0;
 }
 
 static mu_status converse(struct chat *chat, struct mu_err *err)
 {
-    struct mu_text line;
-    mu_text_init(&line, LINE_MAX_BYTES);
+    struct mu_text entry;
+    bool person = isatty(STDIN_FILENO);
+    mu_text_init(&entry, LINE_MAX_BYTES);
     mu_status status = MU_OK;
-    if (isatty(STDIN_FILENO)) mu_cli_say("A line is a message; end with Ctrl-D.\n");
-    while (status == MU_OK && read_line(&line)) {
-        if (line.len == 0) continue;
-        status = mu_text_status(&line, err);
-        if (status == MU_OK)
-            status = add_message(chat, "user", (struct mu_str){line.p, line.len}, err);
-        if (status == MU_OK) status = answer_turn(chat, err);
-        if (status == MU_E_INTERRUPTED && isatty(STDIN_FILENO)) { /* only this answer */
-            *err = MU_ERR_INIT;
-            status = MU_OK;
-        }
+    if (person) mu_cli_say("A line is a message; end with Ctrl-D. /help tells more.\n");
+    while (status == MU_OK && !chat->quit && read_entry(&entry)) {
+        if (entry.len == 0) continue;
+        status = mu_text_status(&entry, err);
+        if (status == MU_OK) status = take_entry(chat, &entry, err);
+        if (!person || status == MU_OK || status == MU_E_CLOSED) continue;
+        char line[768]; /* a person sees what went wrong and goes on */
+        if (status != MU_E_INTERRUPTED)
+            mu_cli_say("muster: %s\n", mu_err_line(err, line, sizeof line));
+        *err = MU_ERR_INIT;
+        status = MU_OK;
     }
-    mu_text_fini(&line);
+    mu_text_fini(&entry);
     return status;
 }
 
@@ -141,8 +287,8 @@ const struct mu_command mu_command_chat = {
              .summary = "talk with a model, or ask it one question",
              .details =
                  "Messages go through the model's chat template. Without QUESTION every line "
-                 "of standard input is a message of one conversation; --context is 4096 "
-                 "unless given.",
+                 "of standard input is a message of one conversation, or a command (/help lists "
+                 "them); --context is 4096 unless given.",
              .options = options,
              .min_operands = 1,
              .max_operands = 2},

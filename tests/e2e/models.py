@@ -360,6 +360,38 @@ def a_profile_names_every_operation_and_changes_no_bit():
 
 
 @case
+def a_chat_takes_commands_between_messages():
+    with ModelCopy() as model, tempfile.TemporaryDirectory() as folder:
+        (model / "chat_template.jinja").write_text(
+            "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}")
+        saved = os.path.join(folder, "saved.json")
+
+        def chat(*entries, status=0):
+            return muster("chat", str(model), "-n", "4", "--greedy", "--ignore-eos", status=status,
+                          stdin="".join(entry + "\n" for entry in entries))
+
+        def said():
+            with open(saved) as f:
+                return [(m["role"], m["content"]) for m in json.load(f)["messages"]]
+
+        out, err = chat("one\\", "two", f"/save {saved}", "/quit", "never")
+        assert said() == [("user", "one\ntwo"), ("assistant", out[:-1])] and err == "", (out, err)
+        again, _ = chat(f"/load {saved}", "/regenerate", f"/save {saved}")
+        assert again == out and len(said()) == 2
+        chat("/system be brief", "x", "/reset", f"/save {saved}")
+        assert said() == [("system", "be brief")]
+        chat("/system a", "x", "/system b", f"/save {saved}")
+        assert said()[0] == ("system", "b") and [role for role, _ in said()] == ["system", "user", "assistant"]
+        chat("/system a", "/system", "/nothing", f"/save {saved}")
+        assert said()[0] == ("user", "/nothing")
+        assert "/regenerate" in chat("/help")[1]
+        assert "no question" in chat("/regenerate", status=2)[1]
+        assert "nowhere" in chat("/load /nowhere", status=3)[1]
+        pathlib.Path(saved).write_text("{}")
+        assert "messages" in chat(f"/load {saved}", status=3)[1]
+
+
+@case
 def more_than_the_models_context_is_refused():
     refused(3, "generate", MODEL, "--tokens", "1,2", "--context", "513", says="context of 512")
     refused(3, "generate", MODEL, "--tokens", "1,2", "-n", "511", says="context of 512")
