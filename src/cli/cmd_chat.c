@@ -1,13 +1,11 @@
 /* muster chat: a conversation at the terminal, or the answer to one question. */
 #include "cli/answer.h"
+#include "cli/editor.h"
 
 #include "base/alloc.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/utf8.h"
-
-#include <stdio.h>
-#include <unistd.h>
 
 #define LINE_MAX_BYTES         (1u << 20)
 #define CONVERSATION_MAX_BYTES (64u << 20)
@@ -215,38 +213,37 @@ static mu_status take_entry(struct chat *chat, const struct mu_text *entry, stru
 }
 
 /* What the user enters, a line or several joined by \ at their ends; false at the end of input. */
-static bool read_entry(struct mu_text *entry)
+static bool read_entry(struct mu_editor *editor, struct mu_text *entry)
 {
     mu_text_clear(entry);
-    if (isatty(STDIN_FILENO)) mu_cli_say("> ");
-    for (int c; (c = getc(stdin)) != EOF;) {
-        bool go_on = c == '\n' && entry->len > 0 && entry->p[entry->len - 1] == '\\';
-        if (c == '\n' && !go_on) return true;
-        if (go_on) entry->p[entry->len - 1] = '\n';
-        if (go_on && isatty(STDIN_FILENO)) mu_cli_say("  ");
-        if (!go_on) mu_text_char(entry, (char)c);
+    if (!mu_editor_line(editor, "> ", entry)) return false;
+    while (entry->len > 0 && entry->p[entry->len - 1] == '\\') {
+        entry->p[entry->len - 1] = '\n';
+        if (!mu_editor_line(editor, "  ", entry)) break;
     }
-    return entry->len > 0;
+    return true;
 }
 
 static mu_status converse(struct chat *chat, struct mu_err *err)
 {
     struct mu_text entry;
-    bool person = isatty(STDIN_FILENO);
+    struct mu_editor editor;
     mu_text_init(&entry, LINE_MAX_BYTES);
+    mu_editor_open(&editor);
     mu_status status = MU_OK;
-    if (person) mu_cli_say("A line is a message; end with Ctrl-D. /help tells more.\n");
-    while (status == MU_OK && !chat->quit && read_entry(&entry)) {
+    if (editor.person) mu_cli_say("A line is a message; end with Ctrl-D. /help tells more.\n");
+    while (status == MU_OK && !chat->quit && read_entry(&editor, &entry)) {
         if (entry.len == 0) continue;
         status = mu_text_status(&entry, err);
         if (status == MU_OK) status = take_entry(chat, &entry, err);
-        if (!person || status == MU_OK || status == MU_E_CLOSED) continue;
+        if (!editor.person || status == MU_OK || status == MU_E_CLOSED) continue;
         char line[768]; /* a person sees what went wrong and goes on */
         if (status != MU_E_INTERRUPTED)
             mu_cli_say("muster: %s\n", mu_err_line(err, line, sizeof line));
         *err = MU_ERR_INIT;
         status = MU_OK;
     }
+    mu_editor_close(&editor);
     mu_text_fini(&entry);
     return status;
 }

@@ -2,6 +2,8 @@
 import json
 import os
 import pathlib
+import pty
+import select
 import shutil
 import struct
 import subprocess
@@ -389,6 +391,56 @@ def a_chat_takes_commands_between_messages():
         assert "nowhere" in chat("/load /nowhere", status=3)[1]
         pathlib.Path(saved).write_text("{}")
         assert "messages" in chat(f"/load {saved}", status=3)[1]
+
+
+class Terminal:
+    """The program at a terminal of its own."""
+
+    def __init__(self, *words, **env):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execvpe(MUSTER, [MUSTER, *words], dict(os.environ, TERM="xterm", **env))
+
+    def read_until(self, text):
+        """What came, up to the text; fails when that does not come in time."""
+        got = b""
+        while text.encode() not in got:
+            assert select.select([self.fd], [], [], 60)[0], got
+            got += os.read(self.fd, 65536)
+        return got.decode(errors="replace")
+
+    def type(self, keys):
+        os.write(self.fd, keys.encode())
+
+    def end(self):
+        status = os.waitpid(self.pid, 0)[1]
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(status)
+
+
+@case
+def a_chat_at_a_terminal_stops_answers_and_keeps_its_history():
+    with ModelCopy() as model, tempfile.TemporaryDirectory() as state:
+        (model / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+        words = ["chat", str(model), "--greedy", "-n", "4"]
+        chat = Terminal(*words, XDG_STATE_HOME=state)
+        chat.read_until("> ")
+        chat.type("one\r")
+        chat.read_until("> ")
+        chat.type("/load /nowhere\r")
+        assert "/nowhere: cannot open" in chat.read_until("> ")
+        chat.type("\x04")
+        assert chat.end() == 0
+        history = pathlib.Path(state, "muster/chat_history")
+        if not history.exists():
+            raise Skip("no libedit here")
+        assert "one" in history.read_text()
+        chat = Terminal(*words, XDG_STATE_HOME=state)
+        chat.read_until("> ")
+        chat.type("\x1b[A")
+        chat.read_until("/load /nowhere")
+        chat.type("\x03")
+        assert chat.end() == 130
 
 
 @case
