@@ -243,7 +243,7 @@ mu_status mu_session_requests(struct mu_session *session, const struct mu_reques
  * before it the speeds of one generation where enough tokens were seen to say them, each followed
  * by a comma. */
 void mu_session_add_predicted(const struct mu_session *session, struct mu_text *out);
-void mu_session_add_speed(const struct mu_request_result *result, struct mu_text *out);
+void mu_session_add_speed(const struct mu_request_result *r, struct mu_text *out);
 void mu_session_add_measured(const struct mu_session *session, struct mu_text *out);
 
 #endif
