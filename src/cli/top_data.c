@@ -14,6 +14,7 @@
 
 #define HZ          10
 #define ROUND_MS    1000
+#define STILL_S     20.0
 #define METRICS_MAX ((size_t)8 << 20)
 
 struct top_data {
@@ -35,21 +36,32 @@ struct top_data {
     uint64_t tokens_at_ns;
 };
 
+/* Some engines count the tokens of a request when it ends: while requests run, a counter that
+ * stands still for some seconds says nothing, and its next step is spread over them. */
+static void rate_take_locked(struct top_data *d, const json_t *metrics)
+{
+    const json_t *counter = json_object_get(metrics, "generation_tokens");
+    double tokens = json_number_value(counter);
+    bool running = json_number_value(json_object_get(metrics, "running")) > 0;
+    uint64_t now = mu_clock_ns();
+    if (!counter || tokens < d->tokens_before) d->tokens_at_ns = 0;
+    double since_s = (double)(now - d->tokens_at_ns) * 1e-9;
+    bool known = d->tokens_at_ns != 0;
+    if (known && running && tokens == d->tokens_before && since_s < STILL_S) return;
+    d->tokens_per_s = known ? (tokens - d->tokens_before) / since_s : -1;
+    d->tokens_before = tokens;
+    d->tokens_at_ns = counter ? now : 0;
+}
+
 static void metrics_keep(struct top_data *d, json_t *metrics, bool gone, const char *why)
 {
-    double tokens = json_number_value(json_object_get(metrics, "generation_tokens"));
-    uint64_t now = mu_clock_ns();
     (void)pthread_mutex_lock(&d->lock);
     json_decref(d->engine);
     d->engine = metrics;
     d->engine_answered = true;
     d->engine_gone = gone;
     (void)snprintf(d->engine_why, sizeof d->engine_why, "%s", why);
-    d->tokens_per_s = d->tokens_at_ns && tokens >= d->tokens_before
-                          ? (tokens - d->tokens_before) / ((double)(now - d->tokens_at_ns) * 1e-9)
-                          : -1;
-    d->tokens_before = tokens;
-    d->tokens_at_ns = metrics && json_object_get(metrics, "generation_tokens") ? now : 0;
+    rate_take_locked(d, metrics);
     (void)pthread_mutex_unlock(&d->lock);
 }
 
