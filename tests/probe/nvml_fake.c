@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define EXPORT   __attribute__((visibility("default")))
@@ -21,6 +22,7 @@
     X(memory_mib, 81559)                                                                           \
     X(used_mib, 71000)                                                                             \
     X(util, 93)                                                                                    \
+    X(wave, 0)                                                                                     \
     X(power_mw, 412000)                                                                            \
     X(limit_mw, 700000)                                                                            \
     X(temperature, 61)                                                                             \
@@ -261,8 +263,17 @@ SYSTEM(nvmlDeviceGetMemoryInfo, (struct gpu * g, unsigned long long *out), {
     out[1] = mib(g->memory_mib - g->used_mib);
     out[2] = mib(g->used_mib);
 })
+/* How far below its figure a GPU is now: up and down in 3 s, each GPU at another time. */
+static long waved(const struct gpu *g)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    long tenths = now.tv_sec % 1000 * 10 + now.tv_nsec / 100000000 + g->index * 7L;
+    return g->wave * labs(15 - tenths % 30) / 15;
+}
+
 SYSTEM(nvmlDeviceGetUtilizationRates, (struct gpu * g, unsigned *out), {
-    out[0] = fake.rubbish ? 4000 : (unsigned)g->util;
+    out[0] = fake.rubbish ? 4000 : (unsigned)(g->util - waved(g));
     out[1] = (unsigned)g->util / 2;
 })
 U32(nvmlDeviceGetPowerUsage, g->power_mw)
