@@ -86,7 +86,7 @@ static mu_status program_read(struct mu_health_diagnosis *d, const struct asked 
                               const char *path, bool (*stop)(void), struct mu_err *err)
 {
     int ends[2];
-    pid_t child;
+    pid_t child = -1;
     if (pipe2(ends, O_CLOEXEC) != 0)
         return mu_fail_errno(err, MU_E_RESOURCE, errno, "cannot read %s", path);
     mu_status status = program_start(p, path + strlen(p->prefix), ends[1], &child, err);

@@ -206,7 +206,7 @@ static mu_status listen_at(struct mu_net_server *s, struct mu_err *err)
     struct sockaddr_storage bound;
     socklen_t len = sizeof bound;
     if (s->listener < 0 || getsockname(s->listener, (struct sockaddr *)&bound, &len) != 0)
-        return mu_fail(err, MU_E_RESOURCE, "cannot listen at %s: %s", given, strerror(errno));
+        return mu_fail_errno(err, MU_E_RESOURCE, errno, "cannot listen at %s", given);
     char name[NI_MAXHOST] = "?";
     (void)getnameinfo((struct sockaddr *)&bound, len, name, sizeof name, port, sizeof port,
                       NI_NUMERICHOST | NI_NUMERICSERV);
