@@ -16,8 +16,6 @@
 
 #define WORDS_MAX 8
 
-extern char **environ;
-
 /* "PREFIX:NAME" runs the words, the name behind the last one. */
 static const struct asked {
     const char *prefix, *what, *cure;

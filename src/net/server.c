@@ -203,7 +203,7 @@ static mu_status listen_at(struct mu_net_server *s, struct mu_err *err)
     }
     s->listener = listener_open(found);
     freeaddrinfo(found);
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = {.ss_family = AF_UNSPEC};
     socklen_t len = sizeof bound;
     if (s->listener < 0 || getsockname(s->listener, (struct sockaddr *)&bound, &len) != 0)
         return mu_fail_errno(err, MU_E_RESOURCE, errno, "cannot listen at %s", given);
@@ -245,24 +245,24 @@ mu_status mu_net_server_start(const struct mu_net_server_options *options,
     return status;
 }
 
-void mu_net_server_stop(struct mu_net_server *s)
+void mu_net_server_stop(struct mu_net_server *server)
 {
-    if (!s) return;
-    if (s->daemon)
-        mhd.stop_daemon(s->daemon); /* closes the listener too */
-    else if (s->listener >= 0)
-        (void)close(s->listener);
-    mu_free(s);
+    if (!server) return;
+    if (server->daemon)
+        mhd.stop_daemon(server->daemon); /* closes the listener too */
+    else if (server->listener >= 0)
+        (void)close(server->listener);
+    mu_free(server);
 }
 
-const char *mu_net_server_url(const struct mu_net_server *s)
+const char *mu_net_server_url(const struct mu_net_server *server)
 {
-    return s->url;
+    return server->url;
 }
 
-bool mu_net_server_is_private(const struct mu_net_server *s)
+bool mu_net_server_is_private(const struct mu_net_server *server)
 {
-    return s->is_private;
+    return server->is_private;
 }
 
 #else
