@@ -2,6 +2,8 @@
  * table; none is a fault by itself. The caller's thread. */
 #include "health/look_int.h"
 
+#define HOST_LOAD 2.0 /* threads a CPU that want to run */
+
 static double reported(const struct look *l, const char *key)
 {
     const json_t *v = json_object_get(json_object_get(l->engine, "reported"), key);
@@ -85,9 +87,22 @@ static void modes(struct look *l)
         }
 }
 
+/* An engine that has to wait for a CPU is slow whatever its devices are. */
+static void host(struct look *l)
+{
+    struct mu_probe_cpu cpu;
+    if (!l->options->probe || (l->options->url && !l->engine_here)) return;
+    mu_probe_cpu(NULL, &cpu);
+    if (mu_probe_has(cpu.load) && cpu.load.value > HOST_LOAD * cpu.n_usable)
+        look_find(l, LOOK_NOTE, LOOK_REVIEW, -1, "busy_host",
+                  "end what else runs here, or give the engine CPUs of its own",
+                  "%.0f threads on average wanted the %u CPUs here in the last minute",
+                  cpu.load.value, cpu.n_usable);
+}
+
 void look_review(struct look *l)
 {
-    static void (*const rules[])(struct look * l) = {queue, mixed, spread, modes};
+    static void (*const rules[])(struct look * l) = {queue, mixed, spread, modes, host};
     for (size_t i = 0; i < MU_ARRAY_LEN(rules); i++)
         rules[i](l);
 }

@@ -126,6 +126,16 @@ static void busy_read(const char *root, struct mu_probe_cpu *out)
     out->all_s = probe_value(all * 0.01);
 }
 
+static struct mu_probe_value load_read(const char *root)
+{
+    char line[128];
+    double load;
+    if (!sys_text(root, line, sizeof line, "proc/loadavg") ||
+        !mu_parse_f64((struct mu_str){line, strcspn(line, " ")}, &load))
+        return probe_absent(MU_PROBE_NO_FILE);
+    return probe_value(load);
+}
+
 static void proc_read(const char *root, const char *name, struct mu_text *out)
 {
     char path[512];
@@ -155,4 +165,5 @@ void mu_probe_cpu(const char *given_root, struct mu_probe_cpu *out)
     out->temperature_c = hottest(root);
     out->energy_j = packages_energy(root);
     busy_read(root, out);
+    out->load = load_read(root);
 }

@@ -159,6 +159,7 @@ json_t *mu_probe_cpu_json(const struct mu_probe_cpu *cpu)
     value_add(o, absent, "temperature_c", cpu->temperature_c);
     value_add(o, absent, "energy_j", cpu->energy_j);
     value_add(o, absent, "busy_s", cpu->busy_s);
+    value_add(o, absent, "load", cpu->load);
     value_add(o, absent, "cgroup_cpus", cpu->quota_cpus);
     value_add(o, absent, "cgroup_memory_bytes", cpu->memory_limit_bytes);
     (void)json_object_set_new(o, "governor", text_or_null(cpu->governor));

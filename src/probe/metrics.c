@@ -285,6 +285,7 @@ static void cpu(struct writer *w, const struct mu_probe_cpu *c)
         {"muster_cpu_clock_max_hertz", GAUGE, c->clock_max_mhz, 1e6, "Highest clock allowed."},
         {"muster_cpu_temperature_celsius", GAUGE, c->temperature_c, 1, "The hottest zone."},
         {"muster_cpu_energy_joules_total", COUNTER, c->energy_j, 1, "Energy of all packages."},
+        {"muster_cpu_load", GAUGE, c->load, 1, "Threads that run or want to, over a minute."},
         {"muster_cgroup_cpus", GAUGE, c->quota_cpus, 1, "CPUs that the cgroup allows."},
         {"muster_cgroup_memory_bytes", GAUGE, c->memory_limit_bytes, 1,
          "Memory that the cgroup allows."},

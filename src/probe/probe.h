@@ -249,6 +249,7 @@ struct mu_probe_cpu {
     struct mu_probe_value temperature_c;            /* the hottest zone */
     struct mu_probe_value energy_j;                 /* RAPL, all packages; wraps */
     struct mu_probe_value busy_s, all_s;            /* of all threads, since the start */
+    struct mu_probe_value load; /* threads that ran or wanted to, on average of a minute */
     struct mu_probe_value quota_cpus, memory_limit_bytes; /* of the cgroup */
     char governor[32];
 };

@@ -594,6 +594,17 @@ def devices_are_judged():
 
 
 @case
+def a_host_that_is_too_busy_is_told():
+    with tempfile.TemporaryDirectory() as root, serving(well) as url:
+        load = pathlib.Path(root, "proc/loadavg")
+        load.parent.mkdir(parents=True)
+        for text, told in (("9999.50 3 2 1/2 3", True), ("0.10 3 2 1/2 3", False), ("rubbish", False)):
+            load.write_text(text)
+            d = json.loads(check("--url", url, "--json", env=dict(NO_DRIVER, MUSTER_ROOT=root)).stdout)
+            assert ("busy_host" in codes(d)) == told and d["exit_status"] == 0, (text, d["findings"])
+
+
+@case
 def a_zombie_is_seen():
     with tempfile.TemporaryDirectory() as root:
         stat = pathlib.Path(root, "proc/4242/stat")
