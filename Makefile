@@ -40,6 +40,8 @@ optional = $(if $(shell pkg-config --exists '$(1)' && echo yes),-DMU_HAVE_$(2) $
 DEFS  += $(shell pkg-config --cflags 'sqlite3 >= 3.37')
 DEFS  += $(call optional,libcurl >= 7.85,CURL) $(call optional,ncursesw,CURSES) \
          $(call optional,libmicrohttpd,MICROHTTPD)
+# MPI, likewise: what calls it is a library of its own, loaded when ranks are processes.
+MPI_CFLAGS := $(shell pkg-config --exists ompi-c && pkg-config --cflags-only-I ompi-c)
 LIBS  := $(shell pkg-config --libs $(PACKAGES)) -lm -ldl -pthread
 
 ifneq ($(V),1)
@@ -47,7 +49,8 @@ Q := @
 say = @printf '  %-5s %s\n' $(1) $(2)
 endif
 
-SOURCES   := $(foreach r,$(ROOMS),$(wildcard src/$(r)/*.c src/$(r)/*/*.c))
+MPI_SOURCE := src/comm/mpi.c
+SOURCES   := $(filter-out $(MPI_SOURCE),$(foreach r,$(ROOMS),$(wildcard src/$(r)/*.c src/$(r)/*/*.c)))
 CLI       := $(wildcard src/cli/*.c)
 TESTS     := $(wildcard tests/*/test_*.c)
 FUZZERS   := $(wildcard tests/fuzz/fuzz_*.c)
@@ -62,10 +65,13 @@ REPLAYS   := $(FUZZERS:tests/fuzz/fuzz_%.c=$(BUILD)/tests/fuzz/replay_%)
 LINTED    := $(SOURCES) $(CLI) $(TESTS) $(FUZZERS) $(BENCHES) tests/fuzz/replay.c tests/probe/nvml_fake.c
 LIB       := $(BUILD)/libmuster.a
 BIN       := $(BUILD)/muster
+PLUGINS   := $(if $(MPI_CFLAGS),$(BUILD)/libmuster-mpi.so)
+LINTED    += $(if $(MPI_CFLAGS),$(MPI_SOURCE))
+FLAGS_mpi := -fPIC -fvisibility=hidden $(MPI_CFLAGS)
 
 .PHONY: all run test asan tsan fuzz lint lint-files format bench prove peers servers predictions oracle install clean help \
         test-programs fuzz-programs
-all: $(BIN) ## the program, build/muster
+all: $(BIN) $(PLUGINS) ## the program, build/muster
 
 $(BUILD)/%.o: %.c Makefile VERSION
 	$(call say,CC,$<)
@@ -85,6 +91,10 @@ $(LIB): $(OBJECTS)
 $(BIN): $(CLI_OBJ) $(LIB)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(FLAGS) -o $@ $(CLI_OBJ) $(LIB) $(LIBS)
+
+$(BUILD)/libmuster-mpi.so: $(MPI_SOURCE:%.c=$(BUILD)/%.o)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(FLAGS) -shared -o $@ $^ $(shell pkg-config --libs ompi-c)
 
 $(BUILD)/tests/fuzz/replay_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/replay.o $(LIB)
 	$(call say,LINK,$@)
@@ -109,7 +119,7 @@ $(BUILD)/bench/%: $(BUILD)/bench/%.o $(LIB)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(FLAGS) -o $@ $< $(LIB) $(LIBS)
 
-test-programs: $(BIN) $(TEST_BINS) $(REPLAYS) $(FAKES)
+test-programs: $(BIN) $(PLUGINS) $(TEST_BINS) $(REPLAYS) $(FAKES)
 fuzz-programs: $(FUZZ_BINS)
 
 # One more build of everything below its own folder: $(call variant,NAME,GOAL,VARIABLES).
@@ -188,6 +198,7 @@ servers: test-programs ## asks a real llama-server, which is fetched and built, 
 
 install: all ## into $(DESTDIR)$(PREFIX): program, man page, completions
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/muster
+	$(if $(PLUGINS),install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib/muster $(PLUGINS))
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 \
 	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
 	    $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
