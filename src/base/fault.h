@@ -4,6 +4,7 @@
  *
  *     MUSTER_FAULT=alloc:37      the 37th allocation of this process fails, all others work
  *     MUSTER_FAULT=read:1        the first read or mapping fails
+ *     MUSTER_FAULT=step:5        the rank that begins the fifth step of this process fails in it
  *     MUSTER_FAULT=bits:9        the ninth row of logits in a digest has another bit
  *     MUSTER_FAULT=count         nothing fails; the totals are printed when the process ends
  *     MUSTER_FAULT=calls         nothing fails, but see below
@@ -26,6 +27,7 @@ enum mu_fault {
     MU_FAULT_READ,
     MU_FAULT_WRITE,
     MU_FAULT_THREAD,
+    MU_FAULT_STEP, /* a rank gives up in this step of its process */
     MU_FAULT_BITS, /* a row of logits that is counted in a digest is another one */
     MU_FAULT_COUNT
 };

@@ -17,9 +17,12 @@ struct mu_invocation {
     const struct mu_option_result *result;
 };
 
+struct mu_world;
+
 struct mu_command {
     struct mu_option_spec spec;
     size_t options_size;
+    bool over_processes; /* its struct begins with mu_run_options: mpirun may start several */
     mu_status (*run)(const struct mu_invocation *in, struct mu_err *err);
 };
 
@@ -50,6 +53,9 @@ bool mu_cli_fancy(void);
  * more, forgets what came before. */
 void mu_cli_catch_interrupts(bool caught);
 bool mu_cli_interrupted(void);
+
+/* The processes that a launcher started together with this one for one command; NULL: none. */
+struct mu_world *mu_cli_world(void);
 
 extern const struct mu_command *const mu_commands[]; /* NULL at the end */
 

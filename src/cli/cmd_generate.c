@@ -223,5 +223,6 @@ const struct mu_command mu_command_generate = {
              .min_operands = 1,
              .max_operands = 1},
     .options_size = sizeof(struct generate_options),
+    .over_processes = true,
     .run = generate_run,
 };

@@ -79,5 +79,6 @@ const struct mu_command mu_command_logits = {
              .min_operands = 1,
              .max_operands = 1},
     .options_size = sizeof(struct logits_options),
+    .over_processes = true,
     .run = logits_run,
 };

@@ -163,5 +163,6 @@ const struct mu_command mu_command_perplexity = {
              .min_operands = 1,
              .max_operands = 1},
     .options_size = sizeof(struct perplexity_options),
+    .over_processes = true,
     .run = perplexity_run,
 };

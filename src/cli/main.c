@@ -4,6 +4,8 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "cli/session.h"
+#include "comm/comm.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -15,6 +17,12 @@
 #define DOCUMENT_BYTES_MAX ((size_t)32 << 20)
 
 static volatile sig_atomic_t interrupts, interrupts_caught;
+static struct mu_world *world;
+
+struct mu_world *mu_cli_world(void)
+{
+    return world;
+}
 
 static void on_interrupt(int signal_number)
 {
@@ -124,6 +132,22 @@ static const struct mu_option_spec *nth_spec(unsigned i)
     return mu_commands[i] ? &mu_commands[i]->spec : NULL;
 }
 
+/* Of several processes the first does what the command says, and the others follow it. A command
+ * that needs one process only is done by the first alone. */
+static mu_status run_alone_or_not(const struct mu_command *command, const struct mu_invocation *in,
+                                  struct mu_err *err)
+{
+    unsigned process, n;
+    if (!mu_world_launched(&process, &n)) return command->run(in, err);
+    if (!command->over_processes) return process == 0 ? command->run(in, err) : MU_OK;
+    MU_TRY(mu_world_open(&world, err));
+    mu_status status = process == 0 ? command->run(in, err)
+                                    : mu_session_follow(in->result->operands[0], in->options, err);
+    if (status != MU_OK) mu_world_abort(world);
+    mu_world_close(world);
+    return status;
+}
+
 static mu_status run_command(const struct mu_command *command, int argc, char **argv,
                              struct mu_err *err)
 {
@@ -144,7 +168,7 @@ static mu_status run_command(const struct mu_command *command, int argc, char **
         status = mu_cli_out("muster " MU_VERSION "\n", sizeof "muster " MU_VERSION, err);
     } else if (status == MU_OK) {
         struct mu_invocation in = {options, &command->spec, &result};
-        status = command->run(&in, err);
+        status = run_alone_or_not(command, &in, err);
     }
     mu_option_result_fini(&result);
     mu_free(options);
@@ -186,9 +210,16 @@ static void occupy_standard_descriptors(void)
             (void)open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
 }
 
+static void say_line(const char *line)
+{
+    mu_cli_say("muster: %s\n", line);
+}
+
 int main(int argc, char **argv)
 {
+    int watched;
     occupy_standard_descriptors();
+    if (mu_watch_split(say_line, &watched)) return watched;
     struct sigaction act = {.sa_handler = on_interrupt};
     (void)sigaction(SIGINT, &act, NULL);
     (void)sigaction(SIGTERM, &act, NULL);
@@ -199,7 +230,8 @@ int main(int argc, char **argv)
     mu_status status = run(argc, argv, &err);
     if (err.code != MU_OK && err.code != MU_E_CLOSED) {
         char line[768];
-        mu_cli_say("muster: %s\n", mu_err_line(&err, line, sizeof line));
+        say_line(mu_err_line(&err, line, sizeof line));
+        mu_watch_spoken();
     }
     return mu_status_exit(status);
 }

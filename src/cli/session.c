@@ -7,6 +7,7 @@
 #include "base/thread.h"
 #include "bench/bench.h"
 #include "cli/map_options.h"
+#include "comm/comm.h"
 
 #include <stdio.h>
 
@@ -98,7 +99,36 @@ mu_status mu_session_engine_options(const struct mu_run_options *o, uint64_t con
     out->kv_type = out->compute == MU_COMPUTE_F32 ? MU_DTYPE_F32 : MU_DTYPE_F16;
     if (o->weights) MU_TRY(mu_session_weight_type(o->weights, &out->weights, err));
     if (strcmp(o->kv_type, "auto") != 0) (void)mu_dtype_by_name(mu_str(o->kv_type), &out->kv_type);
-    return mu_devices_parse(o->devices, (unsigned)o->threads, &out->devices, err);
+    struct mu_world_share share = {.of_cpus = 1, .of_memory = 1};
+    if ((out->world = mu_cli_world())) mu_world_share(out->world, &share);
+    return mu_devices_parse_share(o->devices, (unsigned)o->threads, share.cpu_index, share.of_cpus,
+                                  share.of_memory, &out->devices, err);
+}
+
+/* Settles with the other processes on one set of options. */
+static mu_status agree(const struct mu_session *session, const struct mu_run_options *o,
+                       struct mu_engine_options *settled, struct mu_err *err)
+{
+    struct mu_text asked;
+    mu_text_init(&asked, 1024);
+    mu_text_printf(&asked, "option --compute\t%s\noption --kv-type\t%s\noption --weights\t%s\n",
+                   o->compute, o->kv_type, o->weights ? o->weights : "");
+    const struct {
+        const char *name;
+        uint64_t value;
+    } numbers[] = {{"tp", o->tp},
+                   {"pp", o->pp},
+                   {"dp", o->dp},
+                   {"context", o->context},
+                   {"prefill-chunk", o->prefill_chunk},
+                   {"rope-by-prompt", o->rope_by_prompt}};
+    for (size_t i = 0; i < MU_ARRAY_LEN(numbers); i++)
+        mu_text_printf(&asked, "option --%s\t%llu\n", numbers[i].name,
+                       (unsigned long long)numbers[i].value);
+    mu_status status = mu_text_status(&asked, err);
+    if (status == MU_OK) status = mu_engine_agree(session->file, mu_text_get(&asked), settled, err);
+    mu_text_fini(&asked);
+    return status;
 }
 
 /* Unless told, all devices share each layer as far as the model can be cut, and stages are what is
@@ -124,6 +154,8 @@ static mu_status place_by_map(const struct mu_session *session, const struct mu_
         return mu_fail(err, MU_E_USAGE, "--%s goes with a --device-map; there is none",
                        run->max_memory ? "max-memory" : "offload-compute");
     if (!run->device_map) return MU_OK;
+    if (o->world)
+        return mu_fail(err, MU_E_UNSUPPORTED, "a --device-map is carried out by one process only");
     mu_status status = mu_cli_device_map_read(run->device_map, &request.device_map, err);
     if (status == MU_OK)
         status = mu_cli_memory_read(run->max_memory, "--max-memory", &request.max_memory, err);
@@ -169,11 +201,24 @@ mu_status mu_session_engine(struct mu_session *session, const struct mu_run_opti
     }
     MU_TRY(mu_session_engine_options(options, context, n_prompt, &o, err));
     o.max_sequences = MU_MAX(o.max_sequences, (uint32_t)sequences);
+    if (o.world) MU_TRY(agree(session, options, &o, err));
     struct mu_plan_map *map = NULL;
     mu_status status = place_by_map(session, options, &o, &map, err);
     if (!options->device_map) choose_degrees(mu_model_file_config(session->file), &o);
     if (status == MU_OK) status = open_engine(session, options, &o, err);
     mu_plan_map_destroy(map);
+    return status;
+}
+
+mu_status mu_session_follow(const char *model, const struct mu_run_options *options,
+                            struct mu_err *err)
+{
+    struct mu_session session;
+    mu_watch_phase("opening the model");
+    mu_status status = mu_session_open(&session, model, err);
+    if (status == MU_OK) status = mu_session_engine(&session, options, 0, 0, 1, err);
+    if (status == MU_OK) status = mu_engine_follow(session.engine, err);
+    mu_session_close(&session);
     return status;
 }
 

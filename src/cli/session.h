@@ -232,6 +232,11 @@ mu_status mu_session_encode_conversation(struct mu_session *session, json_t *con
 /* Reads "1,2,3" into ids (mu_free). */
 mu_status mu_session_parse_ids(const char *text, uint32_t **ids, uint32_t *n, struct mu_err *err);
 
+/* In all processes but the first, where a launcher started several: opens the model as `options`
+ * say and computes what the first one asks for, until that one is done. */
+mu_status mu_session_follow(const char *model, const struct mu_run_options *options,
+                            struct mu_err *err);
+
 /* Submits all requests and takes events until the last of them is done; `each` (may be NULL) sees
  * every event and returns false to cancel its request. When one fails, or the user interrupts, all
  * are cancelled. Fills `results` [n] whatever becomes of them. */

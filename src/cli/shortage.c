@@ -98,15 +98,18 @@ void mu_session_say_shortage(const struct mu_session *session, const struct mu_r
     if (chunk) mu_cli_say("would fit: --prefill-chunk %u on these devices\n", chunk);
     s->options.max_rows = options->max_rows;
     s->options.dp = MU_MAX(s->options.dp, 1u);
+    s->options.world = NULL;
     /* Without a budget of their own more devices only share the same memory. */
     if (!options->places && strchr(run->devices, 'x') && find_devices(s)) {
         char most[MU_BYTES_TEXT];
         uint64_t bytes = 0;
         for (unsigned i = 0; i < s->memory.n_ranks; i++)
             bytes = MU_MAX(bytes, s->memory.ranks[i].total_bytes);
-        mu_cli_say("would fit: --devices %s --tp %u --pp %u --dp %u, with at most %s on a device\n",
-                   s->devices, s->options.tp, s->options.pp, s->options.dp,
-                   mu_format_bytes(bytes, most));
+        mu_cli_say(
+            "would fit: --devices %s --tp %u --pp %u --dp %u%s, with at most %s on a device\n",
+            s->devices, s->options.tp, s->options.pp, s->options.dp,
+            options->world ? " in one process, or as many spread over several" : "",
+            mu_format_bytes(bytes, most));
     }
     mu_free(s);
 }

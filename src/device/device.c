@@ -52,6 +52,13 @@ static mu_status fail_spec(const char *text, struct mu_err *err)
 mu_status mu_devices_parse(const char *text, unsigned threads, struct mu_device_list *out,
                            struct mu_err *err)
 {
+    return mu_devices_parse_share(text, threads, 0, 1, 1, out, err);
+}
+
+mu_status mu_devices_parse_share(const char *text, unsigned threads, unsigned cpu_index,
+                                 unsigned of_cpus, unsigned of_memory, struct mu_device_list *out,
+                                 struct mu_err *err)
+{
     uint64_t n = 1, budget = 0;
     if (strncmp(text, "cuda", 4) == 0) {
         mu_status status = mu_fail(err, MU_E_UNSUPPORTED, "this build has no CUDA devices");
@@ -85,13 +92,14 @@ mu_status mu_devices_parse(const char *text, unsigned threads, struct mu_device_
     *out = (struct mu_device_list){.n = (unsigned)n, .host_bytes = machine.available_bytes};
     for (unsigned i = 0; i < n; i++) {
         struct mu_device_spec *d = &out->items[i];
-        unsigned first = i * usable / (unsigned)n, end = (i + 1) * usable / (unsigned)n;
+        unsigned all = (unsigned)n * of_cpus, number = (unsigned)n * cpu_index + i;
+        unsigned first = number * usable / all, end = (number + 1) * usable / all;
         d->n_threads = threads ? threads : MU_MAX(end - first, 1u);
         /* Pinned only where every thread of every device has a core of its own. */
         if (d->n_threads == end - first)
             for (unsigned j = first; j < end; j++)
                 d->cpus[d->n_cpus++] = cpus[j];
-        d->budget_bytes = budget ? budget : machine.available_bytes / n;
+        d->budget_bytes = budget ? budget : machine.available_bytes / (n * of_memory);
         if (n == 1)
             (void)snprintf(d->name, sizeof d->name, "cpu");
         else

@@ -46,6 +46,11 @@ struct mu_device_list {
  */
 mu_status mu_devices_parse(const char *text, unsigned threads, struct mu_device_list *out,
                            struct mu_err *err);
+/* The same for one of several processes on a machine: its cores are shared by `of_cpus` of them, of
+ * which this is number `cpu_index`, its memory by `of_memory`. */
+mu_status mu_devices_parse_share(const char *text, unsigned threads, unsigned cpu_index,
+                                 unsigned of_cpus, unsigned of_memory, struct mu_device_list *out,
+                                 struct mu_err *err);
 
 struct mu_device;
 

@@ -82,6 +82,7 @@ static void destroy(struct mu_engine *e)
         mu_replica_fini(&e->replicas[i]);
     mu_free(e->replicas);
     mu_free(e->places);
+    mu_free(e->usages);
     if (e->event_fd >= 0) (void)close(e->event_fd);
     mu_free(e);
 }
@@ -211,6 +212,12 @@ mu_status mu_engine_part_bytes(const struct mu_model_file *file,
     return MU_OK;
 }
 
+static const struct mu_rank *rank_of(const struct mu_engine *e, unsigned rank)
+{
+    unsigned each = e->replicas[0].n_ranks;
+    return &e->replicas[rank / each].ranks[rank % each];
+}
+
 static mu_status refuse_unfit(const struct mu_engine *e, struct mu_err *err)
 {
     struct mu_engine_memory m;
@@ -250,9 +257,26 @@ static void tell_progress(void *engine)
     e->options.progress(e->options.progress_arg, MU_MIN(done, all), all);
 }
 
+/* Until all processes have loaded, so that no request's time holds another one's loading. They tell
+ * what they use then, of which nothing changes any more. */
+static mu_status await_others(struct mu_engine *e, struct mu_err *err)
+{
+    unsigned n = e->options.devices.n, each = e->replicas[0].n_each;
+    struct mu_device_usage own[MU_DEVICES_MAX];
+    if (!(e->usages = mu_calloc(n, sizeof *own))) return mu_fail_memory(err, n * sizeof *own);
+    for (unsigned i = 0; i < each; i++)
+        mu_device_usage(rank_of(e, mu_world_process(e->options.world) * each + i)->device, &own[i]);
+    mu_watch_phase("waiting for the others to load");
+    if (mu_world_gather(e->options.world, own, each * sizeof *own, e->usages) != MU_OK)
+        return mu_fail(err, MU_E_PEER, "the other ranks cannot be reached");
+    mu_watch_phase("waiting for work");
+    return MU_OK;
+}
+
 static mu_status start(struct mu_engine *e, struct mu_err *err)
 {
     MU_TRY(refuse_unfit(e, err));
+    mu_watch_phase("loading the model");
     uint64_t begin = mu_clock_ns();
     if ((e->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
         return mu_fail_errno(err, MU_E_RESOURCE, errno, "cannot create an event descriptor");
@@ -260,6 +284,7 @@ static mu_status start(struct mu_engine *e, struct mu_err *err)
         MU_TRY(mu_replica_start(&e->replicas[i], e->event_fd, err));
     for (unsigned i = 0; i < e->n_replicas; i++)
         MU_TRY(mu_replica_await(&e->replicas[i], tell_progress, e, err));
+    if (e->options.world) MU_TRY(await_others(e, err));
     e->load_seconds = mu_clock_seconds_since(begin);
     return MU_OK;
 }
@@ -270,11 +295,25 @@ mu_status mu_engine_open(const struct mu_model_file *file, const struct mu_engin
     struct mu_engine *e;
     MU_TRY(create(file, options, &e, err));
     mu_status status = start(e, err);
-    if (status == MU_OK)
+    if (status == MU_OK) {
         *out = e;
-    else
+    } else {
+        if (options->world) mu_world_abort(options->world); /* the others must not wait */
         destroy(e);
+    }
     return status;
+}
+
+mu_status mu_engine_follow(struct mu_engine *engine, struct mu_err *err)
+{
+    for (unsigned i = 0; i < engine->n_replicas; i++) {
+        struct mu_replica *r = &engine->replicas[i];
+        mu_thread_join(&r->scheduler);
+        if (r->failed.code == MU_OK) continue;
+        *err = r->failed;
+        return err->code;
+    }
+    return MU_OK;
 }
 
 void mu_engine_close(struct mu_engine *engine)
@@ -317,8 +356,10 @@ void mu_engine_facts(const struct mu_engine *engine, struct mu_engine_facts *out
 
 void mu_engine_usage(const struct mu_engine *engine, unsigned rank, struct mu_device_usage *out)
 {
-    unsigned each = engine->replicas[0].n_ranks, n = each * engine->n_replicas;
-    mu_device_usage(rank < n ? engine->replicas[rank / each].ranks[rank % each].device
-                             : engine->replicas[rank - n].common.host,
-                    out);
+    unsigned n = engine->replicas[0].n_ranks * engine->n_replicas;
+    if (engine->usages)
+        *out = engine->usages[rank];
+    else
+        mu_device_usage(
+            rank < n ? rank_of(engine, rank)->device : engine->replicas[rank - n].common.host, out);
 }

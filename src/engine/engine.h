@@ -17,8 +17,10 @@
 
 #define MU_STEPS_MAX 8 /* in flight together; and pipeline stages, but for those of `places` */
 
+struct mu_world;
+
 struct mu_engine_options {
-    struct mu_device_list devices;
+    struct mu_device_list devices; /* with a world, of all its processes, in order */
     /* devices = dp x pp x tp: replicas of stages of ranks that share layers. 0: pp and dp 1, tp
      * what is left. */
     uint32_t tp, pp, dp;
@@ -35,6 +37,7 @@ struct mu_engine_options {
     uint32_t max_rows;      /* tokens in one step; 0: 512 */
     uint32_t prefill_chunk; /* tokens of one prompt in one step; 0: max_rows */
     uint64_t rope_context;  /* what length-dependent rope kinds go by; 0: context */
+    struct mu_world *world; /* the processes that share the work, as agreed on; NULL: only this */
     /* Called now and then while loading, by the opening thread. */
     void (*progress)(void *arg, uint64_t done_bytes, uint64_t all_bytes);
     void *progress_arg;
@@ -70,11 +73,24 @@ mu_status mu_engine_part_bytes(const struct mu_model_file *file,
                                const struct mu_engine_options *options, uint64_t *out,
                                struct mu_err *err);
 
+/*
+ * For every process of a world, before memory is asked for or an engine opened. On the way in,
+ * `options` holds what this process was asked for and its own devices, `asked` the words of the
+ * user that must not differ, as "name TAB value NEWLINE"; on the way out, what the first process
+ * wants and the devices of all. MU_E_PEER names the first rank that has another model, other
+ * kernels, or was asked for something else.
+ */
+mu_status mu_engine_agree(const struct mu_model_file *file, const char *asked,
+                          struct mu_engine_options *options, struct mu_err *err);
+
 struct mu_engine;
 
 /* Loads the model, which must stay open. MU_E_FIT before the first byte when it does not fit. */
 mu_status mu_engine_open(const struct mu_model_file *file, const struct mu_engine_options *options,
                          struct mu_engine **out, struct mu_err *err);
+/* In all processes of a world but the first, which takes the requests: does as that one says until
+ * it closes its engine. */
+mu_status mu_engine_follow(struct mu_engine *engine, struct mu_err *err);
 /* Ends all requests (their handles stay to be destroyed) and frees everything. */
 void mu_engine_close(struct mu_engine *engine);
 

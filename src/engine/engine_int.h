@@ -49,14 +49,22 @@ struct mu_step_record {
     struct mu_out_row *out;       /* [max_out] */
 };
 
+/* remote.c: the steps of a replica between the process that schedules and those of its ranks. */
+struct mu_remote;
+
 struct mu_replica {
     struct mu_rank_common common;
+    struct mu_remote *remote;         /* NULL: all ranks are threads of this process */
     struct mu_engine_options options; /* settled; the devices are this replica's */
+    unsigned index;                   /* of the engine's replicas */
     unsigned first_rank;              /* of the engine's */
     unsigned n_ranks, tp, pp;
     unsigned logits_rank;       /* the first of those that have the head */
     struct mu_device_spec host; /* its budget, where something lies in the host's memory */
-    struct mu_rank *ranks;      /* stage by stage, tensor-parallel ranks side by side */
+    unsigned n_each, n_here; /* ranks of the engine in each process; of this replica in this one */
+    bool spread;             /* not all ranks are where the scheduler is */
+    bool schedules;          /* it is here */
+    struct mu_rank *ranks;   /* stage by stage, tensor-parallel ranks side by side */
     struct mu_comm_group *tp_groups[MU_DEVICES_MAX], *pp_groups[MU_DEVICES_MAX];
 
     /* The scheduler's own. */
@@ -94,8 +102,9 @@ struct mu_engine {
     unsigned n_replicas;
     int event_fd;
     double load_seconds;
-    _Atomic uint32_t turn; /* of the replica to get the next request, others being equal */
-    unsigned taker_turn;   /* of the replica whose events are looked at first; the taker's own */
+    struct mu_device_usage *usages; /* with a world: of all ranks, once they have loaded */
+    _Atomic uint32_t turn;          /* of the replica to get the next request, others being equal */
+    unsigned taker_turn; /* of the replica whose events are looked at first; the taker's own */
 };
 
 /* replica.c. Init decides forms and sizes, and allocates nothing on devices; start has the ranks
@@ -113,6 +122,21 @@ void mu_replica_fini(struct mu_replica *r);
 uint64_t mu_replica_host_bytes(const struct mu_replica *r);
 /* Wakes the scheduler. */
 void mu_replica_ring(struct mu_replica *r);
+
+/* remote.c. In the scheduling process: post sends a step's words and expects what comes back; await
+ * waits for one rank's end of it, release for the rest; stop has the others end. In the others:
+ * main is the thread that stands for the scheduler, report says that a rank is done with a step. */
+mu_status mu_remote_create(struct mu_replica *r, struct mu_err *err);
+void mu_remote_destroy(struct mu_remote *m);
+/* A rank failed: nobody waits any more. NULL is fine. */
+void mu_remote_abort(struct mu_remote *m);
+void mu_remote_post(struct mu_replica *r, uint32_t serial);
+mu_status mu_remote_await(struct mu_replica *r, unsigned rank, uint32_t serial);
+mu_status mu_remote_release(struct mu_replica *r, uint32_t serial);
+const float *mu_remote_logits(const struct mu_replica *r, uint32_t serial);
+void mu_remote_stop(struct mu_replica *r);
+void mu_remote_main(void *replica);
+void mu_remote_report(const struct mu_rank *rank, uint32_t serial);
 
 /* scheduler.c: the scheduler's thread, and what it needs. */
 mu_status mu_scheduler_init(struct mu_replica *e, struct mu_err *err);

@@ -457,6 +457,8 @@ mu_status mu_rank_execute(struct mu_rank *rank, uint32_t serial)
                       .serial = serial};
     run.n_rows = run.step.header[MU_STEP_ROWS];
     run.n_out = run.step.header[MU_STEP_OUT];
+    if (mu_fault_hit(MU_FAULT_STEP))
+        return rank->status = mu_fail(&rank->err, MU_E_PEER, "it was made to fail (MUSTER_FAULT)");
     mu_team_run(rank->team, run_member, &run);
     return rank->status;
 }

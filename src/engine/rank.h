@@ -61,6 +61,10 @@ struct mu_rank {
     struct mu_arena *arena;                    /* program, weights table */
     struct mu_comm_group *tp_group, *pp_group; /* NULL when alone in them */
     struct mu_comm *tp, *pp;
+    unsigned process;         /* of the world; 0 when there is none */
+    bool here;                /* it is this one: the rank has a device, memory and a thread */
+    struct mu_remote *remote; /* who hears of its steps in another process; NULL: nobody */
+    unsigned number;          /* in its replica */
     struct mu_team *team;
     struct mu_thread thread;
 

@@ -38,7 +38,13 @@ static mu_status init_ranks(struct mu_replica *e, struct mu_err *err)
             struct mu_shard shard = {
                 .stage = stage, .places = o->places, .tp_rank = r, .tp_size = o->tp};
             unsigned i = e->n_ranks++;
+            unsigned process = (e->first_rank + i) / e->n_each;
             MU_TRY(mu_rank_init(&e->ranks[i], c, &e->options.devices.items[i], &shard, err));
+            e->ranks[i].number = i;
+            e->ranks[i].process = process;
+            e->ranks[i].here = !o->world || process == mu_world_process(o->world);
+            e->spread = e->spread || process != 0;
+            e->n_here += e->ranks[i].here;
         }
     return MU_OK;
 }
@@ -67,7 +73,9 @@ static void rank_main(void *arg)
         if (mu_rank_execute(rank, serial) != MU_OK) { /* the others must not wait for this rank */
             mu_comm_abort(rank->tp_group);
             mu_comm_abort(rank->pp_group);
+            mu_remote_abort(rank->remote);
         }
+        if (rank->remote && rank->process != 0) mu_remote_report(rank, serial);
         atomic_store_explicit(&rank->done, serial + 1, memory_order_release);
         mu_wake_word(&rank->done);
     }
@@ -75,19 +83,36 @@ static void rank_main(void *arg)
     rank->team = NULL;
 }
 
+/* The group of `n` ranks from `first` on, `step` apart: threads where all of them live here, over
+ * processes where only some do; none where none does. */
+static mu_status create_group(struct mu_replica *e, unsigned first, unsigned step, unsigned n,
+                              unsigned id, struct mu_comm_group **out, struct mu_err *err)
+{
+    unsigned processes[MU_DEVICES_MAX], n_here = 0;
+    for (unsigned i = 0; i < n; i++) {
+        const struct mu_rank *rank = &e->ranks[first + i * step];
+        processes[i] = rank->process;
+        n_here += rank->here;
+    }
+    if (n_here == 0) return MU_OK;
+    return n_here == n ? mu_comm_create(n, out, err)
+                       : mu_comm_create_over(e->options.world, id, processes, n, out, err);
+}
+
 static mu_status create_groups(struct mu_replica *e, struct mu_err *err)
 {
     for (unsigned stage = 0; e->tp > 1 && stage < e->pp; stage++) {
-        MU_TRY(mu_comm_create(e->tp, &e->tp_groups[stage], err));
-        for (unsigned r = 0; r < e->tp; r++) {
-            struct mu_rank *rank = &e->ranks[stage * e->tp + r];
-            rank->tp_group = e->tp_groups[stage];
-            rank->tp = mu_comm_rank(rank->tp_group, r);
+        unsigned first = stage * e->tp;
+        MU_TRY(create_group(e, first, 1, e->tp, e->first_rank + first, &e->tp_groups[stage], err));
+        for (unsigned r = 0; e->tp_groups[stage] && r < e->tp; r++) {
+            e->ranks[first + r].tp_group = e->tp_groups[stage];
+            e->ranks[first + r].tp = mu_comm_rank(e->tp_groups[stage], r);
         }
     }
     for (unsigned r = 0; e->pp > 1 && r < e->tp; r++) {
-        MU_TRY(mu_comm_create(e->pp, &e->pp_groups[r], err));
-        for (unsigned stage = 0; stage < e->pp; stage++) {
+        unsigned id = MU_DEVICES_MAX + e->first_rank + r;
+        MU_TRY(create_group(e, r, e->tp, e->pp, id, &e->pp_groups[r], err));
+        for (unsigned stage = 0; e->pp_groups[r] && stage < e->pp; stage++) {
             struct mu_rank *rank = &e->ranks[stage * e->tp + r];
             rank->pp_group = e->pp_groups[r];
             rank->pp = mu_comm_rank(rank->pp_group, stage);
@@ -103,7 +128,10 @@ mu_status mu_replica_init(struct mu_replica *r, const struct mu_model_file *file
     unsigned n = settled->tp * settled->pp;
     memset(r, 0, sizeof *r);
     r->event_fd = -1;
+    r->index = index;
     r->first_rank = index * n;
+    r->n_each = settled->devices.n / (settled->world ? mu_world_size(settled->world) : 1);
+    r->schedules = !settled->world || mu_world_process(settled->world) == 0;
     r->common.file = file;
     r->options = *settled;
     r->options.devices.n = n;
@@ -120,14 +148,18 @@ mu_status mu_replica_start(struct mu_replica *r, int event_fd, struct mu_err *er
 {
     size_t words = mu_step_words(&r->common.layout);
     r->event_fd = event_fd;
+    if (!r->schedules && r->n_here == 0) return MU_OK; /* nothing of it is here */
     for (uint32_t i = 0; i < r->common.n_slots; i++)
         if (!(r->common.slots[i] = mu_calloc(words, sizeof(uint32_t))))
             return mu_fail_memory(err, words * sizeof(uint32_t));
     if (mu_replica_host_bytes(r) > 0) MU_TRY(mu_device_open(&r->host, &r->common.host, err));
     MU_TRY(create_groups(r, err));
-    MU_TRY(mu_scheduler_init(r, err));
+    if (r->spread) MU_TRY(mu_remote_create(r, err));
+    if (r->schedules) MU_TRY(mu_scheduler_init(r, err));
     for (unsigned i = 0; i < r->n_ranks; i++) {
         char name[24];
+        r->ranks[i].remote = r->remote;
+        if (!r->ranks[i].here) continue;
         (void)snprintf(name, sizeof name, "muster-rank-%u", r->first_rank + i);
         MU_TRY(mu_thread_start(&r->ranks[i].thread, rank_main, &r->ranks[i], name, -1, err));
     }
@@ -139,7 +171,8 @@ mu_status mu_replica_await(struct mu_replica *r, void (*tell)(void *arg), void *
 {
     for (unsigned i = 0; i < r->n_ranks; i++) {
         struct mu_rank *rank = &r->ranks[i];
-        while (atomic_load_explicit(&rank->state, memory_order_acquire) == MU_RANK_NEW) {
+        while (rank->here &&
+               atomic_load_explicit(&rank->state, memory_order_acquire) == MU_RANK_NEW) {
             (void)mu_wait_word_for(&rank->state, MU_RANK_NEW, PROGRESS_MS);
             tell(arg);
         }
@@ -149,7 +182,9 @@ mu_status mu_replica_await(struct mu_replica *r, void (*tell)(void *arg), void *
             if (err && err->code == MU_OK) *err = r->ranks[i].err;
             return r->ranks[i].status;
         }
-    return mu_thread_start(&r->scheduler, mu_scheduler_main, r, "muster-sched", -1, err);
+    if (!r->schedules && r->n_here == 0) return MU_OK;
+    return mu_thread_start(&r->scheduler, r->schedules ? mu_scheduler_main : mu_remote_main, r,
+                           "muster-sched", -1, err);
 }
 
 static void stop_ranks(struct mu_replica *r)
@@ -165,8 +200,11 @@ void mu_replica_fini(struct mu_replica *r)
 {
     atomic_store_explicit(&r->stop, 1, memory_order_release);
     mu_replica_ring(r);
+    bool posted = r->scheduler.started && r->schedules;
     mu_thread_join(&r->scheduler);
+    if (r->remote && posted) mu_remote_stop(r);
     stop_ranks(r);
+    mu_remote_destroy(r->remote);
     mu_scheduler_fini(r);
     for (unsigned i = 0; i < r->n_ranks; i++)
         mu_rank_fini(&r->ranks[i]);

@@ -247,6 +247,8 @@ static bool compose(struct mu_replica *e)
 
 static void post(struct mu_replica *e)
 {
+    mu_watch_step(e->n_posted);
+    if (e->remote) mu_remote_post(e, e->n_posted);
     e->n_posted++;
     atomic_store_explicit(&e->common.posted, e->n_posted, memory_order_release);
     mu_wake_word(&e->common.posted);
@@ -363,22 +365,43 @@ static void settle(struct mu_replica *e, struct mu_request *r)
     }
 }
 
-/* Waits for the oldest step, takes its logits and settles its requests. */
+static mu_status await_rank(struct mu_replica *e, unsigned i, uint32_t serial)
+{
+    struct mu_rank *rank = &e->ranks[i];
+    uint32_t done;
+    if (!rank->here) return mu_remote_await(e, i, serial);
+    while ((int32_t)((done = atomic_load_explicit(&rank->done, memory_order_acquire)) -
+                     (serial + 1)) < 0)
+        mu_wait_word(&rank->done, done);
+    return rank->status;
+}
+
+/* Waits until all ranks are done with the step. Of those that failed, most did because the one that
+ * knows a reason did. */
+static void await_ranks(struct mu_replica *e, uint32_t serial)
+{
+    const struct mu_rank *failed = NULL;
+    for (unsigned i = 0; i < e->n_ranks; i++) {
+        if (await_rank(e, i, serial) == MU_OK) continue;
+        if (!failed || e->ranks[i].err.code != MU_OK) failed = &e->ranks[i];
+    }
+    if (e->remote && mu_remote_release(e, serial) != MU_OK && !failed) failed = &e->ranks[0];
+    if (!failed) return;
+    const struct mu_world *world = e->options.world;
+    (void)mu_fail(&e->failed, MU_E_PEER, "rank %u (%s%s%s) failed in step %u: %s",
+                  e->first_rank + failed->number, failed->spec->name, world ? " on host " : "",
+                  world ? mu_world_host(world, failed->process) : "", serial,
+                  failed->err.code ? failed->err.what : "another one cannot be reached");
+}
+
+/* Takes the logits of the oldest step, once it is done, and settles its requests. */
 static void complete(struct mu_replica *e)
 {
     uint32_t serial = e->n_done++;
     struct mu_step_record *record = &e->records[serial % e->common.n_slots];
-    for (unsigned i = 0; i < e->n_ranks; i++) {
-        struct mu_rank *rank = &e->ranks[i];
-        uint32_t done;
-        while ((int32_t)((done = atomic_load_explicit(&rank->done, memory_order_acquire)) -
-                         (serial + 1)) < 0)
-            mu_wait_word(&rank->done, done);
-        if (rank->status != MU_OK)
-            (void)mu_fail(&e->failed, rank->status, "rank %u failed in step %u", e->first_rank + i,
-                          serial);
-    }
-    const float *logits = mu_rank_logits(&e->ranks[e->logits_rank], serial);
+    await_ranks(e, serial);
+    const struct mu_rank *last = &e->ranks[e->logits_rank];
+    const float *logits = last->here ? mu_rank_logits(last, serial) : mu_remote_logits(e, serial);
     for (uint32_t i = 0; e->failed.code == MU_OK && i < record->n_out; i++)
         take_row(e, &record->out[i], logits + (size_t)i * e->common.config->vocab);
     for (uint32_t i = 0; i < record->n_requests; i++) {
