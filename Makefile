@@ -69,8 +69,8 @@ PLUGINS   := $(if $(MPI_CFLAGS),$(BUILD)/libmuster-mpi.so)
 LINTED    += $(if $(MPI_CFLAGS),$(MPI_SOURCE))
 FLAGS_mpi := -fPIC -fvisibility=hidden $(MPI_CFLAGS)
 
-.PHONY: all run test asan tsan fuzz lint lint-files format bench prove peers servers predictions oracle install clean help \
-        test-programs fuzz-programs
+.PHONY: all run test asan tsan fuzz lint lint-files format bench prove faults peers servers \
+        predictions oracle install clean help test-programs fuzz-programs
 all: $(BIN) $(PLUGINS) ## the program, build/muster
 
 $(BUILD)/%.o: %.c Makefile VERSION
@@ -169,6 +169,10 @@ $(BUILD)/%.tidy: %.c .clang-tidy Makefile
 
 format: ## clang-format on every file of ours
 	$(Q)clang-format -i $(LINTED) $(HEADERS)
+
+faults: ## kills, stops and confuses ranks that are processes, ten times each; as root also between hosts
+	$(call variant,checks,test-programs)
+	$(Q)for t in mpi_faults mpi_hosts; do TIMES=10 MUSTER=$(CURDIR)/$(BUILD)/checks/muster python3 tests/e2e/$$t.py || exit 1; done
 
 oracle: all ## compares with results computed by others: ORACLE=folder
 	$(Q)python3 tests/run.py --oracle "$(ORACLE)" --build $(BUILD)
