@@ -21,9 +21,9 @@
 
 #define PLUGIN         "libmuster-mpi.so"
 #define SPINS          2000 /* see team.c */
-#define POLLS          50   /* without result, before the thread rests */
-#define REST_SHARE     8    /* a rest is this part of how long nothing came, */
-#define REST_LEAST_US  20
+#define POLLS          50   /* without result, before the thread lets others have its core, */
+#define YIELD_NS       UINT64_C(1000000) /* and so long, before it rests */
+#define REST_SHARE     8                 /* a rest is this part of how long nothing came, */
 #define REST_MOST_US   1000
 #define IDLE_MS        250 /* between two beats of the heart with nothing to do */
 #define ABORT_CHECK_MS 100 /* see threads.c */
@@ -174,8 +174,9 @@ static void rest(struct mu_world *w, uint32_t bell, uint32_t us)
     atomic_store_explicit(&w->asleep, 0, memory_order_relaxed);
 }
 
-/* MPI cannot be slept in, so while messages are under way this looks, and rests between looks for a
- * part of the time that nothing came: what a wait loses by that is small beside the wait. */
+/* MPI cannot be slept in, so while messages are under way this looks. Between looks it gives its
+ * core away, which is most of an exchange's time saved where there are cores enough; when nothing
+ * came for long it rests, for a part of that time: what a wait loses by it is small beside it. */
 static void carry_messages(struct mu_world *w)
 {
     struct mu_watch_page *page = mu_watch_page();
@@ -197,8 +198,11 @@ static void carry_messages(struct mu_world *w)
         } else if (!w->under_way) {
             rest(w, bell, IDLE_MS * 1000);
         } else if (++polls > POLLS) {
-            uint64_t us = (mu_clock_ns() - last) / 1000 / REST_SHARE;
-            rest(w, bell, (uint32_t)MU_MIN(MU_MAX(us, REST_LEAST_US), REST_MOST_US));
+            uint64_t waited = mu_clock_ns() - last;
+            if (waited < YIELD_NS)
+                (void)sched_yield();
+            else
+                rest(w, bell, (uint32_t)MU_MIN(waited / 1000 / REST_SHARE, REST_MOST_US));
         }
     }
 }
