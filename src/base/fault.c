@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const names[MU_FAULT_COUNT] = {"alloc", "read", "write", "thread", "step", "bits"};
+static const char *const names[MU_FAULT_COUNT] = {"alloc",  "read", "write",
+                                                  "thread", "step", "bits"};
 static atomic_ullong passed[MU_FAULT_COUNT];
 static unsigned long long fail_at[MU_FAULT_COUNT]; /* 0: never */
 static bool trapping;

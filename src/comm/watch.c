@@ -53,6 +53,7 @@ struct watcher {
     int rank_status; /* its exit status, when over */
     int signals, wake, words_pipe, listener;
     uint64_t stopped_ns;        /* since when it is stopped; 0: it is not */
+    uint64_t awake_ns;          /* when it last looked */
     uint64_t moved_ns, beat_ns; /* when its beat last grew; when ours was last sent */
     uint32_t beat;
     char words[WORDS_MAX]; /* the last line that it printed */
@@ -291,7 +292,7 @@ static void meet_first(struct watcher *w)
     struct mu_watch_link *first = &w->links[0];
     if (!atomic_load_explicit(&w->page->joined, memory_order_acquire) || first->fd >= 0) return;
     first->fd = mu_watch_connect(w->page->addresses, w->page->port);
-    first->heard_ns = mu_clock_ns();
+    first->heard_ns = w->awake_ns = mu_clock_ns(); /* connecting took its time */
     (void)snprintf(first->host, sizeof first->host, "%s", w->page->first_host);
     if (first->fd >= 0) tell(w, first, MU_WATCH_HELLO, 0, w->page->host);
 }
@@ -423,9 +424,10 @@ static void watch_once(struct watcher *w)
         strangers[i].fd = w->strangers[i].fd;
     for (size_t i = 0; i < MU_ARRAY_LEN(fds); i++)
         fds[i].events = POLLIN;
-    uint64_t begin = mu_clock_ns();
     if (poll(fds, MU_ARRAY_LEN(fds), TICK_MS) < 0) return;
-    if (mu_clock_ns() - begin > SILENT_MS * UINT64_C(1000000)) {
+    uint64_t before = w->awake_ns;
+    w->awake_ns = mu_clock_ns();
+    if (w->awake_ns - before > SILENT_MS * UINT64_C(1000000)) {
         /* Who stood still itself must not blame the others: they have told it, and are gone. */
         end(w, mu_status_exit(MU_E_PEER));
         return;
@@ -446,7 +448,7 @@ static int watch(struct watcher *w)
         w->links[i].fd = -1;
     for (unsigned i = 0; i < STRANGERS; i++)
         w->strangers[i].fd = -1;
-    w->moved_ns = mu_clock_ns();
+    w->awake_ns = w->moved_ns = mu_clock_ns();
     while (!w->over) {
         watch_once(w);
         look_at_rank(w);
