@@ -2,6 +2,7 @@
 
 Needs root, Open MPI, ip and sshd.
 """
+import glob
 import json
 import os
 import pathlib
@@ -89,6 +90,11 @@ class Hosts:
             os.killpg(self.sshd.pid, signal.SIGKILL)
             self.sshd.wait()
         self.clear()
+        # What mpirun and its daemon had no time to remove.
+        for path in glob.glob("/dev/shm/vader_segment.muster-[ab].*"):
+            os.unlink(path)
+        for path in glob.glob(f"{tempfile.gettempdir()}/ompi.muster-[ab].*") + glob.glob("/tmp/ompi.muster-[ab].*"):
+            shutil.rmtree(path, ignore_errors=True)
         shutil.rmtree(self.folder)
 
     def members(self):
