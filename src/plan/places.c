@@ -5,8 +5,9 @@
 
 /* ---- The configuration --------------------------------------------------------------------- */
 
-json_t *mu_plan_map_config(const struct mu_config *c)
+json_t *mu_plan_map_config(const struct mu_config *config)
 {
+    const struct mu_config *c = config;
     const struct {
         const char *key;
         uint32_t value;
@@ -30,17 +31,17 @@ json_t *mu_plan_map_config(const struct mu_config *c)
                    {"qk_nope_head_dim", c->qk_nope_head_dim},
                    {"qk_rope_head_dim", c->qk_rope_head_dim},
                    {"v_head_dim", c->v_head_dim}};
-    json_t *config = json_object(), *dense = json_array();
+    json_t *out = json_object(), *dense = json_array();
     bool v2 = strcmp(c->architecture, "deepseek_v2") == 0; /* its modules are those of the next */
-    int failed = json_object_set_new(config, "model_type",
-                                     json_string(v2 ? "deepseek_v3" : c->architecture));
+    int failed =
+        json_object_set_new(out, "model_type", json_string(v2 ? "deepseek_v3" : c->architecture));
     for (size_t i = 0; i < MU_ARRAY_LEN(numbers); i++)
-        failed |= json_object_set_new(config, numbers[i].key, json_integer(numbers[i].value));
+        failed |= json_object_set_new(out, numbers[i].key, json_integer(numbers[i].value));
     for (uint32_t i = 0; c->n_experts && i < c->n_layers; i++)
         if (c->layer_dense[i]) failed |= json_array_append_new(dense, json_integer(i));
-    failed |= json_object_set_new(config, "mlp_only_layers", dense);
-    if (!failed) return config;
-    json_decref(config);
+    failed |= json_object_set_new(out, "mlp_only_layers", dense);
+    if (!failed) return out;
+    json_decref(out);
     return NULL;
 }
 
