@@ -172,7 +172,7 @@ format: ## clang-format on every file of ours
 
 faults: ## kills, stops and confuses ranks that are processes, ten times each; as root also between hosts
 	$(call variant,checks,test-programs)
-	$(Q)for t in mpi_faults mpi_hosts; do TIMES=10 MUSTER=$(CURDIR)/$(BUILD)/checks/muster python3 tests/e2e/$$t.py || exit 1; done
+	$(Q)for t in tests/faults/*.py; do TIMES=10 MUSTER=$(CURDIR)/$(BUILD)/checks/muster python3 $$t || exit 1; done
 
 oracle: all ## compares with results computed by others: ORACLE=folder
 	$(Q)python3 tests/run.py --oracle "$(ORACLE)" --build $(BUILD)

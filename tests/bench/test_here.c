@@ -96,8 +96,10 @@ static void check(const struct mu_model_file *file, const struct mu_plan_candida
     for (uint32_t i = 0; i < c->n_devices; i++) {
         assert_true(mu_plan_memory_total(&c->devices[i].memory) ==
                     (double)memory.ranks[i].total_bytes);
-        assert_int_equal(c->devices[i].layer_first, memory.ranks[i].layer_first);
-        assert_int_equal(c->devices[i].layer_end, memory.ranks[i].layer_end);
+        uint32_t first = c->devices[i].layer_first, end = c->devices[i].layer_end;
+        char layers[32];
+        (void)snprintf(layers, sizeof layers, end - first > 1 ? "%u-%u" : "%u", first, end - 1);
+        assert_string_equal(memory.ranks[i].layers, layers);
     }
 }
 

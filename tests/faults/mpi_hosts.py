@@ -9,12 +9,14 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 
 import time
 
-from _case import MUSTER, Skip, case, finish, muster
-from _mpi import ENV, finish_run, need_mpi, parents, variable
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
+from _case import MUSTER, Skip, case, finish, muster  # noqa: E402
+from _mpi import ENV, finish_run, need_mpi, parents, variable  # noqa: E402
 
 NET = "10.231.7."
 PORT = "2207"

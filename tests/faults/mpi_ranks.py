@@ -5,11 +5,13 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
-from _case import MUSTER, ROOT, Skip, case, finish
-from _mpi import below, finish_run, launch, leftovers, need_mpi, parents, rank_process
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
+from _case import MUSTER, ROOT, Skip, case, finish  # noqa: E402
+from _mpi import below, finish_run, launch, leftovers, need_mpi, parents, rank_process  # noqa: E402
 
 TIMES = int(os.environ.get("TIMES", "1"))
 N = 4
