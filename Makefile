@@ -20,6 +20,7 @@ FLAGS := -std=c17 -g $(OPT) -ffp-contract=off -fno-math-errno -pthread $(WARN) $
 # ref's sums are written in lanes for the vectoriser; the families of kernel/cpu are each built for
 # their instructions and chosen at run time.
 FLAGS_ref         := -O3
+FLAGS_segment     := -O3
 FLAGS_codec       := -O3
 FLAGS_encode      := -O3
 FLAGS_codec_packed := -O3

@@ -36,7 +36,7 @@ struct mu_here_question {
 /* Devices of `n_threads` each (0: all cores), of which `n_busy` work at the same time and exchange
  * among `n_ranks`. Of the engine, what is not measured stays as the catalogue says. Must not be
  * moved afterwards. */
-mu_status mu_here_measure(struct mu_here *out, const struct mu_here_question *question,
+mu_status mu_here_measure(struct mu_here *out, const struct mu_here_question *q,
                           struct mu_err *err);
 
 /* How much memory our engine takes of its devices, for a plan's `ask`: the engine's own sums, so

@@ -54,7 +54,8 @@ static void the_example_of_the_documentation(void **state)
     assert_string_equal(mu_plan_rack_link(&rack, 7, 2)->name, "ib_ndr");
     assert_string_equal(mu_plan_rack_link(&rack, 16, 2)->name, "pcie4");
     assert_string_equal(rack.slots[18].device->name, "rtx_4000_ada");
-    assert_true(rack.slots[16].budget_bytes == 40.0 * (1u << 30) && !rack.slots[18].budget_bytes);
+    assert_true(rack.slots[16].budget_bytes == 40.0 * (1u << 30));
+    assert_true(rack.slots[18].budget_bytes == 0);
     assert_true(rack.slots[18].host == 2);
 }
 
