@@ -201,7 +201,9 @@ mu_status mu_mapped_make(const struct mu_model_file *file, const struct mu_mappe
                         .n_devices = options->devices.n / dp,
                         .arena = mu_arena_create(ARENA_MAX_BYTES)};
     mu_status status = m->arena ? ask_stages(m, err) : mu_fail_memory(err, ARENA_MAX_BYTES);
-    if (status == MU_OK && best && m->memory.fits && m->tried.pp == m->n_devices) {
+    /* Limits on single devices are for the rules, which know them. */
+    bool even = best && !request->max_memory && m->memory.fits && m->tried.pp == m->n_devices;
+    if (status == MU_OK && even) {
         options->tp = 1;
         options->pp = m->tried.pp;
     } else if (status == MU_OK) {

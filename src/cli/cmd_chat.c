@@ -200,6 +200,13 @@ static mu_status do_help(struct chat *chat, const char *rest, struct mu_err *err
     return MU_OK;
 }
 
+/* A slash and a word of letters, unlike the path of a file. */
+static bool looks_like_command(const char *text, size_t len)
+{
+    const char *letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    return len > 1 && text[0] == '/' && strspn(text + 1, letters) == len - 1;
+}
+
 /* What the user entered: a command, or a message to answer. */
 static mu_status take_entry(struct chat *chat, const struct mu_text *entry, struct mu_err *err)
 {
@@ -208,6 +215,11 @@ static mu_status take_entry(struct chat *chat, const struct mu_text *entry, stru
     for (size_t i = 0; i < MU_ARRAY_LEN(commands); i++)
         if (mu_str_is((struct mu_str){text, word}, commands[i].name))
             return commands[i].run(chat, text + word + strspn(text + word, " "), err);
+    if (looks_like_command(text, word)) {
+        (void)mu_fail(err, MU_E_USAGE, "there is no command %.*s", (int)MU_MIN(word, 40u), text);
+        mu_err_cure(err, "/help lists them");
+        return MU_E_USAGE;
+    }
     MU_TRY(add_message(chat, "user", (struct mu_str){text, entry->len}, err));
     return answer_turn(chat, err);
 }

@@ -96,6 +96,11 @@ static void baseline_judge(struct look *l)
                   "see throttling and other load above; or save a new baseline",
                   "%.1f tokens/s measured, %.1f in the baseline; noise explains %.0f %%", b, a,
                   noise * 100);
+    else if (a > 0 && b > a * (1 + noise))
+        look_find(l, LOOK_NOTE, LOOK_LIVE, -1, "faster_than_baseline",
+                  "if that is to stay, save it as the new baseline",
+                  "%.1f tokens/s measured, %.1f in the baseline; noise explains %.0f %%", b, a,
+                  noise * 100);
     else if (a > 0 && b > 0)
         look_find(l, LOOK_NOTE, LOOK_LIVE, -1, "as_baseline", "",
                   "%.1f tokens/s measured, %.1f in the baseline: within %.0f %%", b, a,
