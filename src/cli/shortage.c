@@ -91,9 +91,7 @@ void mu_session_say_shortage(const struct mu_session *session, const struct mu_r
     struct search *s = mu_alloc(sizeof *s);
     if (!s) return;
     *s = (struct search){.file = session->file, .run = run, .options = *options};
-    const char *type = find_type(s);
-    if (type) mu_cli_say("would fit: --weights %s on these devices\n", type);
-    s->options.weights = options->weights;
+    /* What costs least comes first; fewer bits cost quality. */
     uint32_t chunk = find_chunk(s);
     if (chunk) mu_cli_say("would fit: --prefill-chunk %u on these devices\n", chunk);
     s->options.max_rows = options->max_rows;
@@ -111,5 +109,9 @@ void mu_session_say_shortage(const struct mu_session *session, const struct mu_r
             options->world ? " in one process, or as many spread over several" : "",
             mu_format_bytes(bytes, most));
     }
+    s->options = *options;
+    s->options.world = NULL;
+    const char *type = find_type(s);
+    if (type) mu_cli_say("would fit: --weights %s on these devices\n", type);
     mu_free(s);
 }
