@@ -6,6 +6,7 @@
 #include "text/tokenizer_int.h"
 
 #include "base/cursor.h"
+#include "base/utf8.h"
 
 #include <utf8proc.h>
 
@@ -44,7 +45,8 @@ static size_t unit_offset(uint32_t unit)
 }
 
 /* The text for the longest (or the shortest) beginning of `s` that the table has, and its length;
- * false when it has none. */
+ * false when it has none. The table is a file's: one that would cut a character, or put in what is
+ * no UTF-8, has none, since all behind it trusts the text. */
 static bool charsmap_find(const struct charsmap *map, struct mu_str s, bool longest, size_t *len,
                           struct mu_str *out)
 {
@@ -55,7 +57,8 @@ static bool charsmap_find(const struct charsmap *map, struct mu_str s, bool long
         uint32_t unit = unit_at(map, at);
         if ((unit & ((UINT32_C(1) << 31) | 255)) != byte) break;
         at ^= unit_offset(unit);
-        if (!(unit >> 8 & 1)) continue;
+        bool inside = i + 1 < s.len && ((uint8_t)s.p[i + 1] & 0xc0) == 0x80;
+        if (!(unit >> 8 & 1) || inside) continue;
         found = unit_at(map, at) & ~(UINT32_C(1) << 31);
         *len = i + 1;
     }
@@ -63,7 +66,7 @@ static bool charsmap_find(const struct charsmap *map, struct mu_str s, bool long
     struct mu_str rest = {map->texts.p + found, map->texts.len - found};
     const char *end = memchr(rest.p, 0, rest.len);
     *out = (struct mu_str){rest.p, end ? (size_t)(end - rest.p) : rest.len};
-    return true;
+    return mu_utf8_valid(*out);
 }
 
 /* ---- Precompiled, as Hugging Face's library does it ---------------------------------------- */
