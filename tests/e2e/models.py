@@ -384,8 +384,9 @@ def a_chat_takes_commands_between_messages():
         assert said() == [("system", "be brief")]
         chat("/system a", "x", "/system b", f"/save {saved}")
         assert said()[0] == ("system", "b") and [role for role, _ in said()] == ["system", "user", "assistant"]
-        chat("/system a", "/system", "/nothing", f"/save {saved}")
-        assert said()[0] == ("user", "/nothing")
+        chat("/system a", "/system", "/not/a/command", f"/save {saved}")
+        assert said()[0] == ("user", "/not/a/command")
+        assert "no command /nothing" in chat("/nothing", status=2)[1]
         assert "/regenerate" in chat("/help")[1]
         assert "no question" in chat("/regenerate", status=2)[1]
         assert "nowhere" in chat("/load /nowhere", status=3)[1]
