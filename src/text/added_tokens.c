@@ -59,6 +59,8 @@ static mu_status build(struct mu_added_set *set, const struct mu_added_token *li
     set->n_nodes = 1;
     for (uint32_t i = 0; i < n; i++) {
         if (list[i].normalized != normalized || contents[i].len == 0) continue;
+        /* A file may hold any bytes; cutting a text there would cut its characters. */
+        if (!mu_utf8_valid(contents[i])) continue;
         set->tokens[set->n_tokens] = list[i];
         insert(set, contents[i], set->n_tokens++);
     }
