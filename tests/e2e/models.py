@@ -438,7 +438,7 @@ def a_chat_at_a_terminal_stops_answers_and_keeps_its_history():
         chat.read_until("> ")
         chat.type("/load /nowhere\r")
         assert "/nowhere: cannot open" in chat.read_until("> ")
-        assert chat.end_with("\x04") == 0
+        assert chat.end_with("\x15\x04") == 0
         history = pathlib.Path(state, "muster/chat_history")
         if not history.exists():
             raise Skip("no libedit here")
