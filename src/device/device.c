@@ -28,6 +28,7 @@ struct region {
 
 struct mu_device {
     struct mu_device_spec spec;
+    pthread_mutex_t lock; /* of the region, and of what the budget leaves */
     struct region region;
     struct {
         _Atomic uint64_t now[MU_PURPOSE_COUNT], high[MU_PURPOSE_COUNT];
@@ -165,6 +166,7 @@ mu_status mu_device_open(const struct mu_device_spec *spec, struct mu_device **o
     struct mu_device *device = mu_calloc(1, sizeof *device);
     if (!device) return mu_fail_memory(err, sizeof *device);
     device->spec = *spec;
+    (void)pthread_mutex_init(&device->lock, NULL);
     region_reserve(&device->region, spec->budget_bytes);
     *out = device;
     return MU_OK;
@@ -172,8 +174,10 @@ mu_status mu_device_open(const struct mu_device_spec *spec, struct mu_device **o
 
 void mu_device_close(struct mu_device *device)
 {
-    if (device && device->region.reserved)
+    if (!device) return;
+    if (device->region.reserved)
         (void)munmap(device->region.reserved, device->region.bytes + HUGE_PAGE);
+    (void)pthread_mutex_destroy(&device->lock);
     mu_free(device);
 }
 
@@ -190,35 +194,49 @@ static void raise_high(_Atomic uint64_t *high, uint64_t now)
         ;
 }
 
-mu_status mu_device_alloc(struct mu_device *device, enum mu_purpose purpose, uint64_t bytes,
-                          const char *what, void **out, struct mu_err *err)
+/* Cleared; NULL when there is no memory. */
+static void *memory_get(struct mu_device *device, enum mu_purpose purpose, uint64_t bytes)
 {
-    uint64_t used = atomic_load_explicit(&device->usage.total_now, memory_order_relaxed);
-    if (!mu_range_ok(used, bytes, device->spec.budget_bytes)) {
-        char a[MU_BYTES_TEXT], b[MU_BYTES_TEXT], c[MU_BYTES_TEXT];
-        return mu_fail(err, MU_E_FIT, "%s does not fit on %s: %s on top of %s, budget %s", what,
-                       device->spec.name, mu_format_bytes(bytes, a), mu_format_bytes(used, b),
-                       mu_format_bytes(device->spec.budget_bytes, c));
-    }
     void *p = NULL;
     if (bytes >= REGION_FROM_BYTES) {
-        if (mu_fault_hit(MU_FAULT_ALLOC)) return mu_fail_memory(err, bytes);
+        if (mu_fault_hit(MU_FAULT_ALLOC)) return NULL;
         p = region_alloc(&device->region, bytes);
         /* Better its pages come now than in the first steps. Weights are written at once anyway. */
         if (p && purpose != MU_PURPOSE_WEIGHTS && bytes <= TOUCH_MAX_BYTES)
             region_touch(&device->region, p, bytes);
     }
-    if (!p) {
-        p = mu_alloc_aligned(MU_CACHE_LINE, bytes);
-        if (!p) return mu_fail_memory(err, bytes);
-        memset(p, 0, bytes);
-    }
+    if (p) return p;
+    p = mu_alloc_aligned(MU_CACHE_LINE, bytes);
+    if (p) memset(p, 0, bytes);
+    return p;
+}
+
+static void count(struct mu_device *device, enum mu_purpose purpose, uint64_t bytes)
+{
     uint64_t total =
         atomic_fetch_add_explicit(&device->usage.total_now, bytes, memory_order_relaxed) + bytes;
     uint64_t now =
         atomic_fetch_add_explicit(&device->usage.now[purpose], bytes, memory_order_relaxed) + bytes;
     raise_high(&device->usage.total_high, total);
     raise_high(&device->usage.high[purpose], now);
+}
+
+mu_status mu_device_alloc(struct mu_device *device, enum mu_purpose purpose, uint64_t bytes,
+                          const char *what, void **out, struct mu_err *err)
+{
+    (void)pthread_mutex_lock(&device->lock);
+    uint64_t used = atomic_load_explicit(&device->usage.total_now, memory_order_relaxed);
+    bool fits = mu_range_ok(used, bytes, device->spec.budget_bytes);
+    void *p = fits ? memory_get(device, purpose, bytes) : NULL;
+    if (p) count(device, purpose, bytes);
+    (void)pthread_mutex_unlock(&device->lock);
+    if (fits && !p) return mu_fail_memory(err, bytes);
+    if (!fits) {
+        char a[MU_BYTES_TEXT], b[MU_BYTES_TEXT], c[MU_BYTES_TEXT];
+        return mu_fail(err, MU_E_FIT, "%s does not fit on %s: %s on top of %s, budget %s", what,
+                       device->spec.name, mu_format_bytes(bytes, a), mu_format_bytes(used, b),
+                       mu_format_bytes(device->spec.budget_bytes, c));
+    }
     *out = p;
     return MU_OK;
 }
@@ -226,12 +244,14 @@ mu_status mu_device_alloc(struct mu_device *device, enum mu_purpose purpose, uin
 void mu_device_free(struct mu_device *device, enum mu_purpose purpose, void *p, uint64_t bytes)
 {
     if (!p) return;
+    (void)pthread_mutex_lock(&device->lock);
     if (region_has(&device->region, p))
         region_free(&device->region, p, bytes);
     else
         mu_free(p);
     atomic_fetch_sub_explicit(&device->usage.total_now, bytes, memory_order_relaxed);
     atomic_fetch_sub_explicit(&device->usage.now[purpose], bytes, memory_order_relaxed);
+    (void)pthread_mutex_unlock(&device->lock);
 }
 
 void mu_device_usage(const struct mu_device *device, struct mu_device_usage *out)

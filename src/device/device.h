@@ -1,9 +1,9 @@
 /*
  * device: memory with a budget that is a wall, and the threads that work on it.
  *
- * A CPU device is a share of the machine's cores and a budget of its memory. Allocation, freeing
- * and usage: the thread that opens the device, before and after its rank runs; usage may be read by
- * any thread.
+ * A CPU device is a share of the machine's cores and a budget of its memory. Any thread may
+ * allocate and free, though never inside a step: the host's memory is one device, and all ranks
+ * that leave something there load it at the same time. Usage may be read by any thread.
  */
 #ifndef MU_DEVICE_DEVICE_H
 #define MU_DEVICE_DEVICE_H
