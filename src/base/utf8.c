@@ -90,6 +90,30 @@ void mu_utf8_add_repaired(struct mu_text *out, struct mu_str s)
     }
 }
 
+static bool is_harmless(uint32_t cp)
+{
+    return cp != MU_UTF8_BAD && cp >= 0x20 && !(cp >= 0x7f && cp < 0xa0) &&
+           !(cp >= 0x200b && cp <= 0x200f) && !(cp >= 0x2028 && cp <= 0x202e) &&
+           !(cp >= 0x2066 && cp <= 0x2069) && cp != 0xfeff;
+}
+
+size_t mu_utf8_copy_harmless(char *out, size_t size, struct mu_str s, char kept)
+{
+    size_t n = 0;
+    for (unsigned len; s.len; s.p += len, s.len -= len) {
+        uint32_t cp = mu_utf8_decode(s, &len);
+        bool same = is_harmless(cp) || (kept && cp == (uint32_t)kept);
+        if (n + (same ? len : 1) >= size) break;
+        if (same)
+            memmove(out + n, s.p, len);
+        else
+            out[n] = cp == '\t' ? ' ' : '?';
+        n += same ? len : 1;
+    }
+    out[n] = '\0';
+    return n;
+}
+
 unsigned mu_utf8_unfinished(struct mu_str s)
 {
     for (unsigned back = 1; back <= 3 && back <= s.len; back++) {

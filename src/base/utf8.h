@@ -15,6 +15,11 @@ unsigned mu_utf8_encode(uint32_t cp, char out[4]);
 bool mu_utf8_valid(struct mu_str s);
 /* Appends `s`, with U+FFFD for each maximal piece that is not UTF-8. */
 void mu_utf8_add_repaired(struct mu_text *out, struct mu_str s);
+/* Copies what somebody else wrote so that nothing in it moves a terminal's cursor or turns its text
+ * around: controls and bytes that are not UTF-8 become '?', a tab a space; `kept` alone stays as it
+ * is ('\n' where lines are meant, else '\0'). Whole code points, and a terminator, within `size`
+ * bytes; returns the length. `out` may be where `s` is. */
+size_t mu_utf8_copy_harmless(char *out, size_t size, struct mu_str s, char kept);
 /* How many bytes at the end of `s` are the beginning of a code point that may still be completed
  * (0 to 3). */
 unsigned mu_utf8_unfinished(struct mu_str s);

@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/json.h"
 #include "base/number.h"
+#include "base/utf8.h"
 #include "format/format.h"
 
 #include <math.h>
@@ -399,14 +400,6 @@ static void say_tensors(struct mu_text *out, const struct mu_model_file *file)
     }
 }
 
-/* Names from a file may hold anything; a terminal gets only what prints. */
-static void make_harmless(struct mu_text *out)
-{
-    for (size_t i = 0; i < out->len; i++)
-        if (((unsigned char)out->p[i] < 0x20 && out->p[i] != '\n') || out->p[i] == 0x7f)
-            out->p[i] = '?';
-}
-
 static void write_text(struct mu_text *out, const struct facts *f, bool tensors)
 {
     const struct mu_config *c = f->config;
@@ -427,7 +420,10 @@ static void write_text(struct mu_text *out, const struct facts *f, bool tensors)
     mu_text_printf(out, "chat template  %s\n",
                    mu_model_file_chat_template(f->file, false) ? "yes" : "no");
     if (tensors) say_tensors(out, f->file);
-    make_harmless(out);
+    /* Names from a file may hold anything; a terminal gets only what prints. */
+    if (out->len)
+        out->len =
+            mu_utf8_copy_harmless(out->p, out->size, (struct mu_str){out->p, out->len}, '\n');
 }
 
 /* ---- The command --------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
 /* What the catalogue knows of one line, all rows that match it, for `--explain`. */
 #include "base/alloc.h"
+#include "base/utf8.h"
 #include "health/health_int.h"
 
 static const char *const class_texts[MU_HEALTH_CLASS_COUNT] = {
@@ -19,7 +20,7 @@ static bool group_add(const void *context, const char *key, struct mu_text *out)
     for (unsigned i = 0; i < m->row->n_groups; i++) {
         if (strcmp(m->row->groups[i].name, key) != 0 || !m->match->groups[i].p) continue;
         char text[MU_HEALTH_FACT_TEXT_MAX];
-        mu_health_text_copy(text, sizeof text, m->match->groups[i]);
+        (void)mu_utf8_copy_harmless(text, sizeof text, m->match->groups[i], '\0');
         mu_text_str(out, text);
         return true;
     }

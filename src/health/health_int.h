@@ -232,8 +232,6 @@ const struct mu_health_fact_value *mu_health_fact_find(const struct mu_health_di
                                                        const char *key);
 unsigned mu_health_fact_distinct(const struct mu_health_fact_value *fact);
 
-/* Copies printable text; what is not becomes '?' so that no log can write to a terminal. */
-void mu_health_text_copy(char *out, size_t size, struct mu_str s);
 /* The length of the whole words of `s` that `max` bytes hold; all of it when it is no longer. */
 size_t mu_health_words_len(const char *s, size_t max);
 

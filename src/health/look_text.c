@@ -1,5 +1,6 @@
 /* A look for people: the verdict in a line and its evidence, or the long form in six sections.
  * Reads the document alone, and judges nothing. */
+#include "base/utf8.h"
 #include "health/health_int.h"
 #include "report/report.h"
 
@@ -15,7 +16,7 @@ static const char *text_of(const json_t *o, const char *key)
 static void add_foreign(struct mu_text *out, const char *s)
 {
     char clean[400];
-    mu_health_text_copy(clean, sizeof clean, mu_str(s));
+    (void)mu_utf8_copy_harmless(clean, sizeof clean, mu_str(s), '\0');
     mu_text_str(out, clean);
 }
 

@@ -79,7 +79,8 @@ static void error_take(struct look_tokens *t, const json_t *o)
     if (!text && !error) text = json_object_get(o, "detail");
     if (t->error[0]) return;
     if (json_is_string(text) && json_string_length(text))
-        mu_health_text_copy(t->error, sizeof t->error, mu_str(json_string_value(text)));
+        (void)mu_utf8_copy_harmless(t->error, sizeof t->error, mu_str(json_string_value(text)),
+                                    '\0');
     else if (json_is_object(error) || json_is_string(error))
         (void)snprintf(t->error, sizeof t->error, "an error without a message");
 }
@@ -94,7 +95,7 @@ static void finish_take(struct look_tokens *t, const json_t *o)
     const char *reason = json_is_true(json_object_get(o, "stop")) ? "stop" : NULL;
     for (size_t i = 0; i < MU_ARRAY_LEN(reasons); i++)
         if (json_is_string(reasons[i])) reason = json_string_value(reasons[i]);
-    if (reason) mu_health_text_copy(t->finish, sizeof t->finish, mu_str(reason));
+    if (reason) (void)mu_utf8_copy_harmless(t->finish, sizeof t->finish, mu_str(reason), '\0');
 }
 
 static bool document_take(struct look_tokens *t, struct mu_str text)

@@ -46,23 +46,6 @@ static struct mu_health_fact_value *fact_slot(struct mu_health_diagnosis *d, uns
     return &d->facts[*known - 1];
 }
 
-void mu_health_text_copy(char *out, size_t size, struct mu_str s)
-{
-    size_t n = 0;
-    for (unsigned len; s.len && n + 4 < size; s.p += len, s.len -= len) {
-        uint32_t cp = mu_utf8_decode(s, &len);
-        bool bad = cp == MU_UTF8_BAD || cp < 0x20 || (cp >= 0x7f && cp < 0xa0) ||
-                   (cp >= 0x200b && cp <= 0x200f) || (cp >= 0x2028 && cp <= 0x202e) ||
-                   (cp >= 0x2066 && cp <= 0x2069) || cp == 0xfeff;
-        if (bad)
-            out[n++] = cp == '\t' ? ' ' : '?';
-        else
-            memcpy(out + n, s.p, len);
-        n += bad ? 0 : len;
-    }
-    out[n] = '\0';
-}
-
 size_t mu_health_words_len(const char *s, size_t max)
 {
     size_t len = strlen(s), n = max;
@@ -99,7 +82,7 @@ static void fact_set(struct mu_health_fact_value *fact, struct mu_str value)
     double parsed;
     if (n < sizeof plain && mu_parse_f64((struct mu_str){plain, n}, &parsed))
         fact_number(fact, parsed);
-    mu_health_text_copy(fact->text, sizeof fact->text, value);
+    (void)mu_utf8_copy_harmless(fact->text, sizeof fact->text, value, '\0');
     fact->n++;
 }
 
@@ -108,7 +91,7 @@ static void fact_set(struct mu_health_fact_value *fact, struct mu_str value)
 static uint16_t service_of(struct mu_health_diagnosis *d, struct mu_str name)
 {
     char text[MU_HEALTH_LABEL_MAX];
-    mu_health_text_copy(text, sizeof text, name);
+    (void)mu_utf8_copy_harmless(text, sizeof text, name, '\0');
     for (unsigned i = 0; i < d->n_services; i++)
         if (d->services[i].log == d->n_logs - 1 && strcmp(d->services[i].name, text) == 0)
             return (uint16_t)i;
@@ -245,9 +228,9 @@ static mu_status event_add(struct mu_health_diagnosis *d, struct observation *o,
         .cause = cause_refined(o, row),
     };
     if (ignored) o->stream->ignored_line = 0;
-    mu_health_text_copy(e->time, sizeof e->time, o->line->time);
-    mu_health_text_copy(e->process, sizeof e->process, o->line->process);
-    mu_health_text_copy(e->text, sizeof e->text, text);
+    (void)mu_utf8_copy_harmless(e->time, sizeof e->time, o->line->time, '\0');
+    (void)mu_utf8_copy_harmless(e->process, sizeof e->process, o->line->process, '\0');
+    (void)mu_utf8_copy_harmless(e->text, sizeof e->text, text, '\0');
     if (text.len < sizeof e->text - 4) return MU_OK;
     size_t len = mu_health_words_len(e->text, MU_HEALTH_TEXT_MAX - 4);
     if (e->text[len]) memcpy(e->text + len, " ...", sizeof " ...");

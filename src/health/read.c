@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/utf8.h"
 #include "health/health_int.h"
 
 #include <errno.h>
@@ -30,7 +31,7 @@ mu_status mu_health_log_begin(struct mu_health_diagnosis *d, const char *name, s
     if (!d->buffer) return mu_fail_memory(err, BUFFER_BYTES);
     struct mu_health_log *log = &d->logs[d->n_logs++];
     *log = (struct mu_health_log){.time_ms = -1};
-    mu_health_text_copy(log->name, sizeof log->name, mu_str(name));
+    (void)mu_utf8_copy_harmless(log->name, sizeof log->name, mu_str(name), '\0');
     d->held = 0;
     d->in_long_line = false;
     memset(d->streams, 0, sizeof d->streams);

@@ -4,6 +4,7 @@
  * outputs is the log, since a container's lines come on both. The caller's thread.
  */
 #include "base/alloc.h"
+#include "base/utf8.h"
 #include "health/health_int.h"
 
 #include <errno.h>
@@ -73,8 +74,8 @@ static mu_status program_end(const struct mu_health_diagnosis *d, const struct a
     char said[160] = "";
     const char *newline = d->held ? memchr(d->buffer, '\n', d->held) : NULL;
     if (newline && d->logs[d->n_logs - 1].n_bytes < sizeof said)
-        mu_health_text_copy(said, sizeof said,
-                            (struct mu_str){d->buffer, (size_t)(newline - d->buffer)});
+        (void)mu_utf8_copy_harmless(
+            said, sizeof said, (struct mu_str){d->buffer, (size_t)(newline - d->buffer)}, '\0');
     (void)mu_fail(err, MU_E_INPUT, "%s failed%s%s", p->what, said[0] ? ": " : "", said);
     mu_err_cure(err, "%s", p->cure);
     return MU_E_INPUT;

@@ -138,6 +138,34 @@ static void knows_what_may_still_come(void **state)
         assert_int_equal(mu_utf8_unfinished(mu_str(hopeless[i])), 0);
 }
 
+static void foreign_text_is_made_harmless(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *in, *want;
+        size_t size;
+        char kept;
+    } rows[] = {
+        {"caf\xc3\xa9 \xe2\x82\xac", "caf\xc3\xa9 \xe2\x82\xac", 64, '\0'},
+        {"\x1b[31mred\x7f\xc2\x9b", "?[31mred??", 64, '\0'},
+        {"a\tb\nc\xff", "a b?c?", 64, '\0'},
+        {"a\nb\x1b\n", "a\nb?\n", 64, '\n'},
+        {"\xe2\x80\xaeturned", "?turned", 64, '\0'},
+        {"ab\xe2\x82\xac", "ab", 5, '\0'},
+        {"ab\xe2\x82\xac", "ab\xe2\x82\xac", 6, '\0'},
+        {"abc", "", 1, '\0'},
+    };
+    for (size_t i = 0; i < MU_ARRAY_LEN(rows); i++) {
+        char out[64];
+        assert_int_equal(mu_utf8_copy_harmless(out, rows[i].size, mu_str(rows[i].in), rows[i].kept),
+                         strlen(rows[i].want));
+        assert_string_equal(out, rows[i].want);
+    }
+    char same[] = "\xe2\x80\xae\x1b\xc3\xa9";
+    (void)mu_utf8_copy_harmless(same, sizeof same, mu_str(same), '\0');
+    assert_string_equal(same, "??\xc3\xa9");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -145,6 +173,7 @@ int main(void)
         cmocka_unit_test(all_code_points),
         cmocka_unit_test(repairs_each_maximal_piece),
         cmocka_unit_test(knows_what_may_still_come),
+        cmocka_unit_test(foreign_text_is_made_harmless),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
