@@ -5,16 +5,16 @@
  */
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "health/health_int.h"
 #include "health/look_int.h"
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <time.h>
 
 #define SAMPLE_HZ    10
 #define SAMPLES_KEPT 512
-#define QUIET_MS     1000 /* how long the devices are watched when no engine is asked */
+#define QUIET_S      1.0  /* how long the devices are watched when no engine is asked */
 #define NOISE_LEAST  0.10 /* what two looks at the same engine may differ by */
 
 static const char *const level_names[] = {"note", "warn", "bad", "unreachable"};
@@ -32,7 +32,8 @@ void look_find(struct look *l, enum look_level level, enum look_section section,
     va_start(args, text);
     (void)vsnprintf(said, sizeof said, text, args);
     va_end(args);
-    mu_health_text_copy(line, sizeof line, mu_str(said)); /* engines and drivers are quoted */
+    (void)mu_utf8_copy_harmless(line, sizeof line, mu_str(said),
+                                '\0'); /* engines and drivers are quoted */
     if (device >= 0)
         (void)snprintf(whole, sizeof whole, "GPU %d %s", device, line);
     else
@@ -184,15 +185,6 @@ static json_t *document_make(struct look *l)
 
 /* --- the course of a look -------------------------------------------------------------------- */
 
-static void watch_quietly(const struct look *l)
-{
-    for (unsigned ms = 0; ms < QUIET_MS; ms += 50) {
-        struct timespec pause = {.tv_nsec = 50000000};
-        if (l->options->stop && l->options->stop()) return;
-        (void)nanosleep(&pause, NULL);
-    }
-}
-
 static mu_status run(struct look *l, struct mu_err *err)
 {
     struct mu_probe *probe = l->options->probe;
@@ -202,7 +194,7 @@ static mu_status run(struct look *l, struct mu_err *err)
             MU_TRY(mu_probe_sampler_start(probe, SAMPLE_HZ, SAMPLES_KEPT, &l->sampler, err));
     }
     MU_TRY(look_engine(l, err));
-    if (l->sampler && !l->options->url) watch_quietly(l);
+    if (l->sampler && !l->options->url) mu_clock_pause(QUIET_S, l->options->stop);
     if (probe) MU_TRY(mu_probe_look(probe, l->after, err));
     if (l->options->stop && l->options->stop())
         return mu_fail(err, MU_E_INTERRUPTED, "interrupted");
