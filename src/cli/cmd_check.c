@@ -96,12 +96,19 @@ static mu_status exit_of(const json_t *look, struct mu_err *err)
     }
 }
 
-static mu_status look_and_keep(struct mu_health_catalog *catalog, struct mu_probe *probe,
-                               const struct check_options *o, struct mu_keep *k, struct mu_err *err)
+static bool is_to_save(const struct check_options *o)
 {
-    bool save = o->baseline && strcmp(o->baseline, "save") == 0;
+    return o->baseline && strcmp(o->baseline, "save") == 0;
+}
+
+/* `*save` is false once a baseline was saved: what comes later is compared with it. */
+static mu_status look_and_keep(struct mu_health_catalog *catalog, struct mu_probe *probe,
+                               const struct check_options *o, bool *save, struct mu_keep *k,
+                               struct mu_err *err)
+{
     json_t *baseline = NULL, *look = NULL;
-    mu_status status = save ? MU_OK : mu_keep_baseline_load(k, o->url, o->baseline, &baseline, err);
+    const char *word = is_to_save(o) ? NULL : o->baseline;
+    mu_status status = *save ? MU_OK : mu_keep_baseline_load(k, o->url, word, &baseline, err);
     struct mu_health_look_options options_ = {.probe = probe,
                                               .url = o->url,
                                               .token = o->token,
@@ -119,19 +126,20 @@ static mu_status look_and_keep(struct mu_health_catalog *catalog, struct mu_prob
     mu_keep_look(k, look);
     if (verdict.code == MU_OK) mu_keep_end(k, status); /* a check of nothing is none */
     mu_status printed = look_print(look, o, err);
-    mu_status saved = printed == MU_OK && save ? baseline_save(k, look, o, err) : MU_OK;
+    mu_status saved = printed == MU_OK && *save ? baseline_save(k, look, o, err) : MU_OK;
+    *save = *save && saved != MU_OK;
     if (err->code == MU_OK) *err = verdict;
     json_decref(look);
     return printed != MU_OK ? printed : status != MU_OK ? status : saved;
 }
 
 static mu_status check_once(struct mu_health_catalog *catalog, struct mu_probe *probe,
-                            const struct mu_invocation *in, struct mu_err *err)
+                            const struct mu_invocation *in, bool *save, struct mu_err *err)
 {
     const struct check_options *o = in->options;
     struct mu_keep k;
     mu_keep_begin(&k, in, &o->keep, o->model);
-    mu_status status = look_and_keep(catalog, probe, o, &k, err);
+    mu_status status = look_and_keep(catalog, probe, o, save, &k, err);
     mu_keep_fini(&k);
     return status;
 }
@@ -140,16 +148,16 @@ static mu_status check_all(struct mu_health_catalog *catalog, struct mu_probe *p
                            const struct mu_invocation *in, struct mu_err *err)
 {
     const struct check_options *o = in->options;
-    for (;;) {
+    char line[768];
+    for (bool save = is_to_save(o);;) {
         uint64_t start = mu_clock_ns();
-        mu_status status = check_once(catalog, probe, in, err);
+        *err = MU_ERR_INIT;
+        mu_status status = check_once(catalog, probe, in, &save, err);
         bool verdict = status == MU_OK || status == MU_E_ANSWER || status == MU_E_PEER;
         if (o->watch <= 0 || !verdict) return status;
-        while (mu_clock_seconds_since(start) < o->watch) {
-            if (mu_cli_interrupted()) return status;
-            struct timespec pause = {.tv_nsec = 50000000};
-            (void)nanosleep(&pause, NULL);
-        }
+        if (err->code != MU_OK) mu_cli_say("muster: %s\n", mu_err_line(err, line, sizeof line));
+        mu_clock_pause(o->watch - mu_clock_seconds_since(start), mu_cli_interrupted);
+        if (mu_cli_interrupted()) return status;
     }
 }
 
@@ -158,6 +166,8 @@ static mu_status check_run(const struct mu_invocation *in, struct mu_err *err)
     const struct check_options *o = in->options;
     struct mu_health_catalog *catalog = NULL;
     struct mu_probe *probe = NULL;
+    if (is_to_save(o) && o->keep.no_store)
+        return mu_fail(err, MU_E_USAGE, "--baseline save keeps a run, --no-store keeps none");
     MU_TRY(mu_health_catalog_open(NULL, &catalog, err));
     struct mu_probe_options probing = {.kernel_log = o->kernel_log, .call_ms = 1000};
     mu_status status = mu_probe_open(&probing, &probe, err);

@@ -515,7 +515,7 @@ def expectations_and_baselines():
         done = check("--url", url, env=env)
         assert done.returncode == 0 and "nothing was compared" in done.stdout, done
         done = check("--url", url, "--baseline", "save", "--no-store", env=env)
-        assert done.returncode == 1 and "no baseline was saved" in done.stderr, done
+        assert done.returncode == 2 and done.stdout == "" and "--no-store keeps none" in done.stderr, done
         for path in data, store:  # asked for by name it must be there; else only the comparison is lost
             env["MUSTER_STORE"] = str(path)
             if path == store:
@@ -751,6 +751,21 @@ def watching_goes_on_until_interrupted():
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=20)
     assert lines == ["good", "good"] and process.returncode in (0, 130), (lines, process.returncode)
+
+
+@case
+def a_watch_saves_one_baseline_and_compares_with_it():
+    with serving(well) as url, tempfile.TemporaryDirectory() as data:
+        store = pathlib.Path(data) / "runs.db"
+        process = subprocess.Popen([MUSTER, "check", "--url", url, "--watch", "1", "--json", "--baseline", "save"], text=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   env=dict(os.environ, MUSTER_STORE=str(store), **NO_DRIVER))
+        rounds = [json.loads(process.stdout.readline()) for _ in range(3)]
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert said.count("baseline saved") == 1, said
+    compared = [any("baseline" in code for code in codes(d)) for d in rounds]
+    assert compared == [False, True, True], rounds
 
 
 finish()
