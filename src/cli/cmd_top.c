@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/library.h"
 #include "base/thread.h"
 #include "cli/top.h"
@@ -10,11 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
-#define ONCE_MS    1500 /* of samples, and of the thread that looks once a second */
-#define ENGINE_MS  2500 /* after which an engine that was asked has answered, or failed to */
+#define ONCE_S     1.5 /* of samples, and of the thread that looks once a second */
+#define ENGINE_S   2.5 /* after which an engine that was asked has answered, or failed to */
 #define ONCE_WIDTH 120
 
 struct top_options {
@@ -35,14 +35,6 @@ static const struct mu_option options[] = {
      "with --once: as one JSON document", 0, 0, NULL, NULL},
     {0}};
 
-static void wait_ms(unsigned wanted)
-{
-    for (unsigned ms = 0; ms < wanted && !mu_cli_interrupted(); ms += 50) {
-        struct timespec pause = {.tv_nsec = 50000000};
-        (void)nanosleep(&pause, NULL);
-    }
-}
-
 static mu_status view_print(const struct top_view *view, bool json, struct mu_err *err)
 {
     if (json) return mu_cli_out_json(top_view_json(view), err);
@@ -61,10 +53,11 @@ static mu_status view_print(const struct top_view *view, bool json, struct mu_er
 
 static mu_status once(struct top_data *data, struct top_view *view, bool json, struct mu_err *err)
 {
-    wait_ms(ONCE_MS);
+    mu_clock_pause(ONCE_S, mu_cli_interrupted);
     MU_TRY(top_view_get(data, view, err));
-    for (unsigned ms = 0; view->engine_awaited && ms < ENGINE_MS; ms += 100) {
-        wait_ms(100);
+    for (uint64_t start = mu_clock_ns();
+         view->engine_awaited && mu_clock_seconds_since(start) < ENGINE_S;) {
+        mu_clock_pause(0.1, mu_cli_interrupted);
         MU_TRY(top_view_get(data, view, err));
         if (mu_cli_interrupted()) break;
     }
@@ -81,7 +74,7 @@ static mu_status once(struct top_data *data, struct top_view *view, bool json, s
 #define FUNCTIONS(X) \
     X(newterm) X(delscreen) X(endwin) X(cbreak) X(noecho) X(curs_set) X(newwin) X(delwin) X(wresize) \
     X(wtimeout) X(keypad) X(wgetch) X(werase) X(wmove) X(waddnstr) X(wrefresh) \
-    X(has_colors) X(start_color) X(use_default_colors) X(init_pair) X(wattrset)
+    X(tigetstr) X(has_colors) X(start_color) X(use_default_colors) X(init_pair) X(wattrset)
 /* clang-format on */
 
 static struct {
@@ -189,13 +182,30 @@ static mu_status show_run(struct show *s, struct top_data *data, struct top_view
     return status;
 }
 
+/* Printers and editors' windows are terminals too, and cannot place a cursor. */
+static mu_status terminal_open(SCREEN **terminal, struct mu_err *err)
+{
+    char where[] = "cup";
+    *terminal = lib.newterm(NULL, stdout, stdin);
+    const char *way = *terminal ? lib.tigetstr(where) : NULL;
+    if (way && way != (char *)-1) return MU_OK; /* -1: not a capability of text */
+    if (*terminal) {
+        (void)lib.endwin();
+        lib.delscreen(*terminal);
+    }
+    const char *kind = getenv("TERM");
+    (void)mu_fail(err, MU_E_UNSUPPORTED, "no screen can be drawn on a terminal of the kind '%.40s'",
+                  kind ? kind : "");
+    mu_err_cure(err, "muster top --once prints one view; else set TERM to what the terminal is");
+    return MU_E_UNSUPPORTED;
+}
+
 static mu_status interactive(struct top_data *data, struct top_view *view, struct mu_err *err)
 {
     MU_TRY(library_load(err));
     struct show show = {0};
-    SCREEN *terminal = lib.newterm(NULL, stdout, stdin);
-    if (!terminal)
-        return mu_fail(err, MU_E_UNSUPPORTED, "this terminal is of no kind that ncurses knows");
+    SCREEN *terminal = NULL;
+    MU_TRY(terminal_open(&terminal, err));
     (void)lib.cbreak();
     (void)lib.noecho();
     (void)lib.curs_set(0);
@@ -239,7 +249,7 @@ static mu_status exported(const struct top_options *o, bool terminal, struct top
                top_export_is_private(export) ? "" : ", for everybody who can reach this machine");
     mu_status status = terminal ? interactive(data, view, err) : MU_OK;
     while (!terminal && !mu_cli_interrupted())
-        wait_ms(1000);
+        mu_clock_pause(1, mu_cli_interrupted);
     top_export_stop(export);
     return status;
 }

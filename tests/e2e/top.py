@@ -242,6 +242,16 @@ def the_screen_lives_in_80x24_and_follows_keys_and_sizes():
 
 
 @case
+def terminals_without_a_cursor_are_told_what_to_do():
+    for kind in ("dumb", "no-such-kind", ""):
+        env = {"MUSTER_NVML": "/nonexistent.so"}
+        command = f"TERM={kind} {MUSTER} top; echo ended $?; sleep 30"
+        with tmux_session(100, 24, command, env) as (_, wait_for):
+            screen = wait_for(lambda s: "ended" in s, "ends")
+            assert f"of the kind '{kind}'" in screen and "--once" in screen and "ended 3" in screen, screen
+
+
+@case
 def colours_are_left_out_when_they_are_not_wanted():
     with machine() as (env, url), tmux_session(80, 24, f"{MUSTER} top --url {url}", env) as (tmux, wait_for):
         wait_for(lambda s: "tokens/s" in s, "shows the engine")
