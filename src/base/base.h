@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/checked.h"
+#include "base/child.h"
 #include "base/clock.h"
 #include "base/compiler.h"
 #include "base/cursor.h"
