@@ -29,6 +29,7 @@
 #define TICK_MS   250
 #define BEAT_MS   500
 #define SILENT_MS 3000 /* without a sign of life; the rest of the 5 s is for telling */
+#define STOOD_MS  1500 /* between two looks of ours: less than after which others say us silent */
 #define GRACE_MS  1000 /* somebody may yet say why better */
 #define END_MS    2500 /* for the first watcher to decide, or for all to end */
 #define JOIN_MS   10000
@@ -54,6 +55,7 @@ struct watcher {
     int signals, wake, words_pipe, listener;
     uint64_t stopped_ns;        /* since when it is stopped; 0: it is not */
     uint64_t awake_ns;          /* when it last looked */
+    uint64_t settled_ns;        /* it stood still itself, and says nothing before this */
     uint64_t moved_ns, beat_ns; /* when its beat last grew; when ours was last sent */
     uint32_t beat;
     char words[WORDS_MAX]; /* the last line that it printed */
@@ -334,6 +336,8 @@ static void lose_link(struct watcher *w, unsigned process, const char *how)
 {
     struct mu_watch_link *l = &w->links[process];
     char text[TEXT_MAX];
+    /* One that is only stopped may wake up, and must not say then that we are gone. */
+    if (w->process <= 1) tell(w, l, MU_WATCH_END, mu_status_exit(MU_E_PEER), "");
     (void)close(l->fd);
     l->fd = -1;
     if (l->bye) return;
@@ -344,12 +348,9 @@ static void lose_link(struct watcher *w, unsigned process, const char *how)
         w->end_ns = in_ms(GRACE_MS);
 }
 
-static void take_link(struct watcher *w, unsigned process)
+static void take_message(struct watcher *w, unsigned process)
 {
     struct mu_watch_link *l = &w->links[process];
-    int got = mu_watch_receive(l);
-    if (got < 0) lose_link(w, process, "is gone with its watcher");
-    if (got <= 0) return;
     switch (l->in.kind) {
     case MU_WATCH_WELCOME:
         atomic_store_explicit(&w->page->met, 1, memory_order_release);
@@ -370,18 +371,29 @@ static void take_link(struct watcher *w, unsigned process)
     }
 }
 
+/* All that has come: the reason that a watcher gave stands before its end. */
+static void take_link(struct watcher *w, unsigned process)
+{
+    struct mu_watch_link *l = &w->links[process];
+    int got = 0;
+    while (!w->over && l->fd >= 0 && (got = mu_watch_receive(l)) > 0)
+        take_message(w, process);
+    if (got < 0) lose_link(w, process, "is gone with its watcher");
+}
+
 static void look_at_links(struct watcher *w)
 {
-    uint64_t now = mu_clock_ns(), silent = SILENT_MS * UINT64_C(1000000);
+    /* As of the last look: what was said since, while this may have stood still, was not read. */
+    uint64_t now = w->awake_ns, silent = SILENT_MS * UINT64_C(1000000);
     if (now - w->beat_ns >= BEAT_MS * UINT64_C(1000000)) {
         tell_all(w, MU_WATCH_BEAT, 0, "");
         w->beat_ns = now;
     }
     for (unsigned i = 0; i < w->n; i++)
-        if (w->links[i].fd >= 0 && !w->links[i].bye && now - w->links[i].heard_ns > silent)
+        if (w->links[i].fd >= 0 && !w->links[i].bye && now > w->links[i].heard_ns + silent)
             lose_link(w, i, "has not been heard of for 3 s");
     for (unsigned i = 0; i < STRANGERS; i++)
-        if (w->strangers[i].fd >= 0 && now - w->strangers[i].heard_ns > silent) {
+        if (w->strangers[i].fd >= 0 && now > w->strangers[i].heard_ns + silent) {
             (void)close(w->strangers[i].fd);
             w->strangers[i].fd = -1;
         }
@@ -399,8 +411,9 @@ static bool others_ended(const struct watcher *w)
 static void look_at_clock(struct watcher *w)
 {
     uint64_t now = mu_clock_ns();
+    bool unsure = now < w->settled_ns || now - w->awake_ns > STOOD_MS * UINT64_C(1000000);
     if (w->over) return;
-    if (w->say_ns && now >= w->say_ns)
+    if (w->say_ns && now >= w->say_ns && !unsure)
         say_verdict(w);
     else if (w->rank_over && w->rank_status == 0 && !w->say_ns && others_ended(w))
         end(w, 0);
@@ -410,6 +423,15 @@ static void look_at_clock(struct watcher *w)
         end(w, w->terminated                         ? mu_status_exit(MU_E_INTERRUPTED)
                : w->rank_over && w->rank_status == 0 ? 0
                                                      : mu_status_exit(MU_E_PEER));
+}
+
+/* Who stood still itself must not blame the others. After so long they have told it, and are gone;
+ * after less they may have, and what they said is still to be read. */
+static bool stood_still(struct watcher *w, uint64_t ns)
+{
+    if (ns > STOOD_MS * UINT64_C(1000000)) w->settled_ns = in_ms(GRACE_MS);
+    if (ns > SILENT_MS * UINT64_C(1000000)) end(w, mu_status_exit(MU_E_PEER));
+    return w->over;
 }
 
 static void watch_once(struct watcher *w)
@@ -427,11 +449,7 @@ static void watch_once(struct watcher *w)
     if (poll(fds, MU_ARRAY_LEN(fds), TICK_MS) < 0) return;
     uint64_t before = w->awake_ns;
     w->awake_ns = mu_clock_ns();
-    if (w->awake_ns - before > SILENT_MS * UINT64_C(1000000)) {
-        /* Who stood still itself must not blame the others: they have told it, and are gone. */
-        end(w, mu_status_exit(MU_E_PEER));
-        return;
-    }
+    if (stood_still(w, w->awake_ns - before)) return;
     if (fds[2].revents) take_words(w); /* before the end of who said them */
     if (fds[1].revents && read(w->wake, &count, sizeof count) > 0 && w->process > 0) meet_first(w);
     if (fds[3].revents) accept_stranger(w);
