@@ -184,6 +184,7 @@ void mu_gguf_out_bool(struct mu_gguf_out *out, const char *key, bool value);
 void mu_gguf_out_string(struct mu_gguf_out *out, const char *key, struct mu_str value);
 void mu_gguf_out_strings(struct mu_gguf_out *out, const char *key, const struct mu_str *values,
                          uint64_t n);
+void mu_gguf_out_u8s(struct mu_gguf_out *out, const char *key, const void *values, uint64_t n);
 void mu_gguf_out_i32s(struct mu_gguf_out *out, const char *key, const int32_t *values, uint64_t n);
 void mu_gguf_out_f32s(struct mu_gguf_out *out, const char *key, const float *values, uint64_t n);
 /* All metadata of a model that is GGUF itself, but not how it was split or quantised; else its

@@ -120,6 +120,11 @@ void mu_gguf_out_strings(struct mu_gguf_out *out, const char *key, const struct 
         add_string(&out->metadata, values[i]);
 }
 
+void mu_gguf_out_u8s(struct mu_gguf_out *out, const char *key, const void *values, uint64_t n)
+{
+    if (add_array(out, key, MU_GGUF_U8, n)) mu_text_add(&out->metadata, values, n);
+}
+
 void mu_gguf_out_i32s(struct mu_gguf_out *out, const char *key, const int32_t *values, uint64_t n)
 {
     if (add_array(out, key, MU_GGUF_I32, n))

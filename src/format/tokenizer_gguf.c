@@ -87,13 +87,22 @@ static mu_status read_types(struct reader *r)
         return fault(r, key, MU_E_INPUT, "there is no type for each token");
     spec->plain = mu_calloc(v->n, 1);
     spec->added = mu_arena_alloc(spec->arena, v->n, sizeof *spec->added);
-    if (!spec->plain || !spec->added) return mu_fail_memory(r->err, v->n * sizeof *spec->added);
+    spec->verbatim = mu_arena_alloc(spec->arena, v->n, sizeof *spec->verbatim);
+    if (!spec->plain || !spec->added || !spec->verbatim)
+        return mu_fail_memory(r->err, v->n * sizeof *spec->added);
     for (uint32_t i = 0; i < spec->n_tokens; i++) {
         uint64_t type;
         if (!mu_gguf_element_u64(v, i, &type))
             return fault(r, key, MU_E_INPUT, "a type is not a number");
         spec->plain[i] = type == MU_GGUF_TOKEN_NORMAL || type == MU_GGUF_TOKEN_USER ||
                          type == MU_GGUF_TOKEN_UNUSED;
+        if (spec->kind == MU_TOKENIZER_UNIGRAM) {
+            spec->byte_fallback |= type == MU_GGUF_TOKEN_BYTE;
+            if (type == MU_GGUF_TOKEN_USER) {
+                spec->verbatim[spec->n_verbatim++] = i;
+                continue;
+            }
+        }
         bool found = type == MU_GGUF_TOKEN_CONTROL || type == MU_GGUF_TOKEN_USER ||
                      (type == MU_GGUF_TOKEN_UNKNOWN && i == spec->unknown);
         if (found && spec->tokens[i].len > 0)
@@ -101,6 +110,26 @@ static mu_status read_types(struct reader *r)
                 .content = spec->tokens[i], .id = i, .special = type != MU_GGUF_TOKEN_USER};
     }
     return MU_OK;
+}
+
+/* The unigram model has its normaliser told in full, as tokenizer.model does. */
+static mu_status read_normalizer(struct reader *r)
+{
+    static const char key[] = "tokenizer.ggml.precompiled_charsmap";
+    struct mu_tokenizer_step step = {.kind = MU_STEP_SENTENCEPIECE, .escape = true};
+    bool space_prefix = false;
+    (void)mu_gguf_bool(r->gguf, "tokenizer.ggml.add_space_prefix", &space_prefix);
+    (void)mu_gguf_bool(r->gguf, "tokenizer.ggml.remove_extra_whitespaces", &step.squeeze);
+    step.prepend = space_prefix ? MU_PREPEND_FIRST : MU_PREPEND_NEVER;
+    const struct mu_gguf_value *v = mu_gguf_find(r->gguf, key);
+    if (v) {
+        if (!v->is_array || (v->type != MU_GGUF_U8 && v->type != MU_GGUF_I8))
+            return fault(r, key, MU_E_INPUT, "is not an array of bytes");
+        step.content = (struct mu_str){(const char *)v->bytes, v->n};
+        if (v->n > 0 && !mu_charsmap_good(step.content))
+            return fault(r, key, MU_E_INPUT, "the normaliser's table is broken");
+    }
+    return mu_tokenizer_sentencepiece(r->spec, &step, r->err);
 }
 
 static mu_status add_affix(struct reader *r, const char *key, uint32_t *ids, unsigned *n)
@@ -202,6 +231,7 @@ mu_status mu_tokenizer_spec_from_gguf(const struct mu_gguf *gguf, const char *pa
     else
         MU_TRY(read_scores(&r));
     MU_TRY(read_types(&r));
+    if (spec->kind == MU_TOKENIZER_UNIGRAM) MU_TRY(read_normalizer(&r));
     mark_phi3(&r);
     return read_affixes(&r, add_bos);
 }

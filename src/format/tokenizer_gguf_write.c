@@ -75,6 +75,8 @@ static mu_status add_tokens(struct writer *w, uint32_t vocab)
         w->tokens[i] = i < spec->n_tokens ? spec->tokens[i] : (struct mu_str){0};
         w->types[i] = byte ? MU_GGUF_TOKEN_BYTE : MU_GGUF_TOKEN_NORMAL;
     }
+    for (uint32_t i = 0; i < spec->n_verbatim; i++)
+        w->types[spec->verbatim[i]] = MU_GGUF_TOKEN_USER;
     for (uint32_t i = 0; i < spec->n_added; i++)
         add_extra(w, &spec->added[i]);
     MU_TRY(pad_tokens(w));
@@ -183,6 +185,14 @@ static mu_status add_scores(struct writer *w)
     return add_merges(w);
 }
 
+static void add_normalizer(struct mu_gguf_out *out, const struct mu_tokenizer_step *step)
+{
+    mu_gguf_out_bool(out, "tokenizer.ggml.remove_extra_whitespaces", step->squeeze);
+    if (step->content.len > 0)
+        mu_gguf_out_u8s(out, "tokenizer.ggml.precompiled_charsmap", step->content.p,
+                        step->content.len);
+}
+
 /* ---- What goes around a text --------------------------------------------------------------- */
 
 static void add_affix(struct writer *w, const char *flag, const char *key, const uint32_t *ids,
@@ -205,8 +215,10 @@ mu_status mu_gguf_out_tokenizer(struct mu_gguf_out *out, const struct mu_tokeniz
         return mu_fail(err, MU_E_UNSUPPORTED, "GGUF has no name for its way to cut and write text");
     mu_gguf_out_string(out, "tokenizer.ggml.model", mu_str(names.model));
     mu_gguf_out_string(out, "tokenizer.ggml.pre", names.pre);
-    bool has_scores = strcmp(names.model, "llama") == 0;
+    bool unigram = spec->kind == MU_TOKENIZER_UNIGRAM;
+    bool has_scores = unigram || strcmp(names.model, "llama") == 0;
     if (has_scores) mu_gguf_out_bool(out, "tokenizer.ggml.add_space_prefix", names.space_prefix);
+    if (unigram) add_normalizer(out, spec->normalizer.items);
     if (names.not_quite)
         mu_text_printf(notes, "'%.*s' is the nearest name that GGUF has for it: %s\n",
                        (int)names.pre.len, names.pre.p, names.not_quite);

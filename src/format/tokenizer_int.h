@@ -19,6 +19,10 @@ void mu_tokenizer_read_config(const json_t *root, struct mu_tokenizer_spec *spec
 /* All of tokenizer_config.json, for a tokenizer that has only tokenizer.model beside it. */
 mu_status mu_tokenizer_read_whole_config(const json_t *root, const char *name,
                                          struct mu_tokenizer_spec *spec, struct mu_err *err);
+/* Makes a tokenizer whose pieces, scores and user-defined tokens (`verbatim`) are read one of
+ * SentencePiece's: its normaliser is this one step. */
+mu_status mu_tokenizer_sentencepiece(struct mu_tokenizer_spec *spec,
+                                     const struct mu_tokenizer_step *step, struct mu_err *err);
 /* Whether a SentencePiece table of replacements is whole: a trie's size in bytes, the trie, texts.
  */
 bool mu_charsmap_good(struct mu_str map);

@@ -201,6 +201,23 @@ static void place_verbatim(struct mu_tokenizer_spec *spec)
     }
 }
 
+mu_status mu_tokenizer_sentencepiece(struct mu_tokenizer_spec *spec,
+                                     const struct mu_tokenizer_step *step, struct mu_err *err)
+{
+    bool one = step->prepend != MU_PREPEND_NEVER;
+    struct mu_tokenizer_step *items = mu_arena_alloc(spec->arena, 1, sizeof *items);
+    if (!items) return mu_fail_memory(err, sizeof *items);
+    *items = *step;
+    spec->normalizer = (struct mu_tokenizer_steps){items, 1};
+    spec->decoder = mu_tokenizer_decoder_of_spaces(step->squeeze ? MU_SPACES_ALL
+                                                   : one         ? MU_SPACES_ONE
+                                                                 : MU_SPACES_NONE);
+    spec->fuse_unknown = true;
+    spec->sums_in_float = true;
+    place_verbatim(spec);
+    return MU_OK;
+}
+
 static mu_status finish(struct reader *r)
 {
     struct mu_tokenizer_spec *spec = r->spec;
@@ -212,22 +229,11 @@ static mu_status finish(struct reader *r)
     }
     bool unigram = r->kind == KIND_UNIGRAM;
     spec->kind = unigram ? MU_TOKENIZER_UNIGRAM : MU_TOKENIZER_SPM;
-    spec->fuse_unknown = true;
-    spec->sums_in_float = true;
     if (r->unknown < spec->n_tokens) spec->unknown = (uint32_t)r->unknown;
-    place_verbatim(spec);
-    spec->normalizer.items = mu_arena_alloc(spec->arena, 1, sizeof r->step);
-    if (!spec->normalizer.items) return mu_fail_memory(r->err, sizeof r->step);
-    spec->normalizer.items[0] = r->step;
-    spec->normalizer.n = 1;
     /* As models of this kind are used; tokenizer_config.json may say otherwise. */
     if (!unigram && r->bos < spec->n_tokens) spec->prefix[spec->n_prefix++] = (uint32_t)r->bos;
     if (unigram && r->eos < spec->n_tokens) spec->suffix[spec->n_suffix++] = (uint32_t)r->eos;
-    bool one = r->step.prepend != MU_PREPEND_NEVER;
-    spec->decoder = mu_tokenizer_decoder_of_spaces(r->step.squeeze ? MU_SPACES_ALL
-                                                   : one           ? MU_SPACES_ONE
-                                                                   : MU_SPACES_NONE);
-    return MU_OK;
+    return mu_tokenizer_sentencepiece(spec, &r->step, r->err);
 }
 
 mu_status mu_tokenizer_spec_parse_model(struct mu_str bytes, const char *name,

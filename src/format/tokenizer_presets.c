@@ -148,6 +148,7 @@ static const struct row rows[] = {
       .space_prefix = true,
       .normalizer = LIST(spm_normalizer),
       .decoder = LIST(spm_decoder)}},
+    {"t5", "*", {.kind = MU_TOKENIZER_UNIGRAM}}, /* its files tell the rest */
     {"gemma4",
      "*",
      {.kind = MU_TOKENIZER_BPE,
@@ -247,9 +248,21 @@ static bool match_spaces(const struct mu_tokenizer_spec *spec, struct mu_tokeniz
     return (pre->n == 0 || idle) && (out->space_prefix || same_steps(spec->normalizer, bare));
 }
 
+/* Only SentencePiece's own step can be told in full. */
+static bool match_unigram(const struct mu_tokenizer_spec *spec, struct mu_tokenizer_names *out)
+{
+    const struct mu_tokenizer_step *step = spec->normalizer.items;
+    *out = (struct mu_tokenizer_names){.model = "t5", .pre = MU_STR("default")};
+    if (spec->normalizer.n != 1 || spec->pre_tokenizer.n != 0 ||
+        step->kind != MU_STEP_SENTENCEPIECE)
+        return false;
+    out->space_prefix = step->prepend != MU_PREPEND_NEVER;
+    return step->escape && !step->space_behind;
+}
+
 bool mu_tokenizer_preset_match(const struct mu_tokenizer_spec *spec, struct mu_tokenizer_names *out)
 {
-    if (spec->kind == MU_TOKENIZER_UNIGRAM) return false;
+    if (spec->kind == MU_TOKENIZER_UNIGRAM) return match_unigram(spec, out);
     if (spec->byte_fallback || spec->kind == MU_TOKENIZER_SPM) return match_spaces(spec, out);
     if (match_pattern(spec, spec->ignore_merges, out)) return true;
     out->not_quite = NULL;

@@ -1,10 +1,12 @@
 /* tokenizer.model against what the sentencepiece package answers (tests/oracle/pieces.py
- * makes the vectors), and what is left of a model file that was cut. */
+ * makes the vectors), also once it was written as GGUF; and what is left of a model file that was
+ * cut. */
 #include "small.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -14,18 +16,41 @@ static void golden_path(char path[512], const char *name)
     (void)snprintf(path, 512, "%s/golden/sentencepiece/%s", root ? root : "tests", name);
 }
 
-static struct mu_tokenizer *open_model(const char *kind)
+static struct mu_tokenizer_spec *read_model(const char *kind)
 {
     char name[32], path[512];
     struct mu_err err = MU_ERR_INIT;
     struct mu_tokenizer_spec *spec;
-    struct mu_tokenizer *t;
     (void)snprintf(name, sizeof name, "%s/tokenizer.model", kind);
     golden_path(path, name);
     if (mu_tokenizer_spec_read_file(path, &spec, &err) != MU_OK) fail_msg("%s", err.what);
-    if (mu_tokenizer_create(spec, &t, &err) != MU_OK) fail_msg("%s", err.what);
+    return spec;
+}
+
+/* A GGUF file that holds nothing but the tokenizer; gives up the spec. */
+static struct mu_model_file *as_gguf(struct mu_tokenizer_spec *spec)
+{
+    char path[] = "/tmp/muster-test-XXXXXX";
+    struct mu_err err = MU_ERR_INIT;
+    struct mu_gguf_out *out;
+    struct mu_model_file *file;
+    struct mu_text notes;
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    (void)close(fd);
+    mu_text_init(&notes, 1 << 16);
+    assert_int_equal(mu_gguf_out_create(path, &out, &err), MU_OK);
+    mu_gguf_out_string(out, "general.architecture", MU_STR("llama"));
+    assert_int_equal(mu_gguf_out_tokenizer(out, spec, 0, &notes, &err), MU_OK);
+    assert_string_equal(mu_text_get(&notes), "");
+    assert_int_equal(mu_gguf_out_begin(out, &err), MU_OK);
+    assert_int_equal(mu_gguf_out_commit(out, &err), MU_OK);
+    mu_gguf_out_close(out);
+    mu_text_fini(&notes);
     mu_tokenizer_spec_destroy(spec);
-    return t;
+    if (mu_model_file_open(path, 0, &file, &err) != MU_OK) fail_msg("%s", err.what);
+    (void)unlink(path);
+    return file;
 }
 
 /* [text, ids, decoded] */
@@ -48,24 +73,40 @@ static void check_vector(const struct mu_tokenizer *t, const json_t *vector)
     mu_text_fini(&back);
 }
 
-static void answers_as_sentencepiece(void **state)
+/* All vectors of a kind; gives up the spec. */
+static void check_vectors(const char *kind, struct mu_tokenizer_spec *spec)
 {
     char path[512];
-    const char *kind;
-    json_t *list;
-    (void)state;
+    struct mu_err err = MU_ERR_INIT;
+    struct mu_tokenizer *t;
+    if (mu_tokenizer_create(spec, &t, &err) != MU_OK) fail_msg("%s", err.what);
+    mu_tokenizer_spec_destroy(spec);
     golden_path(path, "vectors.json");
     json_t *all = json_load_file(path, JSON_ALLOW_NUL, NULL);
-    assert_non_null(all);
-    json_object_foreach(all, kind, list)
-    {
-        struct mu_tokenizer *t = open_model(kind);
-        assert_true(json_array_size(list) > 100);
-        for (size_t i = 0; i < json_array_size(list); i++)
-            check_vector(t, json_array_get(list, i));
-        mu_tokenizer_destroy(t);
-    }
+    const json_t *list = json_object_get(all, kind);
+    assert_true(json_array_size(list) > 100);
+    for (size_t i = 0; i < json_array_size(list); i++)
+        check_vector(t, json_array_get(list, i));
+    mu_tokenizer_destroy(t);
     json_decref(all);
+}
+
+static void answers_as_sentencepiece(void **state)
+{
+    (void)state;
+    check_vectors("bpe", read_model("bpe"));
+    check_vectors("unigram", read_model("unigram"));
+}
+
+static void a_unigram_model_answers_the_same_from_gguf(void **state)
+{
+    struct mu_err err = MU_ERR_INIT;
+    struct mu_tokenizer_spec *spec;
+    (void)state;
+    struct mu_model_file *file = as_gguf(read_model("unigram"));
+    if (mu_tokenizer_spec_read(file, &spec, &err) != MU_OK) fail_msg("%s", err.what);
+    check_vectors("unigram", spec);
+    mu_model_file_close(file);
 }
 
 static void a_model_that_was_cut_is_refused_or_smaller(void **state)
@@ -92,6 +133,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_as_sentencepiece),
+        cmocka_unit_test(a_unigram_model_answers_the_same_from_gguf),
         cmocka_unit_test(a_model_that_was_cut_is_refused_or_smaller),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
