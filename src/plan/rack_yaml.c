@@ -101,13 +101,68 @@ static void *grow(void *ctx, void *p, size_t size)
     return NULL;
 }
 
+/* A rack while it is filled, and what was looked at last: the n-th (from 0) `key` of the file. */
+struct filler {
+    struct mu_plan_rack *rack;
+    const struct mu_probe_catalog *catalog;
+    const char *key, *value;
+    uint32_t nth;
+};
+
+static void look_at(struct filler *f, const char *key, uint32_t nth, const char *value)
+{
+    f->key = key;
+    f->nth = nth;
+    f->value = value;
+}
+
+/* Whether a line has `key:` as a key, not as a part of a longer word. */
+static bool has_key(struct mu_str line, const char *key, const char **behind)
+{
+    size_t n = strlen(key);
+    for (size_t i = 0; i + n < line.len && line.p[i] != '#'; i++) {
+        if (i > 0 && !strchr(" {,-\"'\t", line.p[i - 1])) continue;
+        if (memcmp(line.p + i, key, n) != 0 || !strchr(":\"' ", line.p[i + n])) continue;
+        *behind = line.p + i + n;
+        return true;
+    }
+    return false;
+}
+
+/* The line that was looked at last; 0 when its value does not stand there: then the keys are
+ * written in a way that this cannot count. */
+static unsigned line_of(struct mu_str text, const struct filler *f)
+{
+    unsigned number = 0;
+    uint32_t seen = 0;
+    while (f->key && text.len) {
+        struct mu_str line = mu_str_take(&text, '\n');
+        const char *at = NULL;
+        number++;
+        for (struct mu_str rest = line; has_key(rest, f->key, &at);) {
+            rest = (struct mu_str){at, (size_t)(line.p + line.len - at)};
+            if (seen++ < f->nth) continue;
+            size_t n = f->value ? strlen(f->value) : 0;
+            for (size_t i = 0; i + n <= rest.len; i++)
+                if (memcmp(rest.p + i, f->value ? f->value : "", n) == 0) return number;
+            return 0;
+        }
+    }
+    return 0;
+}
+
 /* Where the fault stands, behind what it is. */
-static mu_status refuse(const char *name, unsigned line, struct mu_err *err)
+static void tell_line(const char *name, unsigned line, struct mu_err *err)
 {
     if (line > 0)
         mu_err_where(err, "%.100s, line %u", name, line);
     else
         mu_err_where(err, "%.100s", name);
+}
+
+static mu_status refuse(const char *name, unsigned line, struct mu_err *err)
+{
+    tell_line(name, line, err);
     mu_err_cure(err, "docs/plan.md says what such a file may hold");
     return MU_E_INPUT;
 }
@@ -122,15 +177,25 @@ static struct mu_probe_device *add_own(struct mu_plan_rack *rack,
 }
 
 /* What a host says of its devices goes before what the catalogue does. */
-static mu_status set_host(const struct yaml_host *h, const struct mu_probe_catalog *catalog,
+static mu_status set_host(struct filler *f, const struct yaml_rack *yaml, unsigned host,
                           double n_devices, struct mu_probe_device *d, struct mu_err *err)
 {
+    const struct yaml_host *h = &yaml->hosts[host];
+    uint32_t links = 0, buses = 0, memories = 0;
+    for (unsigned i = 0; i < host; i++) {
+        links += yaml->hosts[i].link != NULL;
+        buses += yaml->hosts[i].bus != NULL;
+        memories += yaml->hosts[i].memory_gb_per_s != NULL;
+    }
+    look_at(f, "link", links, h->link);
     if (h->link && strcmp(h->link, "none") == 0)
         d->link = NULL;
     else if (h->link)
-        MU_TRY(mu_probe_find_link(catalog, mu_str(h->link), &d->link, err));
-    if (h->bus) MU_TRY(mu_probe_find_link(catalog, mu_str(h->bus), &d->bus, err));
+        MU_TRY(mu_probe_find_link(f->catalog, mu_str(h->link), &d->link, err));
+    look_at(f, "bus", buses, h->bus);
+    if (h->bus) MU_TRY(mu_probe_find_link(f->catalog, mu_str(h->bus), &d->bus, err));
     if (!h->memory_gb_per_s) return MU_OK;
+    look_at(f, "memory_gb_per_s", memories, NULL);
     double all = *h->memory_gb_per_s * 1e9;
     if (!(all > 0 && all < 1e16))
         return mu_fail(err, MU_E_INPUT, "memory_gb_per_s is more than nothing, not %g",
@@ -152,68 +217,62 @@ static uint64_t devices_of(const struct yaml_host *h)
     return n;
 }
 
-static mu_status add_devices(struct mu_plan_rack *rack, const struct yaml_host *h,
-                             const struct yaml_devices *d, const struct mu_probe_catalog *catalog,
-                             struct mu_plan_slot *slot, struct mu_err *err)
+static mu_status add_devices(struct filler *f, const struct yaml_rack *yaml, unsigned host,
+                             const struct yaml_devices *d, struct mu_plan_slot *slot,
+                             struct mu_err *err)
 {
-    MU_TRY(mu_probe_find_device(catalog, mu_str(d->device), &slot->device, err));
+    const struct yaml_host *h = &yaml->hosts[host];
+    if (count_of(d->count) == 0) return mu_fail(err, MU_E_INPUT, "a count is 1 at least");
+    MU_TRY(mu_probe_find_device(f->catalog, mu_str(d->device), &slot->device, err));
     slot->budget_bytes = 0;
     if (d->budget)
         MU_TRY(mu_plan_rack_budget(mu_str(d->budget), slot->device, &slot->budget_bytes, err));
     if (!h->link && !h->bus && !h->memory_gb_per_s) return MU_OK;
-    struct mu_probe_device *own = add_own(rack, slot->device);
+    struct mu_probe_device *own = add_own(f->rack, slot->device);
     if (!own)
         return mu_fail(err, MU_E_INPUT,
                        "more than %d kinds of devices with links or memory of "
                        "their own",
                        MU_PLAN_OWN_MAX);
     slot->device = own;
-    return set_host(h, catalog, (double)devices_of(h), own, err);
+    return set_host(f, yaml, host, (double)devices_of(h), own, err);
 }
 
-static mu_status add_host(struct mu_plan_rack *rack, const struct yaml_host *h,
-                          const struct mu_probe_catalog *catalog, uint32_t *host,
-                          struct mu_err *err)
+static mu_status add_host(struct filler *f, const struct yaml_rack *yaml, unsigned i,
+                          uint32_t *number, struct mu_err *err)
 {
+    const struct yaml_host *h = &yaml->hosts[i];
+    struct mu_plan_rack *rack = f->rack;
+    struct mu_plan_slot slots[ENTRIES_MAX];
+    uint32_t entries = 0;
+    for (unsigned k = 0; k < i; k++)
+        entries += yaml->hosts[k].devices_count;
+    for (unsigned k = 0; k < h->devices_count; k++) {
+        look_at(f, "device", entries + k, h->devices[k].device);
+        MU_TRY(add_devices(f, yaml, i, &h->devices[k], &slots[k], err));
+    }
+    look_at(f, "device", entries, h->devices_count ? h->devices[0].device : NULL);
     uint64_t all = devices_of(h) * count_of(h->count);
     if (all == 0) return mu_fail(err, MU_E_INPUT, "a count is 1 at least");
     if (all > MU_PLAN_DEVICES_MAX - rack->n)
         return mu_fail(err, MU_E_INPUT, "more than %u devices", MU_PLAN_DEVICES_MAX);
-    struct mu_plan_slot slots[ENTRIES_MAX];
-    for (unsigned i = 0; i < h->devices_count; i++) {
-        if (count_of(h->devices[i].count) == 0)
-            return mu_fail(err, MU_E_INPUT, "a count is 1 at least");
-        MU_TRY(add_devices(rack, h, &h->devices[i], catalog, &slots[i], err));
-    }
-    for (uint32_t n = 0; n < count_of(h->count); n++, (*host)++)
-        for (unsigned i = 0; i < h->devices_count; i++)
-            for (uint32_t k = 0; k < count_of(h->devices[i].count); k++) {
-                slots[i].host = *host;
-                rack->slots[rack->n++] = slots[i];
+    for (uint32_t n = 0; n < count_of(h->count); n++, (*number)++)
+        for (unsigned k = 0; k < h->devices_count; k++)
+            for (uint32_t c = 0; c < count_of(h->devices[k].count); c++) {
+                slots[k].host = *number;
+                rack->slots[rack->n++] = slots[k];
             }
     return MU_OK;
 }
 
-static mu_status add_hosts(struct mu_plan_rack *rack, const struct yaml_rack *yaml,
-                           const struct mu_probe_catalog *catalog, const char *name,
-                           struct mu_err *err)
+static mu_status add_hosts(struct filler *f, const struct yaml_rack *yaml, struct mu_err *err)
 {
-    uint32_t host = 0;
-    if (yaml->network) {
-        mu_status status = mu_probe_find_link(catalog, mu_str(yaml->network), &rack->between, err);
-        mu_err_where(err, "%.100s, network", name);
-        MU_TRY(status);
-    }
-    for (unsigned i = 0; i < yaml->hosts_count; i++) {
-        const struct yaml_host *h = &yaml->hosts[i];
-        mu_status status = add_host(rack, h, catalog, &host, err);
-        if (status == MU_OK) continue;
-        if (h->name)
-            mu_err_where(err, "%.100s, host %.40s", name, h->name);
-        else
-            mu_err_where(err, "%.100s, entry %u of hosts", name, i + 1);
-        return status;
-    }
+    uint32_t number = 0;
+    look_at(f, "network", 0, yaml->network);
+    if (yaml->network)
+        MU_TRY(mu_probe_find_link(f->catalog, mu_str(yaml->network), &f->rack->between, err));
+    for (unsigned i = 0; i < yaml->hosts_count; i++)
+        MU_TRY(add_host(f, yaml, i, &number, err));
     return MU_OK;
 }
 
@@ -241,7 +300,9 @@ mu_status mu_plan_rack_yaml(struct mu_str text, const char *name,
         (void)mu_fail(err, MU_E_INPUT, "there are no hosts in it");
         status = refuse(name, 0, err);
     } else {
-        status = add_hosts(out, (const struct yaml_rack *)data, catalog, name, err);
+        struct filler f = {.rack = out, .catalog = catalog};
+        status = add_hosts(&f, (const struct yaml_rack *)data, err);
+        if (status != MU_OK) tell_line(name, line_of(text, &f), err);
     }
     (void)cyaml_free(&config, &rack_schema, data, 0);
     return status;

@@ -108,16 +108,24 @@ static void what_is_wrong_is_named(void **state)
         {"", "a.yaml", "no hosts"},
         {"hosts: []", "a.yaml", ""},
         {"hosts: [{devices: [{count: 2}]}]", "line 1", "device"},
-        {"hosts: [{devices: [{device: h1000x}]}]", "entry 1 of hosts", "h1000x"},
-        {"hosts: [{name: big, link: wire, devices: [{device: h100}]}]", "host big", "wire"},
-        {"network: eth_9g\nhosts: [{devices: [{device: h100}]}]", "network", "eth_9g"},
-        {"hosts: [{count: 0, devices: [{device: h100}]}]", "entry 1", "1 at least"},
-        {"hosts: [{count: 17, devices: [{device: h100, count: 8}]}]", "entry 1", "more than 128"},
-        {"hosts: [{count: 4000000000, devices: [{device: h100, count: 4000000000}]}]", "entry 1",
+        {"hosts: [{devices: [{device: h1000x}]}]", "a.yaml, line 1", "h1000x"},
+        {"hosts: [{name: big, link: wire, devices: [{device: h100}]}]", "a.yaml, line 1", "wire"},
+        {"network: eth_9g\nhosts: [{devices: [{device: h100}]}]", "a.yaml, line 1", "eth_9g"},
+        {"hosts: [{count: 0, devices: [{device: h100}]}]", "a.yaml, line 1", "1 at least"},
+        {"hosts: [{count: 17, devices: [{device: h100, count: 8}]}]", "a.yaml, line 1",
          "more than 128"},
-        {"hosts: [{memory_gb_per_s: -1, devices: [{device: h100}]}]", "entry 1", "memory_gb_per_s"},
+        {"hosts: [{count: 4000000000, devices: [{device: h100, count: 4000000000}]}]",
+         "a.yaml, line 1", "more than 128"},
+        {"hosts: [{memory_gb_per_s: -1, devices: [{device: h100}]}]", "a.yaml, line 1",
+         "memory_gb_per_s"},
         {"hosts: [{memory_gb_per_s: .nan, devices: [{device: h100}]}]", "", ""},
-        {"hosts: [{devices: [{device: h100, budget: 100GiB}]}]", "entry 1", "h100_sxm has"},
+        {"hosts: [{devices: [{device: h100, budget: 100GiB}]}]", "a.yaml, line 1", "h100_sxm has"},
+        {"hosts:\n- devices: # device: none\n  - device: h100\n  - {count: 2, device: a100}\n"
+         "- link: none\n  devices:\n  - count: 2\n    \"device\": h100x\n",
+         "a.yaml, line 8", "h100x"},
+        {"hosts:\n- link: none\n  devices: [{device: h100}]\n- link: nvlink4\n"
+         "  devices: [{device: h100}]\n- link: wire\n  devices: [{device: h100}]\n",
+         "a.yaml, line 6", "wire"},
     };
     (void)state;
     for (size_t i = 0; i < MU_ARRAY_LEN(wrong); i++) {
