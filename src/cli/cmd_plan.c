@@ -74,6 +74,21 @@ static void add_table(const struct mu_plan_map *map, struct mu_text *out)
                        map->entries[i].module[0] ? map->entries[i].module : "(the whole model)");
 }
 
+/* A map that was to be found gives nothing to a GPU: where all went, and what would help. */
+static void say_elsewhere(const struct mu_plan_map *map, const char *mode)
+{
+    static const char *const modes[] = {"auto", "balanced", "balanced_low_0", "sequential"};
+    bool found = false;
+    for (size_t i = 0; i < MU_ARRAY_LEN(modes); i++)
+        found |= strcmp(mode, modes[i]) == 0;
+    for (size_t i = 0; i < map->n_entries; i++)
+        found &= map->devices[map->entries[i].device].gpu < 0;
+    if (found && map->n_entries > 0)
+        mu_cli_say("note: all of it is on the %s: there is no GPU, or none has room; with "
+                   "--max-memory 0=24GiB,cpu=64GiB it is planned for one that has\n",
+                   map->devices[map->entries[0].device].name);
+}
+
 static mu_status map_print(const struct mu_plan_map *map, bool json, struct mu_err *err)
 {
     struct mu_text text;
@@ -110,6 +125,7 @@ static mu_status run_device_map(const struct plan_options *o, const char *model,
         status = mu_cli_memory_read(o->free_memory, "--free-memory", &request.free_memory, err);
     if (status == MU_OK) status = mu_plan_map_create(&request, &map, err);
     if (status == MU_OK) status = map_print(map, o->json, err);
+    if (status == MU_OK && !o->json) say_elsewhere(map, o->device_map);
     mu_plan_map_destroy(map);
     json_decref(request.free_memory);
     json_decref(request.max_memory);

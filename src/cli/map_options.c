@@ -41,12 +41,32 @@ mu_status mu_cli_memory_read(const char *text, const char *option, json_t **out,
     return memory_list_read(text, option, out, err);
 }
 
+bool mu_cli_means_file(const char *text, const char *ending)
+{
+    size_t len = strlen(text), n = strlen(ending);
+    return strchr(text, '/') || (len > n && strcmp(text + len - n, ending) == 0);
+}
+
+mu_status mu_cli_no_file(const char *option, const char *path, const char *cure, struct mu_err *err)
+{
+    mu_status status =
+        mu_fail(err, MU_E_MISSING, "%s %s: %s", option, path,
+                mu_file_is_folder(path) ? "that is a folder" : "there is no such file");
+    mu_err_cure(err, "%s", cure);
+    return status;
+}
+
 mu_status mu_cli_device_map_read(const char *text, json_t **out, struct mu_err *err)
 {
     if (text[strspn(text, " \t\n")] == '{')
         return mu_json_parse(mu_str(text), "--device-map", out, err);
     if (mu_file_exists(text) && !mu_file_is_folder(text))
         return mu_json_read(text, MAP_MAX_BYTES, out, err);
+    if (mu_cli_means_file(text, ".json"))
+        return mu_cli_no_file("--device-map", text,
+                              "auto, balanced, balanced_low_0, sequential, "
+                              "best, a device, a file, or JSON: '{\"\":0}'",
+                              err);
     *out = json_string(text);
     return *out ? MU_OK : mu_fail(err, MU_E_INPUT, "--device-map is not UTF-8");
 }

@@ -10,4 +10,10 @@ mu_status mu_cli_device_map_read(const char *text, json_t **out, struct mu_err *
 mu_status mu_cli_memory_read(const char *text, const char *option, json_t **out,
                              struct mu_err *err);
 
+/* Whether an option's text is meant as a file, by its ending or a slash; and what is said when none
+ * is there. */
+bool mu_cli_means_file(const char *text, const char *ending);
+mu_status mu_cli_no_file(const char *option, const char *path, const char *cure,
+                         struct mu_err *err);
+
 #endif

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/number.h"
 #include "bench/bench.h"
+#include "cli/map_options.h"
 #include "cli/plan_model.h"
 #include "engine/engine.h"
 #include "format/format.h"
@@ -116,6 +117,9 @@ static mu_status find_rack(struct question *q, struct mu_err *err)
         return mu_fail(err, MU_E_USAGE, "--engine %s is planned for only with --on", engine);
     if (!o->on) return find_here(q, err);
     if (mu_file_exists(o->on) && !mu_file_is_folder(o->on)) return read_rack(q, o->on, err);
+    if (mu_cli_means_file(o->on, ".yaml") || mu_cli_means_file(o->on, ".yml"))
+        return mu_cli_no_file("--on", o->on, "a description of hosts is a file, as in docs/plan.md",
+                              err);
     return mu_plan_rack_parse(o->on, q->catalog, &q->rack, err);
 }
 

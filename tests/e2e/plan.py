@@ -234,6 +234,25 @@ def a_rack_may_be_a_file():
         path.write_text("hosts:\n  - devices:\n      - {device: h100, cout: 8}\n")
         err = muster("plan", "llama-3.1-8b", "--on", str(path), status=3)[1]
         assert "line 3" in err and "cout" in err and len(err.splitlines()) == 1
+        path.write_text("hosts:\n  - devices:\n      - device: h100\n  - devices:\n"
+                        "      - count: 2\n        device: a100x\n")
+        err = muster("plan", "llama-3.1-8b", "--on", str(path), status=2)[1]
+        assert "line 6" in err and "a100x" in err, err
+
+
+@case
+def a_file_that_is_not_there_is_called_one():
+    for words in (["--on", "none.yaml"], ["--on", "./none"], ["--device-map", "none.json"]):
+        err = muster("plan", "llama-3.1-8b", *words, status=3)[1]
+        assert f"{' '.join(words)}: there is no such file" in err, err
+
+
+@case
+def a_map_without_a_gpu_is_remarked_on():
+    words = ["plan", "llama-3.1-8b", "--device-map", "auto", "--max-memory"]
+    assert "all of it is on the disk" in muster(*words, "0=1MiB,cpu=1MiB")[1]
+    assert "all of it is" not in muster(*words, "0=40GiB,cpu=1MiB")[1]
+    assert "all of it is" not in muster("plan", "llama-3.1-8b", "--device-map", "cpu")[1]
 
 
 @case
