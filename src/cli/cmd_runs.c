@@ -228,19 +228,18 @@ static mu_status show(const struct runs *r, struct mu_err *err)
 
 static json_t *change_json(const struct mu_store_change *c)
 {
-    bool known = isfinite(c->half);
-    double difference = c->b - c->a;
     return json_pack("{s:s, s:s, s:s, s:I, s:I, s:f, s:f, s:f, s:o, s:o, s:s, s:s}", "name",
                      c->name, "kind", mu_store_kind_name(c->kind), "unit", c->unit, "runs_a",
                      (json_int_t)c->n_a, "runs_b", (json_int_t)c->n_b, "a", c->a, "b", c->b,
-                     "difference", difference, "difference_low",
-                     known ? json_real(difference - c->half) : json_null(), "difference_high",
-                     known ? json_real(difference + c->half) : json_null(), "noise_from",
+                     "difference", c->b - c->a, "difference_low",
+                     isfinite(c->low) ? json_real(c->low) : json_null(), "difference_high",
+                     isfinite(c->high) ? json_real(c->high) : json_null(), "noise_from",
                      mu_store_noise_name(c->noise), "verdict", mu_store_verdict_name(c->verdict));
 }
 
 static mu_status compare_print(const struct runs *r, const struct mu_runs_set sets[2],
-                               const struct mu_store_change *c, size_t n, struct mu_err *err)
+                               json_t *unlike, const struct mu_store_change *c, size_t n,
+                               struct mu_err *err)
 {
     struct mu_text out;
     if (r->o->json) {
@@ -248,13 +247,13 @@ static mu_status compare_print(const struct runs *r, const struct mu_runs_set se
         for (size_t i = 0; i < n; i++)
             if (!r->o->figure || strstr(c[i].name, r->o->figure))
                 (void)json_array_append_new(figures, change_json(&c[i]));
-        return mu_cli_out_json(json_pack("{s:o, s:o, s:o}", "a",
-                                         set_json(&sets[0], MU_STORE_SUMMARY), "b",
-                                         set_json(&sets[1], MU_STORE_SUMMARY), "figures", figures),
-                               err);
+        return mu_cli_out_json(
+            json_pack("{s:o, s:o, s:O, s:o}", "a", set_json(&sets[0], MU_STORE_SUMMARY), "b",
+                      set_json(&sets[1], MU_STORE_SUMMARY), "unlike", unlike, "figures", figures),
+            err);
     }
     mu_text_init(&out, OUT_MAX_BYTES);
-    return print_text(&out, mu_runs_compare_text(sets, c, n, r->o->figure, &out, err), err);
+    return print_text(&out, mu_runs_compare_text(sets, unlike, c, n, r->o->figure, &out, err), err);
 }
 
 static mu_status compare(const struct runs *r, struct mu_err *err)
@@ -268,9 +267,11 @@ static mu_status compare(const struct runs *r, struct mu_err *err)
     if (status == MU_OK)
         status =
             mu_store_compare(sets[0].runs, sets[0].n, sets[1].runs, sets[1].n, &changes, &n, err);
+    json_t *unlike = status == MU_OK ? mu_runs_unlike(sets) : NULL;
     if (status == MU_OK && r->o->report)
-        status = mu_runs_report_compare(sets, changes, n, r->o->report, err);
-    if (status == MU_OK) status = compare_print(r, sets, changes, n, err);
+        status = mu_runs_report_compare(sets, unlike, changes, n, r->o->report, err);
+    if (status == MU_OK) status = compare_print(r, sets, unlike, changes, n, err);
+    json_decref(unlike);
     mu_free(changes);
     set_fini(&sets[0]);
     set_fini(&sets[1]);
@@ -452,8 +453,8 @@ const struct mu_command mu_command_runs = {
                  "RUN is an id or the beginning of one, last, or last~N for the N-th before. A and "
                  "B are a run, several (A,B,C), or conditions (devices=cpu:2,compute=f32), which "
                  "mean all runs that have them and fit --command, --model, --where and --last. "
-                 "compare says of each figure that both have how far apart they are, how far noise "
-                 "alone would take them, and whether the difference is real.",
+                 "compare says which conditions differ, and of each figure that both have how far "
+                 "apart they are, within which limits that is known, and whether it is real.",
              .options = options,
              .max_operands = 257},
     .options_size = sizeof(struct runs_options),

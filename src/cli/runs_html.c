@@ -396,12 +396,13 @@ static void plot_changes(const struct mu_store_change *c, size_t n, struct mu_te
     struct mu_report_mark marks[BARS_MAX];
     size_t n_marks = 0;
     for (size_t i = 0; i < n && n_marks < BARS_MAX; i++)
-        if (c[i].kind != MU_STORE_PREDICTED && isfinite(c[i].half) && c[i].a != 0 &&
-            c[i].verdict != MU_STORE_SAME)
+        if (c[i].kind != MU_STORE_PREDICTED && isfinite(c[i].low) && isfinite(c[i].high) &&
+            c[i].a != 0 && c[i].verdict != MU_STORE_SAME)
             marks[n_marks++] = (struct mu_report_mark){.lane = c[i].name,
                                                        .text = mu_store_verdict_name(c[i].verdict),
                                                        .x = 100 * (c[i].b - c[i].a) / fabs(c[i].a),
-                                                       .half = 100 * c[i].half / fabs(c[i].a),
+                                                       .low = 100 * c[i].low / fabs(c[i].a),
+                                                       .high = 100 * c[i].high / fabs(c[i].a),
                                                        .strong = c[i].verdict == MU_STORE_REAL};
     if (n_marks)
         mu_report_plot_marks(
@@ -412,32 +413,63 @@ static void plot_changes(const struct mu_store_change *c, size_t n, struct mu_te
             marks, n_marks, out);
 }
 
-mu_status mu_runs_report_compare(const struct mu_runs_set sets[2], const struct mu_store_change *c,
-                                 size_t n, const char *path, struct mu_err *err)
+/* Which conditions differ, in a sentence each and as a table. */
+static void add_unlike(const json_t *unlike, struct mu_text *out)
 {
-    static const char *const heads[] = {"figure",  "",       ">A", ">B",
-                                        ">change", ">noise", "of", "verdict"};
+    static const char *const heads[] = {"condition", "A", "B"};
+    char text[2][TEXT_SHOWN + 4];
+    struct mu_text said, values[2];
+    mu_text_init(&said, 1 << 18);
+    mu_runs_unlike_say(unlike, &said);
+    if (said.len) mu_report_html_element("p", NULL, mu_text_get(&said), out);
+    mu_text_fini(&said);
+    size_t n = json_array_size(unlike);
+    if (n == 0) return;
+    mu_text_str(out, "<h2>Conditions that differ</h2>\n");
+    mu_report_html_table_begin(heads, MU_ARRAY_LEN(heads), out);
+    for (size_t i = 0; i < n && i < SETTINGS_SHOWN; i++) {
+        const json_t *c = json_array_get(unlike, i);
+        for (int side = 0; side < 2; side++) {
+            mu_text_init(&values[side], 1 << 16);
+            mu_runs_unlike_values(c, side ? "b" : "a", &values[side]);
+        }
+        const char *const cells[] = {json_string_value(json_object_get(c, "name")),
+                                     cut(mu_text_get(&values[0]), text[0]),
+                                     cut(mu_text_get(&values[1]), text[1])};
+        mu_report_html_row(heads, cells, MU_ARRAY_LEN(cells), out);
+        mu_text_fini(&values[0]);
+        mu_text_fini(&values[1]);
+    }
+    mu_report_html_table_end(out);
+    add_rest(n, SETTINGS_SHOWN, "conditions", out);
+}
+
+mu_status mu_runs_report_compare(const struct mu_runs_set sets[2], const json_t *unlike,
+                                 const struct mu_store_change *c, size_t n, const char *path,
+                                 struct mu_err *err)
+{
+    static const char *const heads[] = {"figure",         "",   ">A",     ">B", ">change",
+                                        ">95 % interval", "of", "verdict"};
     struct mu_text page;
     mu_text_init(&page, PAGE_BYTES_MAX);
     mu_report_html_begin("muster runs compare", &page);
     add_set("A", &sets[0], &page);
     add_set("B", &sets[1], &page);
+    add_unlike(unlike, &page);
     plot_changes(c, n, &page);
     mu_text_str(&page, "<h2>Figures</h2>\n");
     mu_report_html_table_begin(heads, MU_ARRAY_LEN(heads), &page);
     for (size_t i = 0; i < n && i < FIGURES_SHOWN; i++) {
-        char a[MU_RUNS_NUMBER], b[MU_RUNS_NUMBER], change[32] = "", noise[32] = "";
+        char a[MU_RUNS_NUMBER], b[MU_RUNS_NUMBER], change[32] = "", interval[MU_RUNS_INTERVAL];
         if (c[i].a != 0)
             (void)snprintf(change, sizeof change, "%+.1f %%",
                            100 * (c[i].b - c[i].a) / fabs(c[i].a));
-        if (c[i].a != 0 && isfinite(c[i].half))
-            (void)snprintf(noise, sizeof noise, "%.1f %%", 100 * c[i].half / fabs(c[i].a));
         const char *const cells[] = {c[i].name,
                                      mu_store_kind_name(c[i].kind),
                                      mu_runs_number(c[i].a, c[i].unit, a),
                                      mu_runs_number(c[i].b, c[i].unit, b),
                                      change,
-                                     noise,
+                                     mu_runs_interval(&c[i], interval),
                                      mu_store_noise_name(c[i].noise),
                                      mu_store_verdict_name(c[i].verdict)};
         mu_report_html_row(heads, cells, MU_ARRAY_LEN(cells), &page);

@@ -179,74 +179,70 @@ mu_status mu_runs_show_text(const struct mu_store_run *run, const char *baseline
 
 /* --- two sets --------------------------------------------------------------------------------- */
 
-const char *mu_runs_setting(const struct mu_runs_set *set, const char *name)
-{
-    const char *value = mu_store_run_setting_get(&set->runs[0], name);
-    for (size_t i = 1; i < set->n; i++)
-        if (strcmp(mu_store_run_setting_get(&set->runs[i], name), value) != 0) return "differs";
-    return value;
-}
-
 static void add_set(char letter, const struct mu_runs_set *set, struct mu_text *out)
 {
     const struct mu_store_run *first = &set->runs[0];
-    mu_text_printf(out, "%c  %s  %s", letter, first->command, first->model);
+    size_t like = 1;
+    while (like < set->n && strcmp(set->runs[like].model, first->model) == 0)
+        like++;
+    mu_text_printf(out, "%c  %s  %s%s", letter, first->command, first->model,
+                   like < set->n ? " and others" : "");
     mu_text_printf(out, set->n == 1 ? "  (one run:" : "  (%zu runs:", set->n);
     for (size_t i = 0; i < set->n && i < 8; i++)
         mu_text_printf(out, " %s", set->runs[i].id);
     mu_text_str(out, set->n > 8 ? " ...)\n" : ")\n");
 }
 
-/* What differs between the sets besides their figures: without it a difference says little. */
-static mu_status add_conditions(const struct mu_runs_set sets[2], struct mu_text *out,
-                                struct mu_err *err)
+/* Without what differs besides the figures a difference says little. */
+static mu_status add_unlike(const json_t *unlike, struct mu_text *out, struct mu_err *err)
 {
     static const char *const heads[] = {"CONDITION", "A", "B"};
+    static const char *const sides[] = {"a", "b"};
     struct mu_report_table *t = NULL;
-    unsigned shown = 0;
-    MU_TRY(mu_report_table_create(heads, MU_ARRAY_LEN(heads), &t, err));
-    const struct {
-        const char *name, *a, *b;
-    } fields[] = {{"model", sets[0].runs->model, sets[1].runs->model},
-                  {"machine", sets[0].runs->machine, sets[1].runs->machine},
-                  {"host", sets[0].runs->host, sets[1].runs->host},
-                  {"version", sets[0].runs->version, sets[1].runs->version}};
-    for (size_t i = 0; i < MU_ARRAY_LEN(fields); i++) {
-        if (strcmp(fields[i].a, fields[i].b) == 0) continue;
-        mu_report_table_row(t);
-        mu_report_table_cell(t, 0, "%s", fields[i].name);
-        mu_report_table_cell(t, 1, "%s", fields[i].a);
-        mu_report_table_cell(t, 2, "%s", fields[i].b);
-        shown++;
+    size_t i;
+    json_t *c;
+    mu_text_char(out, '\n');
+    if (json_array_size(unlike) == 0) {
+        mu_text_str(out, "the conditions are the same\n");
+        return MU_OK;
     }
-    for (int side = 0; side < 2; side++) {
-        size_t n;
-        const struct mu_store_setting *s = mu_store_run_settings(sets[side].runs, &n);
-        for (size_t i = 0; i < n; i++) {
-            const char *a = mu_runs_setting(&sets[0], s[i].name);
-            const char *b = mu_runs_setting(&sets[1], s[i].name);
-            bool told = side == 1 && mu_store_run_setting_get(sets[0].runs, s[i].name)[0];
-            if (told || strcmp(a, b) == 0) continue;
-            mu_report_table_row(t);
-            mu_report_table_cell(t, 0, "%s", s[i].name);
-            mu_report_table_cell(t, 1, "%s", a);
-            mu_report_table_cell(t, 2, "%s", b);
-            shown++;
+    mu_runs_unlike_say(unlike, out);
+    MU_TRY(mu_report_table_create(heads, MU_ARRAY_LEN(heads), &t, err));
+    json_array_foreach(unlike, i, c)
+    {
+        mu_report_table_row(t);
+        mu_report_table_cell(t, 0, "%s", json_string_value(json_object_get(c, "name")));
+        for (unsigned side = 0; side < 2; side++) {
+            struct mu_text values;
+            mu_text_init(&values, 1 << 16);
+            mu_runs_unlike_values(c, sides[side], &values);
+            mu_report_table_cell(t, 1 + side, "%s", mu_text_get(&values));
+            mu_text_fini(&values);
         }
     }
-    mu_text_char(out, '\n');
-    mu_status status = MU_OK;
-    if (shown)
-        status = mu_report_table_print(t, out, err);
-    else
-        mu_text_str(out, "the conditions are the same\n");
+    mu_status status = mu_report_table_print(t, out, err);
     mu_report_table_destroy(t);
     return status;
 }
 
+const char *mu_runs_interval(const struct mu_store_change *c, char out[MU_RUNS_INTERVAL])
+{
+    char low[MU_RUNS_NUMBER], high[MU_RUNS_NUMBER];
+    double of = fabs(c->a);
+    if (!isfinite(c->low) || !isfinite(c->high))
+        out[0] = '\0';
+    else if (of > 0)
+        (void)snprintf(out, MU_RUNS_INTERVAL, "%+.1f to %+.1f %%", 100 * c->low / of,
+                       100 * c->high / of);
+    else
+        (void)snprintf(out, MU_RUNS_INTERVAL, "%s to %s", mu_runs_number(c->low, c->unit, low),
+                       mu_runs_number(c->high, c->unit, high));
+    return out;
+}
+
 static void add_change(struct mu_report_table *t, const struct mu_store_change *c)
 {
-    char number[MU_RUNS_NUMBER];
+    char number[MU_RUNS_NUMBER], interval[MU_RUNS_INTERVAL];
     mu_report_table_row(t);
     mu_report_table_cell(t, 0, "%s", c->name);
     mu_report_table_cell(t, 1, "%s", mu_store_kind_name(c->kind));
@@ -254,42 +250,49 @@ static void add_change(struct mu_report_table *t, const struct mu_store_change *
     mu_report_table_cell(t, 3, "%s", mu_runs_number(c->b, c->unit, number));
     mu_report_table_cell(t, 4, "%s", mu_runs_number(c->b - c->a, c->unit, number));
     if (c->a != 0) mu_report_table_cell(t, 5, "%+.1f %%", 100 * (c->b - c->a) / fabs(c->a));
-    if (isfinite(c->half) && c->a != 0)
-        mu_report_table_cell(t, 6, "%.1f %%", 100 * c->half / fabs(c->a));
+    if (c->noise != MU_STORE_NOISE_NONE)
+        mu_report_table_cell(t, 6, "%s", mu_runs_interval(c, interval));
     mu_report_table_cell(t, 7, "%s", mu_store_noise_name(c->noise));
     mu_report_table_cell(t, 8, "%s", mu_store_verdict_name(c->verdict));
 }
 
-/* What the words in the column of noise mean, of those that occur. */
+/* What the words in the column OF mean, of those that occur. */
 static void add_legend(const bool seen[], struct mu_text *out)
 {
     static const char *const meanings[] = {
-        [MU_STORE_NOISE_UNKNOWN] = "one run each, and nothing inside tells: repeat both",
+        [MU_STORE_NOISE_UNKNOWN] = ("fewer than 3 runs on each side, and fewer than 3 samples "
+                                    "inside one run each: run both at least 3 times"),
         [MU_STORE_NOISE_NONE] = "computed, the same each time",
-        [MU_STORE_NOISE_RUNS] = "Welch's 95 % interval over the runs of both sides",
+        [MU_STORE_NOISE_RUNS] = "the runs of both sides",
         [MU_STORE_NOISE_SPREAD] =
-            "the spread of the side with several runs, taken for the other's too, at 95 %",
-        [MU_STORE_NOISE_SAMPLES] = ("Welch's 95 % interval over the samples inside one run each; "
-                                    "runs may differ by more: repeat both"),
+            "the spread of the side with several runs, taken for the other's too",
+        [MU_STORE_NOISE_SAMPLES] =
+            "the samples inside one run each; runs may differ by more: run both at least 3 times",
     };
-    for (size_t i = 0; i < MU_ARRAY_LEN(meanings); i++)
-        if (seen[i])
-            mu_text_printf(out, "noise %s: %s\n", mu_store_noise_name((enum mu_store_noise)i),
-                           meanings[i]);
+    bool tested = false;
+    for (size_t i = 0; i < MU_ARRAY_LEN(meanings); i++) {
+        if (!seen[i]) continue;
+        mu_text_printf(out, "of %s: %s\n", mu_store_noise_name((enum mu_store_noise)i),
+                       meanings[i]);
+        tested = tested || (i != MU_STORE_NOISE_UNKNOWN && i != MU_STORE_NOISE_NONE);
+    }
+    if (tested)
+        mu_text_str(out, "The interval is Welch's at 95 %, of logarithms where all values are "
+                         "above 0; a change is real when 0 lies outside.\n");
 }
 
-mu_status mu_runs_compare_text(const struct mu_runs_set sets[2], const struct mu_store_change *c,
-                               size_t n, const char *figure, struct mu_text *out,
-                               struct mu_err *err)
+mu_status mu_runs_compare_text(const struct mu_runs_set sets[2], const json_t *unlike,
+                               const struct mu_store_change *c, size_t n, const char *figure,
+                               struct mu_text *out, struct mu_err *err)
 {
-    static const char *const heads[] = {"FIGURE", "KIND",   ">A", ">B",     ">CHANGE",
-                                        "",       ">NOISE", "OF", "VERDICT"};
+    static const char *const heads[] = {"FIGURE", "KIND",           ">A", ">B",     ">CHANGE",
+                                        "",       ">95 % INTERVAL", "OF", "VERDICT"};
     struct mu_report_table *t = NULL;
     size_t shown = 0, same = 0;
     bool seen[MU_STORE_NOISE_SAMPLES + 1] = {false};
     add_set('A', &sets[0], out);
     add_set('B', &sets[1], out);
-    MU_TRY(add_conditions(sets, out, err));
+    MU_TRY(add_unlike(unlike, out, err));
     MU_TRY(mu_report_table_create(heads, MU_ARRAY_LEN(heads), &t, err));
     for (size_t i = 0; i < n; i++) {
         if (!wanted(c[i].name, figure)) continue;

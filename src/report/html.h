@@ -56,7 +56,7 @@ void mu_report_plot_bars(const struct mu_report_plot *plot, const struct mu_repo
 
 struct mu_report_mark {
     const char *lane, *text; /* text: shown to who points at it */
-    double x, half;          /* half: of an interval around it; 0: none */
+    double x, low, high;     /* an interval around it; 0 and 0: none */
     bool strong;
 };
 /* Marks along x, one lane for each name, in the order of their first mark. */

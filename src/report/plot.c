@@ -238,11 +238,11 @@ static void add_mark(const struct mu_report_mark *m, const struct axis *x, doubl
                      struct mu_text *out)
 {
     const char *colour = m->strong ? "var(--bad)" : "var(--s0)";
-    if (m->half > 0)
+    if (m->low < m->high)
         mu_text_printf(out,
                        "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" "
                        "stroke-width=\"2\"/>",
-                       at(x, m->x - m->half), y, at(x, m->x + m->half), y, colour);
+                       at(x, m->low), y, at(x, m->high), y, colour);
     mu_text_printf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" fill=\"%s\"><title>", at(x, m->x),
                    y, colour);
     mu_report_html_text(m->text, out);
@@ -258,8 +258,9 @@ void mu_report_plot_marks(const struct mu_report_plot *plot, const struct mu_rep
     for (size_t i = 0; i < n; i++) {
         size_t lane = lane_of(lanes, n_lanes, marks[i].lane);
         if (lane == n_lanes && n_lanes < LANES_MAX) lanes[n_lanes++] = marks[i].lane;
-        low = MU_MIN(low, marks[i].x - marks[i].half);
-        high = MU_MAX(high, marks[i].x + marks[i].half);
+        bool wide = marks[i].low < marks[i].high;
+        low = MU_MIN(low, MU_MIN(marks[i].x, wide ? marks[i].low : marks[i].x));
+        high = MU_MAX(high, MU_MAX(marks[i].x, wide ? marks[i].high : marks[i].x));
     }
     double bottom = TOP + (double)n_lanes * LANE;
     struct axis x = axis_make(low, high, LEFT, RIGHT - 10);

@@ -76,8 +76,9 @@ static void plots_hold_any_number(void **state)
                                           .expected_label = hostile};
             struct mu_report_bar bars[] = {{hostile, values[i], values[j]},
                                            {"b", values[j], (double)NAN}};
-            struct mu_report_mark marks[] = {{hostile, hostile, values[i], 0, true},
-                                             {"b", "", values[j], fabs(values[i]), false}};
+            struct mu_report_mark marks[] = {
+                {hostile, hostile, values[i], 0, 0, true},
+                {"b", "", values[j], -fabs(values[i]), fabs(values[i]), false}};
             mu_text_clear(&out);
             mu_report_plot_lines(&plot, &out);
             mu_report_plot_bars(&plot, bars, 2, &out);

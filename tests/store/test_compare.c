@@ -1,5 +1,5 @@
 /* Differences and their noise, beside what scipy 1.17 computes from the same values (t.ppf,
- * ttest_ind with unequal variances). */
+ * ttest_ind with unequal variances, of logarithms unless a value is 0). */
 #include "store/compare.h"
 
 #include <math.h>
@@ -67,22 +67,34 @@ static struct mu_store_change compare(enum mu_store_kind kind, const double *a, 
     return out;
 }
 
+/* What scipy says of b - a; the quantile is right to 0.2 % of the interval's half. */
+static void interval(const struct mu_store_change *c, double difference, double low, double high)
+{
+    near(c->b - c->a, difference, 1e-8);
+    assert_true(fabs(c->low - low) < 0.002 * (high - low));
+    assert_true(fabs(c->high - high) < 0.002 * (high - low));
+}
+
 static void several_runs_are_welchs(void **state)
 {
     (void)state;
     static const double a[] = {52.1, 50.9, 51.7, 53.0}, b[] = {55.2, 54.1, 56.8};
     struct mu_store_change c = compare(MU_STORE_MEASURED, a, 4, b, 3, NULL, NULL, 0);
     assert_int_equal(c.noise, MU_STORE_NOISE_RUNS);
-    near(c.b - c.a, 3.441666667, 1e-9);
-    near(c.half, 2.745383479, 0.002);
+    near(c.a, 51.9194974, 1e-8);
+    interval(&c, 3.43610224, 0.782661326, 6.22313822);
     assert_int_equal(c.verdict, MU_STORE_REAL);
     static const double d[] = {10, 12, 9, 11, 10.5, 30}, e[] = {11, 12, 13, 10};
     c = compare(MU_STORE_REPORTED, d, 6, e, 4, NULL, NULL, 0);
-    near(c.half, 8.401813782, 0.002);
+    interval(&c, -1.01473321, -5.25589128, 5.72322198);
     assert_int_equal(c.verdict, MU_STORE_NOISE);
-    static const double same[] = {5, 5, 5}, more[] = {5.001, 5.001};
-    c = compare(MU_STORE_MEASURED, same, 3, more, 2, NULL, NULL, 0);
-    assert_true(c.half == 0);
+    static const double zero[] = {0, 12, 9, 11, 10.5, 30};
+    c = compare(MU_STORE_REPORTED, zero, 6, e, 4, NULL, NULL, 0);
+    interval(&c, -7 / 12.0, -10.8491367, 9.68247004);
+    static const double same[] = {5, 5, 5}, more[] = {5.001, 5.001, 5.001};
+    c = compare(MU_STORE_MEASURED, same, 3, more, 3, NULL, NULL, 0);
+    assert_true(c.a == 5 && c.b == 5.001);
+    near(c.low, 0.001, 1e-9);
     assert_int_equal(c.verdict, MU_STORE_REAL);
     c = compare(MU_STORE_MEASURED, same, 3, same, 2, NULL, NULL, 0);
     assert_int_equal(c.verdict, MU_STORE_SAME);
@@ -94,7 +106,7 @@ static void one_run_against_several(void **state)
     static const double a[] = {52.1, 50.9, 51.7, 53.0}, far[] = {56}, close[] = {54};
     struct mu_store_change c = compare(MU_STORE_MEASURED, a, 4, far, 1, NULL, NULL, 0);
     assert_int_equal(c.noise, MU_STORE_NOISE_SPREAD);
-    near(c.half, 3.106962528, 0.002);
+    interval(&c, 56 - 51.9194974, 0.829618053, 7.53173651);
     assert_int_equal(c.verdict, MU_STORE_REAL);
     c = compare(MU_STORE_MEASURED, close, 1, a, 4, NULL, NULL, 0);
     assert_int_equal(c.verdict, MU_STORE_NOISE);
@@ -106,8 +118,8 @@ static void one_run_each(void **state)
     static const double a[] = {52}, b[] = {56};
     struct mu_store_change c = compare(MU_STORE_MEASURED, a, 1, b, 1, NULL, NULL, 0);
     assert_int_equal(c.noise, MU_STORE_NOISE_UNKNOWN);
-    assert_int_equal(c.verdict, MU_STORE_UNDECIDED);
-    assert_true(isnan(c.half));
+    assert_int_equal(c.verdict, MU_STORE_TOO_FEW);
+    assert_true(isnan(c.low) && isnan(c.high));
     static const double wide[] = {40, 60, 52}, narrow[] = {51.9, 52.0, 52.1};
     c = compare(MU_STORE_MEASURED, a, 1, b, 1, wide, wide, 3);
     assert_int_equal(c.noise, MU_STORE_NOISE_SAMPLES);
@@ -119,13 +131,57 @@ static void one_run_each(void **state)
     assert_int_equal(c.verdict, MU_STORE_REAL);
 }
 
+static void two_values_are_too_few(void **state)
+{
+    (void)state;
+    static const double a[] = {52.1, 50.9, 51.7}, b[] = {96, 97}, one[] = {99};
+    const struct mu_store_change c[] = {
+        compare(MU_STORE_MEASURED, a, 3, b, 2, NULL, NULL, 0),
+        compare(MU_STORE_MEASURED, b, 2, one, 1, NULL, NULL, 0),
+        compare(MU_STORE_MEASURED, a, 1, one, 1, a, b, 2),
+    };
+    for (size_t i = 0; i < MU_ARRAY_LEN(c); i++) {
+        assert_int_equal(c[i].noise, MU_STORE_NOISE_UNKNOWN);
+        assert_int_equal(c[i].verdict, MU_STORE_TOO_FEW);
+    }
+}
+
+/* A speed and the time it takes are one fact: whatever the values, one verdict. */
+static void reciprocals_agree(void **state)
+{
+    (void)state;
+    uint64_t seed = 1;
+    unsigned seen[4] = {0};
+    for (unsigned trial = 0; trial < 2000; trial++) {
+        double values[2][2][5]; /* as they are and as reciprocals, of both sides */
+        size_t n[2];
+        for (int side = 0; side < 2; side++) {
+            seed = seed * 6364136223846793005 + 1442695040888963407;
+            n[side] = 1 + (seed >> 33) % 5;
+            for (size_t i = 0; i < n[side]; i++) {
+                seed = seed * 6364136223846793005 + 1442695040888963407;
+                values[0][side][i] = 50 + 6 * side + (double)((seed >> 33) % 1000) / 100;
+                values[1][side][i] = 1 / values[0][side][i];
+            }
+        }
+        struct mu_store_change c[2];
+        for (int k = 0; k < 2; k++)
+            c[k] =
+                compare(MU_STORE_MEASURED, values[k][0], n[0], values[k][1], n[1], NULL, NULL, 0);
+        assert_int_equal(c[0].verdict, c[1].verdict);
+        near(c[1].a * c[0].a, 1, 1e-9);
+        seen[c[0].verdict]++;
+    }
+    assert_true(seen[MU_STORE_REAL] > 100 && seen[MU_STORE_NOISE] > 100 &&
+                seen[MU_STORE_TOO_FEW] > 100);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(quantiles_are_students),
-        cmocka_unit_test(several_runs_are_welchs),
-        cmocka_unit_test(one_run_against_several),
-        cmocka_unit_test(one_run_each),
+        cmocka_unit_test(quantiles_are_students),  cmocka_unit_test(several_runs_are_welchs),
+        cmocka_unit_test(one_run_against_several), cmocka_unit_test(one_run_each),
+        cmocka_unit_test(two_values_are_too_few),  cmocka_unit_test(reciprocals_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
