@@ -38,7 +38,7 @@ static const struct mu_option options[] = {
     {"json", 'j', MU_OPTION_FLAG, offsetof(struct runs_options, json), NULL,
      .help = "print one JSON document"},
     {"keep", 0, MU_OPTION_U64, offsetof(struct runs_options, keep_last), "N",
-     .help = "prune: all but the latest N"},
+     .help = "prune: all but the latest N; 0 is all"},
     {"older-than", 0, MU_OPTION_TEXT, offsetof(struct runs_options, older_than), "TIME",
      .help = "prune: only what is older than this, like 90d, 12h or 30m"},
     {"dry-run", 'n', MU_OPTION_FLAG, offsetof(struct runs_options, dry_run), NULL,
@@ -52,6 +52,7 @@ static const struct mu_option options[] = {
 /* What an action works with. */
 struct runs {
     struct mu_store *store;
+    bool keep_given; /* --keep 0 is not the same as none */
     const struct runs_options *o;
     const char *const *words; /* the operands after the action */
     unsigned n_words;
@@ -327,6 +328,7 @@ static mu_status export(const struct runs *r, struct mu_err *err)
 
 static mu_status take_out(const struct runs *r, const struct mu_store_ids *ids, struct mu_err *err)
 {
+    if (ids->n == 0) mu_cli_say("muster: there is nothing to remove\n");
     if (!r->o->dry_run) MU_TRY(mu_store_remove(r->store, ids, r->o->force, err));
     for (size_t i = 0; i < ids->n; i++)
         mu_cli_say("muster: %s %s\n", r->o->dry_run ? "would remove" : "removed", ids->p[i]);
@@ -387,7 +389,7 @@ static mu_status prune(const struct runs *r, struct mu_err *err)
     if (r->o->older_than && !parse_duration(r->o->older_than, &age))
         return mu_fail(err, MU_E_USAGE, "--older-than wants a time like 90d, 12h or 30m, not '%s'",
                        r->o->older_than);
-    if (!r->o->older_than && !r->o->keep_last)
+    if (!r->o->older_than && !r->keep_given)
         return mu_fail(err, MU_E_USAGE, "prune wants --keep N or --older-than TIME");
     if (r->o->older_than) filter.before_s = mu_clock_wall_s() - age;
     MU_TRY(mu_store_select(r->store, &filter, &ids, err));
@@ -434,6 +436,7 @@ static mu_status runs_run(const struct mu_invocation *in, struct mu_err *err)
     const struct action *action;
     MU_TRY(action_find(in->result, &action, err));
     struct runs r = {.o = o,
+                     .keep_given = mu_given(in, "keep"),
                      .words = in->result->operands + 1,
                      .n_words = in->result->n_operands ? in->result->n_operands - 1 : 0};
     /* Whoever asks what there is before anything was kept gets an empty answer; a file that was

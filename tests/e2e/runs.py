@@ -226,6 +226,10 @@ def runs_are_taken_out():
         assert left() == [ids[3]]
         assert rows(path, "SELECT count(*) FROM figures WHERE run <> ?", ids[3]) == [(0,)]
         assert "baseline" not in run("runs", "show")[0]
+        assert "would remove" in run("runs", "prune", "--keep", "0", "--dry-run")[1] and left() == [ids[3]]
+        run("runs", "prune", "--keep", "0")
+        assert left() == []
+        assert "nothing to remove" in run("runs", "prune", "--keep", "0")[1]
 
 
 class Page(html.parser.HTMLParser):
