@@ -367,8 +367,13 @@ void mu_answer_say_speed(const struct mu_session *session, const struct mu_run_o
         mu_measure_read_bandwidth(facts.n_threads, NULL, &bandwidth, NULL) != MU_OK)
         return;
     double used = rate * (double)facts.bytes_read_a_token;
-    mu_cli_say("measured: a token reads %.0f MB of weights, so that was %.1f GB/s: %.0f %% of the "
-               "%.1f GB/s that %u threads can read here\n",
-               (double)facts.bytes_read_a_token * 1e-6, used * 1e-9, 100 * used / bandwidth,
-               bandwidth * 1e-9, facts.n_threads);
+    mu_cli_say("measured: a token reads %.0f MB of weights, so that was %.1f GB/s: ",
+               (double)facts.bytes_read_a_token * 1e-6, used * 1e-9);
+    if (used <= bandwidth)
+        mu_cli_say("%.0f %% of the %.1f GB/s that %u threads can read here\n",
+                   100 * used / bandwidth, bandwidth * 1e-9, facts.n_threads);
+    else
+        mu_cli_say("more than the %.1f GB/s that %u threads read from memory right after; the "
+                   "weights came from caches, or other work ran then\n",
+                   bandwidth * 1e-9, facts.n_threads);
 }

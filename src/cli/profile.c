@@ -18,7 +18,8 @@ static void add_row(struct mu_report_table *t, const char *name, double seconds,
     mu_report_table_cell(t, SHARE, "%.1f %%", 100 * seconds / all);
 }
 
-/* Beside the time of a step `between` is what passed until the next one, where that is known. */
+/* Beside the time of a step `between` is what passed until the next one, where that is known. The
+ * machine's bandwidth is timed after the run: what was faster is no share of it. */
 static void add_part(struct mu_report_table *t, const struct mu_profile_part *part, double between,
                      double bandwidth)
 {
@@ -31,7 +32,10 @@ static void add_part(struct mu_report_table *t, const struct mu_profile_part *pa
         if (bandwidth <= 0 || bytes <= 0) continue;
         mu_report_table_cell(t, MEGABYTES, "%.1f", bytes * 1e-6);
         mu_report_table_cell(t, RATE, "%.1f", bytes / seconds * 1e-9);
-        mu_report_table_cell(t, OF_READ, "%.0f %%", 100 * bytes / seconds / bandwidth);
+        if (bytes / seconds <= bandwidth)
+            mu_report_table_cell(t, OF_READ, "%.0f %%", 100 * bytes / seconds / bandwidth);
+        else
+            mu_report_table_cell(t, OF_READ, "more");
     }
     if (between > 0) add_row(t, "between steps", between, all);
 }
@@ -46,8 +50,12 @@ static mu_status say_part(const char *phase, const struct mu_profile_part *part,
     add_part(t, part, between, bandwidth);
     mu_status status = mu_report_table_print(t, &text, err);
     if (status == MU_OK)
-        mu_cli_say("measured: %s, %llu steps\n%s", phase, (unsigned long long)part->n_steps,
-                   mu_text_get(&text));
+        mu_cli_say("measured: %s, %llu step%s\n%s", phase, (unsigned long long)part->n_steps,
+                   part->n_steps == 1 ? "" : "s", mu_text_get(&text));
+    if (status == MU_OK && bandwidth > 0)
+        mu_cli_say("The machine's is %.1f GB/s, timed right after; more came from caches, or other "
+                   "work ran then.\n",
+                   bandwidth * 1e-9);
     mu_text_fini(&text);
     mu_report_table_destroy(t);
     return status;

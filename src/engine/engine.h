@@ -111,8 +111,9 @@ void mu_engine_facts(const struct mu_engine *engine, struct mu_engine_facts *out
 /* The memory in use now and at most, of row i of mu_engine_memory. */
 void mu_engine_usage(const struct mu_engine *engine, unsigned rank, struct mu_device_usage *out);
 
-/* Where the time of a rank's steps went, by operations that do the same in every layer. A step
- * whose sequences have one token each counts as decoding. */
+/* Where the time of a rank's steps went: until all its threads had begun ("start"), then by
+ * operations that do the same in every layer. A step counts as decoding when each of its sequences
+ * goes on by one token and wants the next. */
 enum mu_profile_phase { MU_PROFILE_PREFILL, MU_PROFILE_DECODE, MU_PROFILE_PHASES };
 
 #define MU_PROFILE_ROWS_MAX 20

@@ -416,13 +416,31 @@ static void run_received(const struct run *run, uint32_t i, unsigned member)
     mu_team_barrier(run->rank->team, member);
 }
 
+/* Decoding is when every sequence goes on by one token behind others, and wants the next one. */
+static enum mu_profile_phase phase_of(const struct run *run)
+{
+    const struct mu_step *step = &run->step;
+    bool decoding = run->n_rows == step->header[MU_STEP_SEQUENCES] && run->n_out == run->n_rows;
+    for (uint32_t row = 0; decoding && row < run->n_rows; row++)
+        decoding = step->positions[row] > 0;
+    return decoding ? MU_PROFILE_DECODE : MU_PROFILE_PREFILL;
+}
+
+/* The members meet first, so that who comes late is not booked to the first operation. */
+static uint64_t begin_profile(const struct run *run, struct mu_profile *profile,
+                              enum mu_profile_phase phase, unsigned member)
+{
+    uint64_t then = profile ? mu_clock_ns() : 0;
+    mu_team_barrier(run->rank->team, member);
+    return profile ? mu_profile_begin(profile, phase, then) : 0;
+}
+
 static void run_operations(const struct run *run, unsigned member)
 {
     struct mu_rank *rank = run->rank;
     struct mu_profile *profile = member == 0 ? rank->profile : NULL;
-    bool decoding = run->n_rows == run->step.header[MU_STEP_SEQUENCES];
-    enum mu_profile_phase phase = decoding ? MU_PROFILE_DECODE : MU_PROFILE_PREFILL;
-    uint64_t then = profile ? mu_profile_begin(profile, phase) : 0;
+    enum mu_profile_phase phase = profile ? phase_of(run) : MU_PROFILE_PREFILL;
+    uint64_t then = rank->profile ? begin_profile(run, profile, phase, member) : 0;
     for (uint32_t i = 0; i < run->p->n_ops; i++) {
         if (run->p->ops[i].kind == MU_OP_ROPE_KV && mu_run_attend_rotates(run)) continue;
         uint32_t n = op_pieces(run, &run->p->ops[i]), piece;

@@ -88,6 +88,9 @@ bool mu_engine_profile(const struct mu_engine *engine, unsigned rank, enum mu_pr
     *out = (struct mu_profile_part){0};
     if (!r->profile) return false;
     out->n_steps = r->profile->n_steps[phase];
+    out->seconds = (double)r->profile->start_ns[phase] * 1e-9;
+    if (out->n_steps > 0)
+        *find_row(out, "start") = (struct mu_profile_row){"start", 1, out->seconds, 0};
     for (uint32_t i = 0; i < r->program->n_ops; i++) {
         uint64_t ns = r->profile->ns[phase][i];
         if (ns == 0) continue; /* nobody does it, or never in this phase */

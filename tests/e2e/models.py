@@ -4,6 +4,7 @@ import os
 import pathlib
 import pty
 import select
+import re
 import shutil
 import struct
 import subprocess
@@ -358,7 +359,11 @@ def a_profile_names_every_operation_and_changes_no_bit():
         assert {"embed", "qkv", "attention", "o", "logits", *has} <= set(named), named
         assert named["logits"]["weight_bytes"] > 0 == named["attention"]["weight_bytes"]
     _, told = muster("generate", MODEL, "--tokens", "5,6,7", "-n", "3", "--ignore-eos", "--profile")
-    assert "reading the prompt, 1 steps" in told and "decoding, 2 steps" in told, told
+    assert "reading the prompt, 1 step\n" in told and "decoding, 2 steps" in told, told
+    assert re.search(r"^start +1 ", told, re.M), told
+    for prompt, chunk in (("5", "512"), ("5,6,7", "2")):
+        _, told = muster("generate", MODEL, "--tokens", prompt, "--prefill-chunk", chunk, "-n", "0", "--profile")
+        assert "reading the prompt" in told and "decoding" not in told, told
 
 
 @case
