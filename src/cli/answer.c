@@ -264,8 +264,20 @@ static mu_status fill_requests(const struct collectors *all,
     return MU_OK;
 }
 
-static mu_status run_requests(struct collectors *all, const struct mu_request_options *requests,
-                              struct mu_answers *out, struct mu_err *err)
+/* Of several prompts the one that failed is named. */
+static void say_where(const struct mu_answers *a, const struct mu_prompt *prompts,
+                      struct mu_err *err)
+{
+    uint32_t i = 0;
+    while (i < a->n && a->items[i].result.finish != MU_FINISH_FAILED)
+        i++;
+    if (i < a->n && prompts[a->items[i].prompt].where)
+        mu_err_where(err, "%s", prompts[a->items[i].prompt].where);
+}
+
+static mu_status run_requests(struct collectors *all, const struct mu_prompt *prompts,
+                              const struct mu_request_options *requests, struct mu_answers *out,
+                              struct mu_err *err)
 {
     struct mu_request_result *results = mu_calloc(all->n, sizeof *results);
     if (!results) return mu_fail_memory(err, all->n * sizeof *results);
@@ -275,6 +287,7 @@ static mu_status run_requests(struct collectors *all, const struct mu_request_op
     for (uint32_t i = 0; i < all->n; i++)
         out->items[i].result = results[i];
     mu_free(results);
+    if (status != MU_OK) say_where(out, prompts, err);
     out->n_tokens = all->n_tokens;
     out->seconds = (double)(all->last_ns - all->begin_ns) * 1e-9;
     if (all->all_begun_ns > 0 && all->last_ns > all->all_begun_ns)
@@ -312,7 +325,7 @@ mu_status mu_answers_run(struct mu_session *session, const struct mu_invocation 
                            : mu_fail_memory(err, all.n * sizeof *requests);
     if (status == MU_OK) status = fill_sampling(in, options, all.config, bias, &sampling, err);
     if (status == MU_OK) status = fill_requests(&all, options, prompts, &sampling, requests, err);
-    if (status == MU_OK) status = run_requests(&all, requests, out, err);
+    if (status == MU_OK) status = run_requests(&all, prompts, requests, out, err);
     for (uint32_t i = 0; i < out->n; i++) {
         mu_detokenizer_fini(&all.items[i].detokenizer);
         mu_stop_fini(&all.items[i].stop);

@@ -177,6 +177,7 @@ struct mu_answer_options {
 
 struct mu_prompt {
     uint32_t *ids, n_ids;
+    char *where; /* the line it stands in, or "prompt 2"; NULL: it is the only one */
 };
 
 struct mu_answer {

@@ -58,7 +58,7 @@ static mu_status answer_turn(struct chat *chat, struct mu_err *err)
     mu_engine_facts(chat->session.engine, &facts);
     MU_TRY(mu_session_encode_conversation(&chat->session, chat->conversation, &ids, &n_ids, err));
     if (n_ids < facts.context) wanted.n = MU_MIN(wanted.n, facts.context - n_ids);
-    struct mu_prompt prompt = {ids, n_ids};
+    struct mu_prompt prompt = {ids, n_ids, NULL};
     struct mu_answers answers;
     mu_status status =
         mu_answers_run(&chat->session, chat->in, &wanted, &prompt, 1, 1, true, &answers, err);

@@ -71,7 +71,8 @@ static void add_together(const struct mu_answers *answers, struct mu_text *out)
     mu_text_char(out, ',');
 }
 
-/* One answer is a document; several are its "answers", and what is measured is theirs together. */
+/* Prompts and choices count from 1, as in the headings of the texts. One answer is a document;
+ * several are its "answers", and what is measured is theirs together. */
 static mu_status print_json(struct mu_session *session, const struct mu_answers *answers,
                             bool profile, struct mu_err *err)
 {
@@ -84,7 +85,8 @@ static mu_status print_json(struct mu_session *session, const struct mu_answers 
         mu_text_str(&out, "\"answers\":[");
     for (uint32_t i = 0; answers->n > 1 && i < answers->n; i++) {
         const struct mu_answer *a = &answers->items[i];
-        mu_text_printf(&out, "%s{\"prompt\":%u,\"choice\":%u,", i ? "," : "", a->prompt, a->choice);
+        mu_text_printf(&out, "%s{\"prompt\":%u,\"choice\":%u,", i ? "," : "", a->prompt + 1,
+                       a->choice + 1);
         add_answer(session, a, &out);
         mu_text_str(&out, "\"measured\":{");
         mu_session_add_speed(&a->result, &out);
@@ -163,6 +165,15 @@ static void keep(struct mu_keep *k, const struct mu_session *session,
     mu_keep_end(k, MU_OK);
 }
 
+/* Of several prompts the one that is too long is named. */
+static void say_longest(const struct mu_prompts *prompts, struct mu_err *err)
+{
+    uint32_t i = 0;
+    while (prompts->items[i].n_ids < prompts->longest)
+        i++;
+    if (prompts->items[i].where) mu_err_where(err, "%s", prompts->items[i].where);
+}
+
 static mu_status generate(struct mu_session *session, const struct mu_invocation *in,
                           const struct generate_options *o, const struct mu_prompts *prompts,
                           struct mu_keep *k, struct mu_err *err)
@@ -176,9 +187,13 @@ static mu_status generate(struct mu_session *session, const struct mu_invocation
         return mu_fail(err, MU_E_USAGE, "--rope-by-prompt goes with one prompt only");
     /* How much was not asked for in so many words gives way to the model's context. */
     if (!mu_given(in, "n") && context > longest) wanted.n = MU_MIN(wanted.n, context - longest);
-    MU_TRY(mu_session_engine(session, &o->run, longest + wanted.n, longest, MU_MIN(n, most), err));
-    mu_status status = mu_answers_run(session, in, &wanted, prompts->items, prompts->n,
-                                      (uint32_t)o->choices, !o->json, &answers, err);
+    mu_status status =
+        mu_session_engine(session, &o->run, longest + wanted.n, longest, MU_MIN(n, most), err);
+    if (status == MU_E_INPUT && context > 0 && longest + wanted.n > context)
+        say_longest(prompts, err);
+    if (status != MU_OK) return status;
+    status = mu_answers_run(session, in, &wanted, prompts->items, prompts->n, (uint32_t)o->choices,
+                            !o->json, &answers, err);
     mu_status written = MU_OK;
     if (status == MU_OK) keep(k, session, &answers);
     if (o->json && (status == MU_OK || status == MU_E_INTERRUPTED))

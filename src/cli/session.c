@@ -379,7 +379,10 @@ mu_status mu_session_requests(struct mu_session *session, const struct mu_reques
     mu_cli_catch_interrupts(true);
     while (made < n && status == MU_OK) {
         status = mu_request_submit(session->engine, &options[made], &requests[made], err);
-        made += status == MU_OK;
+        if (status == MU_OK)
+            made++;
+        else
+            results[made].finish = MU_FINISH_FAILED;
     }
     if (status != MU_OK) cancel_all(requests, made);
     bool interrupted = take_events(session, requests, made, each, arg);

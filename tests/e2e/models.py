@@ -300,7 +300,7 @@ def prompts_together_are_answered_as_alone():
     for streams in ("1", "2", "0"):
         together = generate(*flags, *words, "--streams", streams)
         for i, (want, got) in enumerate(zip(alone, together["answers"], strict=True)):
-            assert (got["prompt"], got["choice"]) == (i, 0)
+            assert (got["prompt"], got["choice"]) == (i + 1, 1)
             assert all(got[key] == want[key] for key in ("ids", "text", "finish_reason", "digest"))
         assert together["measured"]["tokens"] == 27
     text, _ = muster("generate", MODEL, *flags, *words, "--ignore-eos")
@@ -313,13 +313,28 @@ def prompts_together_are_answered_as_alone():
             says=["standard input:2", "messages"])
     refused(3, "generate", MODEL, "--prompts", "-", stdin=lines({"prompt": [-1]}), says="no token id")
     refused(3, "generate", MODEL, "--prompts", "-", stdin="\n", says="no prompt")
-    refused(3, "generate", MODEL, "-p", "the cat", "-p", "", says="prompt is empty")
+    refused(3, "generate", MODEL, "-p", "the cat", "-p", "", says=["prompt 2: ", "prompt is empty"])
+
+
+@case
+def of_many_prompts_the_faulty_one_is_named():
+    def faulty(*objects, says, words=()):
+        refused(3, "generate", MODEL, "--prompts", "-", *words, stdin="\n" + lines(*objects),
+                says=["standard input:3: ", *says])
+    good = {"prompt": "a"}
+    faulty(good, {"prompt": [5, 99999]}, says=["99999"])
+    faulty(good, {"prompt": []}, says=["empty"])
+    faulty(good, {"prompt": [5] * 600}, says=["context of 512"])
+    faulty(good, {"prompt": [5] * 500}, {"prompt": [5] * 400}, words=["-n", "20"], says=["context of 512"])
+    faulty(good, {"prompt": "b", "promt": "c"}, says=['"promt" is unknown beside "prompt"'])
+    faulty(good, {"messages": [], "tool": []}, says=['"tool"', "messages, tools, documents"])
+    faulty(good, {"prompt": "b", "messages": []}, says=["messages"])
 
 
 @case
 def choices_share_a_seed_and_differ():
     got = generate("-p", "the cat", "-n", "9", "--temperature", "1", "--choices", "3")["answers"]
-    assert [a["choice"] for a in got] == [0, 1, 2] and len({a["seed"] for a in got}) == 1, got
+    assert [a["choice"] for a in got] == [1, 2, 3] and len({a["seed"] for a in got}) == 1, got
     assert len({str(a["ids"]) for a in got}) > 1, got
     first = generate("-p", "the cat", "-n", "9", "--temperature", "1", "--seed", str(got[0]["seed"]))
     assert first["ids"] == got[0]["ids"]
