@@ -48,6 +48,10 @@ mu_status mu_cli_out_json(json_t *document, struct mu_err *err);
 void mu_cli_say(const char *format, ...) MU_PRINTF(1, 2);
 /* True when standard error is a terminal that may be coloured or drawn on. */
 bool mu_cli_fancy(void);
+/* On such a terminal, a line that says how far something is, `part` of 1; the next one takes its
+ * place, and the end takes it away. However narrow the terminal, it stays one line. */
+void mu_cli_progress(double part, const char *format, ...) MU_PRINTF(2, 3);
+void mu_cli_progress_end(void);
 /* SIGINT and SIGTERM end the process at once, unless a command says that it looks for them itself:
  * then the first makes mu_cli_interrupted true, and the second ends the process. Saying so, or no
  * more, forgets what came before. */

@@ -252,10 +252,8 @@ static void convert_rows(void *arg, unsigned member)
 static void show_progress(const struct conversion *c)
 {
     char a[MU_BYTES_TEXT], b[MU_BYTES_TEXT];
-    if (mu_cli_fancy())
-        mu_cli_say("\rconverting %s of %s (%.0f %%)  ", mu_format_bytes(c->bytes_read, a),
-                   mu_format_bytes(c->bytes_all, b),
-                   100.0 * (double)c->bytes_read / (double)MU_MAX(c->bytes_all, 1u));
+    mu_cli_progress((double)c->bytes_read / (double)MU_MAX(c->bytes_all, 1u), "%s of %s converted",
+                    mu_format_bytes(c->bytes_read, a), mu_format_bytes(c->bytes_all, b));
 }
 
 static mu_status convert_vector(struct conversion *c, const struct item *item,
@@ -528,13 +526,14 @@ static mu_status convert(struct conversion *c, const struct mu_invocation *in, s
     if (o->weights && !o->quiet) mu_session_say_stand_ins(c->file, type, true);
     MU_TRY(mu_team_create(threads, NULL, &c->team, err));
     mu_cli_catch_interrupts(true);
-    MU_TRY(write_out(c, in->result->operands[1], o->quiet, err));
+    mu_status status = write_out(c, in->result->operands[1], o->quiet, err);
+    mu_cli_progress_end();
+    if (status != MU_OK) return status;
     if (c->config->names == MU_NAMES_HF) MU_TRY(check_result(c, in->result->operands[1], err));
     char a[MU_BYTES_TEXT], b[MU_BYTES_TEXT];
     if (!o->quiet)
-        mu_cli_say("%s%s: %u tensors, %s from %s\n", mu_cli_fancy() ? "\r\033[K" : "",
-                   in->result->operands[1], c->n_items, mu_format_bytes(c->bytes_written, a),
-                   mu_format_bytes(c->bytes_read, b));
+        mu_cli_say("%s: %u tensors, %s from %s\n", in->result->operands[1], c->n_items,
+                   mu_format_bytes(c->bytes_written, a), mu_format_bytes(c->bytes_read, b));
     return MU_OK;
 }
 

@@ -70,11 +70,11 @@ static mu_status score(struct mu_session *session, const struct windows *w, cons
         status = mu_session_requests(session, &request, 1, NULL, NULL, &result, err);
         for (uint32_t t = w->first; status == MU_OK && t < w->size; t++, ++*scored)
             *nll -= (double)logprobs[t];
-        if (w->n > 1 && mu_cli_fancy())
-            mu_cli_say("\rwindow %u of %u, perplexity %.4f ", i + 1, w->n,
-                       exp(*nll / (double)*scored));
+        if (w->n > 1)
+            mu_cli_progress((i + 1) / (double)w->n, "window %u of %u, perplexity %.4f", i + 1, w->n,
+                            exp(*nll / (double)*scored));
     }
-    if (w->n > 1 && mu_cli_fancy()) mu_cli_say("\r\033[K");
+    mu_cli_progress_end();
     mu_free(logprobs);
     return status;
 }

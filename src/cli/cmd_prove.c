@@ -78,17 +78,10 @@ static mu_status read_prompts(struct mu_session *session, const char *path, stru
 static bool show_progress(void *arg, const struct mu_placement *at, const char *way, uint32_t done,
                           uint32_t all)
 {
-    enum { WIDTH = 30 };
-    char bar[WIDTH + 1], name[MU_PLACEMENT_TEXT];
+    char name[MU_PLACEMENT_TEXT];
     (void)arg;
-    if (mu_cli_fancy()) {
-        unsigned full = done * WIDTH / all;
-        for (unsigned i = 0; i < WIDTH; i++)
-            bar[i] = i < full ? '#' : '.';
-        bar[WIDTH] = '\0';
-        mu_cli_say("\r[%s] %u of %u: %s %s\033[K", bar, done, all, mu_placement_name(at, name),
-                   way);
-    }
+    mu_cli_progress((double)done / (double)MU_MAX(all, 1u), "%u of %u: %s %s", done, all,
+                    mu_placement_name(at, name), way);
     return !mu_cli_interrupted();
 }
 
@@ -176,7 +169,7 @@ static mu_status prove(struct mu_session *session, const struct prove_options *o
     mu_cli_catch_interrupts(true);
     mu_status status = mu_prove_make(&request, &result, err);
     mu_cli_catch_interrupts(false);
-    if (mu_cli_fancy()) mu_cli_say("\r\033[K");
+    mu_cli_progress_end();
     if (status != MU_OK) return status;
     status = print(o, &request, result, left_out, k, err);
     mu_prove_destroy(result);

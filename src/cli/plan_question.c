@@ -68,10 +68,11 @@ static mu_status read_formats(struct question *q, struct mu_err *err)
 static void show_progress(void *arg, unsigned done, unsigned all)
 {
     (void)arg;
-    if (mu_cli_fancy())
-        mu_cli_say(done < all ? "\rtiming this machine's kernels, once: %u of %u\033[K"
-                              : "\r\033[K",
-                   done, all);
+    if (done < all)
+        mu_cli_progress((double)done / all, "timing this machine's kernels, once: %u of %u", done,
+                        all);
+    else
+        mu_cli_progress_end();
 }
 
 /* This machine's processor as one device. */

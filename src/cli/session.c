@@ -35,15 +35,9 @@ void mu_session_close(struct mu_session *session)
 
 static void show_progress(void *arg, uint64_t done, uint64_t all)
 {
-    enum { WIDTH = 40 };
-    const char *name = arg;
-    char bar[WIDTH + 1], a[MU_BYTES_TEXT], b[MU_BYTES_TEXT];
-    unsigned full = all ? (unsigned)(done * WIDTH / all) : WIDTH;
-    for (unsigned i = 0; i < WIDTH; i++)
-        bar[i] = i < full ? '#' : '.';
-    bar[WIDTH] = '\0';
-    mu_cli_say("\rloading %s [%s] %s of %s  ", name, bar, mu_format_bytes(done, a),
-               mu_format_bytes(all, b));
+    char a[MU_BYTES_TEXT], b[MU_BYTES_TEXT];
+    mu_cli_progress((double)done / (double)MU_MAX(all, 1u), "loaded %s of %s: %s",
+                    mu_format_bytes(done, a), mu_format_bytes(all, b), (const char *)arg);
 }
 
 static void list_weight_types(struct mu_text *out)
@@ -182,7 +176,7 @@ static mu_status open_engine(struct mu_session *session, const struct mu_run_opt
         o->progress_arg = name;
     }
     mu_status status = mu_engine_open(session->file, o, &session->engine, err);
-    if (o->progress) mu_cli_say("\r\033[K");
+    mu_cli_progress_end();
     return status;
 }
 

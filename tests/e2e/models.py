@@ -1,4 +1,5 @@
 """Running a model as a user does: what it answers, and what bad input gets."""
+import fcntl
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import termios
 import time
 
 from _case import MUSTER, ROOT, Skip, case, finish, muster
@@ -417,7 +419,8 @@ def a_chat_takes_commands_between_messages():
 class Terminal:
     """The program at a terminal of its own."""
 
-    def __init__(self, *words, **env):
+    def __init__(self, *words, columns=80, **env):
+        self.came = b""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.execvpe(MUSTER, [MUSTER, *words], dict(os.environ, TERM="xterm", **env))
@@ -457,10 +460,19 @@ def a_chat_at_a_terminal_stops_answers_and_keeps_its_history():
         chat.type("one\r")
         chat.read_until("> ")
         chat.type("/load /nowhere\r")
+            fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         assert "/nowhere: cannot open" in chat.read_until("> ")
         assert chat.end_with("\x15\x04") == 0
         history = pathlib.Path(state, "muster/chat_history")
         if not history.exists():
+        while text.encode() not in self.came:
+            assert select.select([self.fd], [], [], 60)[0], self.came
+            self.came += os.read(self.fd, 65536)
+        got, text, self.came = self.came.partition(text.encode())
+        return (got + text).decode(errors="replace")
+
+    def read_all(self):
+        """What came until its end."""
             raise Skip("no libedit here")
         assert "one" in history.read_text()
         chat = Terminal(*words, XDG_STATE_HOME=state)
@@ -491,6 +503,18 @@ def an_interrupt_ends_a_command_that_waits_for_input():
         run.wait(0.5)
         raise AssertionError("it did not wait")
     except subprocess.TimeoutExpired:
+@case
+def progress_stays_on_one_line_of_any_terminal():
+    for words in (["generate", MODEL, "--tokens", "1", "-n", "0"], ["prove", "synth:nano", "--quick", "-n", "2"]):
+        bars = 0
+        for columns in (1, 12, 24, 40, 80, 300):
+            told = Terminal(*words, columns=columns).read_all()
+            drawn = [line.split("\033[K")[0] for line in told.split("\r") if "\033[K" in line]
+            assert len(drawn) > 1 and all(len(line) < max(columns, 1) for line in drawn), (columns, drawn)
+            bars += any(line.startswith("[") for line in drawn)
+        assert bars >= 3, words
+
+
         run.send_signal(2)
     assert run.wait(10) == 130
 
