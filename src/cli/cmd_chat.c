@@ -14,12 +14,15 @@
 struct chat_options {
     struct mu_run_options run;
     struct mu_answer_options answer;
-    const char *system;
+    const char *system, *transcript;
 };
 
 static const struct mu_option options[] = {
     {"system", 0, MU_OPTION_TEXT, offsetof(struct chat_options, system), "TEXT",
      "what the model is told before the conversation", 0, 0, NULL, NULL},
+    {"transcript", 0, MU_OPTION_TEXT, offsetof(struct chat_options, transcript), "FILE",
+     "go on from the conversation in this file, if it is there, and keep it there", 0, 0, NULL,
+     NULL},
     MU_ANSWER_OPTION_ROWS(struct chat_options),
     MU_RUN_OPTION_ROWS(struct chat_options),
     {0}};
@@ -28,6 +31,7 @@ struct chat {
     struct mu_session session;
     const struct mu_invocation *in;
     json_t *conversation; /* {"messages": [...], "add_generation_prompt": true} */
+    char *kept;           /* the file that it is written to whenever it grows; NULL: none */
     bool quit;
 };
 
@@ -87,6 +91,17 @@ static bool has_role(const struct chat *chat, size_t i, const char *role)
     return s && strcmp(s, role) == 0;
 }
 
+/* A question without any answer is taken back, so that what follows is not a second one. */
+static mu_status ask(struct chat *chat, struct mu_str question, struct mu_err *err)
+{
+    MU_TRY(add_message(chat, "user", question, err));
+    mu_status status = answer_turn(chat, err);
+    size_t last = json_array_size(messages_of(chat)) - 1;
+    if (status != MU_OK && status != MU_E_INTERRUPTED && has_role(chat, last, "user"))
+        (void)json_array_remove(messages_of(chat), last);
+    return status;
+}
+
 /* ---- commands: lines that begin with one of these words ---- */
 
 static mu_status do_reset(struct chat *chat, const char *rest, struct mu_err *err)
@@ -131,17 +146,17 @@ static int add_piece(const char *bytes, size_t len, void *out)
     return 0;
 }
 
-static mu_status do_save(struct chat *chat, const char *rest, struct mu_err *err)
+static mu_status write_kept(const struct chat *chat, struct mu_err *err)
 {
     struct mu_text text;
     struct mu_file_out out;
-    if (!*rest) return mu_fail(err, MU_E_USAGE, "/save wants the name of a file");
+    if (!chat->kept) return MU_OK;
     mu_text_init(&text, CONVERSATION_MAX_BYTES);
     if (json_dump_callback(chat->conversation, add_piece, &text, JSON_INDENT(2)) != 0)
         text.status = MU_E_MEMORY;
     mu_text_char(&text, '\n');
     mu_status status = mu_text_status(&text, err);
-    if (status == MU_OK) status = mu_file_out_open(&out, rest, err);
+    if (status == MU_OK) status = mu_file_out_open(&out, chat->kept, err);
     if (status == MU_OK) {
         status = mu_file_out_write(&out, text.p, text.len, err);
         if (status == MU_OK) status = mu_file_out_commit(&out, err);
@@ -149,6 +164,27 @@ static mu_status do_save(struct chat *chat, const char *rest, struct mu_err *err
     }
     mu_text_fini(&text);
     return status;
+}
+
+/* Writes the conversation there now, and from now on; a place that cannot be written to is none. */
+static mu_status keep_at(struct chat *chat, const char *path, struct mu_err *err)
+{
+    char *before = chat->kept;
+    chat->kept = mu_strdup(path);
+    mu_status status = chat->kept ? write_kept(chat, err) : mu_fail_memory(err, strlen(path) + 1);
+    if (status == MU_OK) {
+        mu_free(before);
+    } else {
+        mu_free(chat->kept);
+        chat->kept = before;
+    }
+    return status;
+}
+
+static mu_status do_save(struct chat *chat, const char *rest, struct mu_err *err)
+{
+    if (!*rest) return mu_fail(err, MU_E_USAGE, "/save wants the name of a file");
+    return keep_at(chat, rest, err);
 }
 
 /* Another conversation takes the place of this one, if it is one. */
@@ -186,7 +222,8 @@ static const struct {
     {"/system", "TEXT", "what the model is told before the conversation; nothing: no more",
      do_system},
     {"/regenerate", "", "another answer to the last question", do_regenerate},
-    {"/save", "FILE", "write the conversation as JSON, as generate --chat reads it", do_save},
+    {"/save", "FILE", "keep the conversation there from now on, as generate --chat reads it",
+     do_save},
     {"/load", "FILE", "go on from such a file", do_load},
     {"/quit", "", "the end, as Ctrl-D is", do_quit},
 };
@@ -196,7 +233,8 @@ static mu_status do_help(struct chat *chat, const char *rest, struct mu_err *err
     (void)chat, (void)rest, (void)err;
     for (size_t i = 0; i < MU_ARRAY_LEN(commands); i++)
         mu_cli_say("  %-11s %-5s %s\n", commands[i].name, commands[i].argument, commands[i].help);
-    mu_cli_say("A \\ at the end of a line goes on with the next; Ctrl-C stops an answer.\n");
+    mu_cli_say("A \\ at the end of a line goes on with the next; Ctrl-C stops an answer, or drops "
+               "what was typed.\n");
     return MU_OK;
 }
 
@@ -220,44 +258,83 @@ static mu_status take_entry(struct chat *chat, const struct mu_text *entry, stru
         mu_err_cure(err, "/help lists them");
         return MU_E_USAGE;
     }
-    MU_TRY(add_message(chat, "user", (struct mu_str){text, entry->len}, err));
-    return answer_turn(chat, err);
+    return ask(chat, (struct mu_str){text, entry->len}, err);
 }
 
-/* What the user enters, a line or several joined by \ at their ends; false at the end of input. */
-static bool read_entry(struct mu_editor *editor, struct mu_text *entry)
+/* A line, or several joined by \ at their ends. */
+static enum mu_editor_key read_entry(struct mu_editor *editor, struct mu_text *entry)
 {
     mu_text_clear(entry);
-    if (!mu_editor_line(editor, "> ", entry)) return false;
-    while (entry->len > 0 && entry->p[entry->len - 1] == '\\') {
+    enum mu_editor_key key = mu_editor_line(editor, "> ", entry);
+    while (key == MU_EDITOR_LINE && entry->len > 0 && entry->p[entry->len - 1] == '\\') {
         entry->p[entry->len - 1] = '\n';
-        if (!mu_editor_line(editor, "  ", entry)) break;
+        key = mu_editor_line(editor, "  ", entry);
+        if (key == MU_EDITOR_END) return MU_EDITOR_LINE;
+        if (key == MU_EDITOR_STOP) key = MU_EDITOR_DROPPED;
     }
-    return true;
+    return key;
 }
 
+/* At a prompt Ctrl-C drops what was typed; where there is nothing to drop, the second one ends. */
+static mu_status take_ctrl_c(const struct chat *chat, enum mu_editor_key key, bool again,
+                             struct mu_err *err)
+{
+    mu_cli_say("\n");
+    if (key == MU_EDITOR_STOP && again) return mu_fail(err, MU_E_INTERRUPTED, "interrupted");
+    mu_cli_say(chat->kept || json_array_size(messages_of(chat)) == 0
+                   ? "Ctrl-C again, or Ctrl-D, ends.\n"
+                   : "Ctrl-C again, or Ctrl-D, ends; /save FILE keeps the conversation.\n");
+    return MU_OK;
+}
+
+static mu_status take_and_keep(struct chat *chat, const struct mu_text *entry, struct mu_err *err)
+{
+    mu_status status = mu_text_status(entry, err);
+    if (status == MU_OK) status = take_entry(chat, entry, err);
+    mu_status kept = write_kept(chat, status == MU_OK ? err : NULL);
+    return status == MU_OK ? kept : status;
+}
+
+/* A fault costs its line only: it is said, and the conversation goes on. The exit status tells a
+ * script of the first; a person has seen it. */
 static mu_status converse(struct chat *chat, struct mu_err *err)
 {
     struct mu_text entry;
     struct mu_editor editor;
+    enum mu_editor_key key, before = MU_EDITOR_LINE;
     mu_text_init(&entry, LINE_MAX_BYTES);
     mu_editor_open(&editor);
-    mu_status status = MU_OK;
+    mu_status status = MU_OK, first = MU_OK;
     if (editor.person) mu_cli_say("A line is a message; end with Ctrl-D. /help tells more.\n");
-    while (status == MU_OK && !chat->quit && read_entry(&editor, &entry)) {
-        if (entry.len == 0) continue;
-        status = mu_text_status(&entry, err);
-        if (status == MU_OK) status = take_entry(chat, &entry, err);
-        if (!editor.person || status == MU_OK || status == MU_E_CLOSED) continue;
-        char line[768]; /* a person sees what went wrong and goes on */
-        if (status != MU_E_INTERRUPTED)
+    for (; !chat->quit && (key = read_entry(&editor, &entry)) != MU_EDITOR_END; before = key) {
+        if (key != MU_EDITOR_LINE) {
+            status = take_ctrl_c(chat, key, before != MU_EDITOR_LINE, err);
+            if (status != MU_OK) break;
+            continue;
+        }
+        if (entry.len > 0) status = take_and_keep(chat, &entry, err);
+        if (status == MU_E_CLOSED || (status == MU_E_INTERRUPTED && !editor.person)) break;
+        char line[768];
+        if (status != MU_OK && status != MU_E_INTERRUPTED) {
             mu_cli_say("muster: %s\n", mu_err_line(err, line, sizeof line));
+            if (!editor.person && first == MU_OK) first = status;
+        }
         *err = MU_ERR_INIT;
         status = MU_OK;
     }
     mu_editor_close(&editor);
     mu_text_fini(&entry);
-    return status;
+    return status == MU_OK ? first : status;
+}
+
+/* What the conversation begins with. */
+static mu_status begin(struct chat *chat, const struct chat_options *o, struct mu_err *err)
+{
+    chat->conversation = json_pack("{s:[], s:b}", "messages", "add_generation_prompt", 1);
+    if (!chat->conversation) return mu_fail_memory(err, sizeof(json_t));
+    if (o->transcript && mu_file_exists(o->transcript)) MU_TRY(do_load(chat, o->transcript, err));
+    if (o->system) MU_TRY(do_system(chat, o->system, err));
+    return o->transcript ? keep_at(chat, o->transcript, err) : MU_OK;
 }
 
 static mu_status chat(struct chat *chat, struct mu_err *err)
@@ -266,14 +343,13 @@ static mu_status chat(struct chat *chat, struct mu_err *err)
     const struct mu_option_result *given = chat->in->result;
     MU_TRY(mu_session_open(&chat->session, given->operands[0], err));
     MU_TRY(mu_session_tokenizer(&chat->session, err));
-    chat->conversation = json_pack("{s:[], s:b}", "messages", "add_generation_prompt", 1);
-    if (!chat->conversation) return mu_fail_memory(err, sizeof(json_t));
-    if (o->system) MU_TRY(add_message(chat, "system", mu_str(o->system), err));
+    MU_TRY(begin(chat, o, err));
     uint64_t longest = mu_model_file_config(chat->session.file)->context;
     MU_TRY(mu_session_engine(&chat->session, &o->run, MU_MIN(longest, CONTEXT_DEFAULT), 0, 1, err));
     if (given->n_operands < 2) return converse(chat, err);
-    MU_TRY(add_message(chat, "user", mu_str(given->operands[1]), err));
-    return answer_turn(chat, err);
+    mu_status status = ask(chat, mu_str(given->operands[1]), err);
+    mu_status kept = write_kept(chat, status == MU_OK ? err : NULL);
+    return status == MU_OK ? kept : status;
 }
 
 static mu_status chat_run(const struct mu_invocation *in, struct mu_err *err)
@@ -286,21 +362,24 @@ static mu_status chat_run(const struct mu_invocation *in, struct mu_err *err)
     }
     mu_status status = chat(&c, err);
     json_decref(c.conversation);
+    mu_free(c.kept);
     mu_session_close(&c.session);
     return status;
 }
 
 const struct mu_command mu_command_chat = {
-    .spec = {.command = "chat",
-             .operands = "MODEL [QUESTION]",
-             .summary = "talk with a model, or ask it one question",
-             .details =
-                 "Messages go through the model's chat template. Without QUESTION every line "
-                 "of standard input is a message of one conversation, or a command (/help lists "
-                 "them); --context is 4096 unless given.",
-             .options = options,
-             .min_operands = 1,
-             .max_operands = 2},
+    .spec =
+        {.command = "chat",
+         .operands = "MODEL [QUESTION]",
+         .summary = "talk with a model, or ask it one question",
+         .details =
+             "Messages go through the model's chat template. Without QUESTION every line "
+             "of standard input is a message of one conversation, or a command (/help lists "
+             "them); --context is 4096 unless given. A line that fails is told and passed over; "
+             "the exit status says so at the end, unless somebody sat at the terminal.",
+         .options = options,
+         .min_operands = 1,
+         .max_operands = 2},
     .options_size = sizeof(struct chat_options),
     .run = chat_run,
 };

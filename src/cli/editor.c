@@ -8,9 +8,11 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <termios.h>
 #include <unistd.h>
 
 #define HISTORY_LINES 1000
+#define CTRL_C        3
 
 /* As editline/readline.h has them. */
 static struct {
@@ -19,7 +21,12 @@ static struct {
     int (*read_history)(const char *path);
     int (*write_history)(const char *path);
     int (*stifle_history)(int lines);
+    int (*rl_add_defun)(const char *name, int (*run)(int count, int key), int key);
+    int *rl_done, *rl_end; /* set to end the line; how much was typed */
 } edit;
+
+/* Of the line at hand: what Ctrl-C found. */
+static enum mu_editor_key key;
 
 #define SYMBOL(name)                                                                               \
     {                                                                                              \
@@ -29,9 +36,9 @@ static struct {
 static bool load(void)
 {
     static const char *const names[] = {"libedit.so.2", NULL};
-    static const struct mu_symbol symbols[] = {SYMBOL(readline), SYMBOL(add_history),
-                                               SYMBOL(read_history), SYMBOL(write_history),
-                                               SYMBOL(stifle_history)};
+    static const struct mu_symbol symbols[] = {
+        SYMBOL(readline),       SYMBOL(add_history),  SYMBOL(read_history), SYMBOL(write_history),
+        SYMBOL(stifle_history), SYMBOL(rl_add_defun), SYMBOL(rl_done),      SYMBOL(rl_end)};
     return mu_library_load(names, symbols, MU_ARRAY_LEN(symbols), &edit, NULL) == MU_OK;
 }
 
@@ -48,12 +55,21 @@ static char *history_path(void)
     return path;
 }
 
+static int on_ctrl_c(int count, int pressed)
+{
+    (void)count, (void)pressed;
+    key = *edit.rl_end > 0 ? MU_EDITOR_DROPPED : MU_EDITOR_STOP;
+    *edit.rl_done = 1;
+    return 0;
+}
+
 void mu_editor_open(struct mu_editor *editor)
 {
     *editor = (struct mu_editor){.person = isatty(STDIN_FILENO) == 1};
     editor->edits = editor->person && isatty(STDOUT_FILENO) && load();
     if (!editor->edits) return;
-    (void)edit.stifle_history(HISTORY_LINES);
+    (void)edit.stifle_history(HISTORY_LINES); /* starts the library, which keys need */
+    (void)edit.rl_add_defun("muster-stop", on_ctrl_c, CTRL_C);
     editor->history = history_path();
     if (editor->history) (void)edit.read_history(editor->history);
 }
@@ -64,25 +80,49 @@ void mu_editor_close(struct mu_editor *editor)
     mu_free(editor->history);
 }
 
-static bool read_plain(struct mu_text *line)
+/* The terminal drops what was typed before it sends the signal; how much that was it keeps. */
+static enum mu_editor_key read_plain(const struct mu_editor *editor, struct mu_text *line)
 {
     size_t before = line->len;
     int c;
+    if (editor->person) mu_cli_catch_interrupts(true);
     while ((c = getc(stdin)) != EOF && c != '\n')
         mu_text_char(line, (char)c);
-    return c == '\n' || line->len > before;
+    bool stopped = c == EOF && mu_cli_interrupted();
+    if (editor->person) mu_cli_catch_interrupts(false);
+    if (stopped) clearerr(stdin);
+    return stopped                           ? MU_EDITOR_STOP
+           : c == '\n' || line->len > before ? MU_EDITOR_LINE
+                                             : MU_EDITOR_END;
 }
 
-bool mu_editor_line(struct mu_editor *editor, const char *prompt, struct mu_text *line)
+/* With Ctrl-C as a key like others: a signal would leave the library no way to end the line. */
+static char *read_edited(const char *prompt)
+{
+    struct termios as_it_was, without;
+    bool known = tcgetattr(STDIN_FILENO, &as_it_was) == 0;
+    if (known) {
+        without = as_it_was;
+        without.c_cc[VINTR] = _POSIX_VDISABLE;
+        (void)tcsetattr(STDIN_FILENO, TCSADRAIN, &without);
+    }
+    key = MU_EDITOR_END;
+    char *typed = edit.readline(prompt);
+    if (known) (void)tcsetattr(STDIN_FILENO, TCSADRAIN, &as_it_was);
+    return typed;
+}
+
+enum mu_editor_key mu_editor_line(struct mu_editor *editor, const char *prompt,
+                                  struct mu_text *line)
 {
     if (!editor->edits) {
         if (editor->person) mu_cli_say("%s", prompt);
-        return read_plain(line);
+        return read_plain(editor, line);
     }
-    char *typed = edit.readline(prompt);
-    if (!typed) return false;
+    char *typed = read_edited(prompt);
+    if (!typed) return key;
     if (*typed) (void)edit.add_history(typed);
     mu_text_str(line, typed);
     mu_free(typed);
-    return true;
+    return MU_EDITOR_LINE;
 }

@@ -4,8 +4,8 @@ import json
 import os
 import pathlib
 import pty
-import select
 import re
+import select
 import shutil
 import struct
 import subprocess
@@ -414,6 +414,45 @@ def a_chat_takes_commands_between_messages():
         assert "nowhere" in chat("/load /nowhere", status=3)[1]
         pathlib.Path(saved).write_text("{}")
         assert "messages" in chat(f"/load {saved}", status=3)[1]
+        alone, _ = chat("one")
+        out, err = chat("/load /nowhere", "one", "/nothing", status=3)
+        assert out == alone and err.count("\n") == 2 and "/nowhere" in err and "/nothing" in err, (out, err)
+        _, err = chat(f"/save {saved}", "/nothing", status=2)
+        assert err == "muster: there is no command /nothing; /help lists them\n", err
+        out, err = chat("one " * 4000, "/reset", "one", status=3)
+        assert out == alone and err.count("\n") == 1, (out, err)
+        (model / "chat_template.jinja").write_text("{{ raise_exception('never') if messages|length > 1 else 'x' }}")
+        chat("one", "/save " + saved, "two", status=3)
+        assert [role for role, _ in said()] == ["user", "assistant"], said()
+
+
+@case
+def a_transcript_is_kept_and_gone_on_from():
+    with ModelCopy() as model, tempfile.TemporaryDirectory() as folder:
+        (model / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+        kept = pathlib.Path(folder, "kept.json")
+        words = ["chat", str(model), "-n", "4", "--greedy", "--ignore-eos", "--transcript", str(kept)]
+
+        def roles():
+            return [m["role"] for m in json.loads(kept.read_text())["messages"]]
+        muster(*words, "--system", "be brief", stdin="one\n")
+        assert roles() == ["system", "user", "assistant"]
+        muster(*words, "two")
+        assert roles() == ["system"] + 2 * ["user", "assistant"]
+        run = subprocess.Popen([MUSTER, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        run.stdin.write(b"three\n")
+        run.stdin.flush()
+        for _ in range(200):
+            if len(roles()) == 7:
+                break
+            time.sleep(0.05)
+        run.kill()
+        run.communicate()
+        assert roles() == ["system"] + 3 * ["user", "assistant"]
+        refused(3, *words[:-1], folder + "/no/such.json", "hi", says="no/such.json")
+        kept.write_text("[]")
+        refused(3, *words, "hi", says=[str(kept), "messages"])
+        assert kept.read_text() == "[]"
 
 
 class Terminal:
@@ -423,15 +462,31 @@ class Terminal:
         self.came = b""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
             os.execvpe(MUSTER, [MUSTER, *words], dict(os.environ, TERM="xterm", **env))
 
     def read_until(self, text):
         """What came, up to the text; fails when that does not come in time."""
+        while text.encode() not in self.came:
+            assert select.select([self.fd], [], [], 60)[0], self.came
+            self.came += os.read(self.fd, 65536)
+        got, text, self.came = self.came.partition(text.encode())
+        return (got + text).decode(errors="replace")
+
+    def read_all(self):
+        """What came until its end."""
         got = b""
-        while text.encode() not in got:
-            assert select.select([self.fd], [], [], 60)[0], got
-            got += os.read(self.fd, 65536)
-        return got.decode(errors="replace")
+        while select.select([self.fd], [], [], 60)[0]:
+            try:
+                piece = os.read(self.fd, 65536)
+            except OSError:  # Linux says that the other end is gone
+                piece = b""
+            if not piece:
+                break
+            got += piece
+        os.close(self.fd)
+        assert os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]) == 0, got
+        return got.decode()
 
     def type(self, keys):
         os.write(self.fd, keys.encode())
@@ -451,6 +506,18 @@ class Terminal:
 
 
 @case
+def progress_stays_on_one_line_of_any_terminal():
+    for words in (["generate", MODEL, "--tokens", "1", "-n", "0"], ["prove", "synth:nano", "--quick", "-n", "2"]):
+        bars = 0
+        for columns in (1, 12, 24, 40, 80, 300):
+            told = Terminal(*words, columns=columns).read_all()
+            drawn = [line.split("\033[K")[0] for line in told.split("\r") if "\033[K" in line]
+            assert len(drawn) > 1 and all(len(line) < max(columns, 1) for line in drawn), (columns, drawn)
+            bars += any(line.startswith("[") for line in drawn)
+        assert bars >= 3, words
+
+
+@case
 def a_chat_at_a_terminal_stops_answers_and_keeps_its_history():
     with ModelCopy() as model, tempfile.TemporaryDirectory() as state:
         (model / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
@@ -460,26 +527,23 @@ def a_chat_at_a_terminal_stops_answers_and_keeps_its_history():
         chat.type("one\r")
         chat.read_until("> ")
         chat.type("/load /nowhere\r")
-            fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         assert "/nowhere: cannot open" in chat.read_until("> ")
         assert chat.end_with("\x15\x04") == 0
         history = pathlib.Path(state, "muster/chat_history")
         if not history.exists():
-        while text.encode() not in self.came:
-            assert select.select([self.fd], [], [], 60)[0], self.came
-            self.came += os.read(self.fd, 65536)
-        got, text, self.came = self.came.partition(text.encode())
-        return (got + text).decode(errors="replace")
-
-    def read_all(self):
-        """What came until its end."""
             raise Skip("no libedit here")
         assert "one" in history.read_text()
         chat = Terminal(*words, XDG_STATE_HOME=state)
         chat.read_until("> ")
         chat.type("\x1b[A")
         chat.read_until("/load /nowhere")
+        chat.type("\x03")
+        chat.read_until("Ctrl-C again")
+        chat.read_until("> ")
+        chat.type("two\r")
+        chat.read_until("> ")
         assert chat.end_with("\x03") == 130
+        assert "two" in history.read_text()
 
 
 @case
@@ -503,18 +567,6 @@ def an_interrupt_ends_a_command_that_waits_for_input():
         run.wait(0.5)
         raise AssertionError("it did not wait")
     except subprocess.TimeoutExpired:
-@case
-def progress_stays_on_one_line_of_any_terminal():
-    for words in (["generate", MODEL, "--tokens", "1", "-n", "0"], ["prove", "synth:nano", "--quick", "-n", "2"]):
-        bars = 0
-        for columns in (1, 12, 24, 40, 80, 300):
-            told = Terminal(*words, columns=columns).read_all()
-            drawn = [line.split("\033[K")[0] for line in told.split("\r") if "\033[K" in line]
-            assert len(drawn) > 1 and all(len(line) < max(columns, 1) for line in drawn), (columns, drawn)
-            bars += any(line.startswith("[") for line in drawn)
-        assert bars >= 3, words
-
-
         run.send_signal(2)
     assert run.wait(10) == 130
 
