@@ -65,5 +65,8 @@ extern const struct mu_command *const mu_commands[]; /* NULL at the end */
 
 /* Appends the manual page of the whole program, as roff. */
 void mu_cli_manual(struct mu_text *out);
+/* Appends a line for each exit status, naming all that ends so; `lead` and `trail` stand around the
+ * number. */
+void mu_cli_exit_statuses(const char *lead, const char *trail, struct mu_text *out);
 
 #endif

@@ -95,6 +95,8 @@ static void add_overview(struct mu_text *out)
                      "Usage: muster COMMAND [OPTION]... [ARGUMENT]...\n\n");
     for (const struct mu_command *const *c = mu_commands; *c; c++)
         mu_text_printf(out, "  %-13s %s\n", (*c)->spec.command, (*c)->spec.summary);
+    mu_text_str(out, "\nExit status:\n");
+    mu_cli_exit_statuses("  ", "", out);
     mu_text_str(out, "\nmuster COMMAND --help tells more; muster --man is the whole manual.\n");
 }
 

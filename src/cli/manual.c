@@ -67,15 +67,14 @@ static void add_command(struct mu_text *out, const struct mu_option_spec *spec)
         add_option(out, o);
 }
 
-/* One paragraph for each exit status, naming all that ends so. */
-static void add_exit_statuses(struct mu_text *out)
+void mu_cli_exit_statuses(const char *lead, const char *trail, struct mu_text *out)
 {
     for (int i = 0; i < MU_STATUS_COUNT; i++) {
         int status = mu_status_exit((mu_status)-i), first = 0;
         while (mu_status_exit((mu_status)-first) != status)
             first++;
         if (first != i) continue;
-        mu_text_printf(out, ".TP\n.B %d\n", status);
+        mu_text_printf(out, "%s%-4d%s", lead, status, trail);
         for (int j = i; j < MU_STATUS_COUNT; j++)
             if (mu_status_exit((mu_status)-j) == status)
                 mu_text_printf(out, "%s%s", j > i ? "; " : "", mu_status_text((mu_status)-j));
@@ -108,5 +107,5 @@ void mu_cli_manual(struct mu_text *out)
                      "Lines \"name = value\"; those after a line \"[COMMAND]\" are for that "
                      "command alone.\nXDG_CONFIG_HOME moves it.\n"
                      ".SH EXIT STATUS\n");
-    add_exit_statuses(out);
+    mu_cli_exit_statuses(".TP\n.B ", "\n", out);
 }

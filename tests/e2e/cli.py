@@ -9,7 +9,7 @@ from _case import MUSTER, ROOT, Skip, case, finish, muster
 
 
 def commands():
-    return re.findall(r"^  (\w+) ", muster("--help")[0], re.M)
+    return re.findall(r"^  ([a-z]\w*) ", muster("--help")[0], re.M)
 
 
 def options_of(command):
@@ -80,8 +80,17 @@ def the_manual_names_every_command_and_option():
 
 
 @case
+def exit_statuses_are_listed_where_people_look():
+    told = dict(re.findall(r"^  (\d+) +(\S.*)$", muster("--help")[0], re.M))
+    assert set(told) >= set("012345") | {"130"}, told
+    assert "usage" in told["2"] and "not found" in told["3"] and "interrupted" in told["130"], told
+    page = muster("--man")[0].split(".SH EXIT STATUS\n")[1]
+    assert dict(re.findall(r"^\.B (\d+) *\n(.*)$", page, re.M)) == told, page
+
+
+@case
 def help_is_laid_out_for_people():
-    rows = re.findall(r"^  (\S+ +)\S", muster("--help")[0], re.M)
+    rows = re.findall(r"^  ([a-z]\S+ +)\S", muster("--help")[0], re.M)
     assert len({len(row) for row in rows}) == 1, rows
     for command in ("check", "top", "devices", "validate-perf"):
         details = muster(command, "--help")[0].split("\n\n")[1].splitlines()
