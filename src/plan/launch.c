@@ -119,30 +119,36 @@ static void add_replicas(const struct launch *l)
 
 /* ---- One function an engine ---------------------------------------------------------------- */
 
+/* The command as far as its model; returns how the type is made while loading. */
+static const char *begin_server(const struct launch *l, const char *engine, const char *partition,
+                                const char *command)
+{
+    const char *type = made(l, engine);
+    add_partition(l, partition);
+    mu_text_str(l->out, command);
+    add_model(l, type != NULL);
+    return type ? type : "";
+}
+
 static void add_vllm(const struct launch *l)
 {
-    const char *type = made(l, "vllm");
-    add_partition(l, "VLLM_PP_LAYER_PARTITION=");
-    mu_text_str(l->out, "vllm serve ");
-    add_model(l, type != NULL);
+    const char *type = begin_server(l, "vllm", "VLLM_PP_LAYER_PARTITION=", "vllm serve ");
     mu_text_printf(l->out,
                    "%s --tensor-parallel-size %u --pipeline-parallel-size %u "
                    "--data-parallel-size %u --max-model-len %u --max-num-seqs %u%s\n",
-                   type ? type : "", l->c->tp, l->c->pp, l->c->dp, l->context, l->streams,
+                   type, l->c->tp, l->c->pp, l->c->dp, l->context, l->streams,
                    l->c->kv8 ? " --kv-cache-dtype fp8" : "");
 }
 
 static void add_sglang(const struct launch *l)
 {
-    const char *type = made(l, "sglang");
-    add_partition(l, "SGLANG_PP_LAYER_PARTITION=");
-    mu_text_str(l->out, "python -m sglang.launch_server --model-path ");
-    add_model(l, type != NULL);
+    const char *type = begin_server(
+        l, "sglang", "SGLANG_PP_LAYER_PARTITION=", "python -m sglang.launch_server --model-path ");
     mu_text_printf(l->out,
                    "%s --tp-size %u --pp-size %u --dp-size %u --context-length %u "
                    "--max-running-requests %u%s\n",
-                   type ? type : "", l->c->tp, l->c->pp, l->c->dp, l->context,
-                   l->plan->request.batch, l->c->kv8 ? " --kv-cache-dtype fp8_e5m2" : "");
+                   type, l->c->tp, l->c->pp, l->c->dp, l->context, l->plan->request.batch,
+                   l->c->kv8 ? " --kv-cache-dtype fp8_e5m2" : "");
 }
 
 static void add_trtllm(const struct launch *l)
