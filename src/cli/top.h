@@ -11,6 +11,8 @@
 struct top_view {
     struct mu_probe_node *node;
     struct mu_probe_cpu cpu;
+    double nvlink_sent[MU_PROBE_GPUS_MAX], nvlink_received[MU_PROBE_GPUS_MAX]; /* bytes a second;
+                                                                   negative: not known yet */
     double cpu_busy; /* share since the view before; negative: not known yet */
     struct {
         struct mu_probe_sample samples[TOP_HISTORY];

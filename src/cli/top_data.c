@@ -27,6 +27,8 @@ struct top_data {
     _Atomic uint32_t stop;
     pthread_mutex_t lock; /* for what follows */
     struct mu_probe_node *node;
+    uint64_t node_at_ns;
+    double nvlink_sent[MU_PROBE_GPUS_MAX], nvlink_received[MU_PROBE_GPUS_MAX];
     struct mu_probe_cpu cpu;
     double cpu_busy;
     json_t *engine;
@@ -91,6 +93,28 @@ static void metrics_read(struct top_data *d)
     mu_net_answer_fini(&a);
 }
 
+/* A counter's growth a second; negative when it is not known, or began anew. */
+static double growth(const struct mu_probe_gpu *before, const struct mu_probe_gpu *now,
+                     enum mu_probe_metric metric, double seconds)
+{
+    struct mu_probe_value a = before->values[metric], b = now->values[metric];
+    bool known = mu_probe_has(a) && mu_probe_has(b) && seconds > 0;
+    return known ? (b.value - a.value) / seconds : -1;
+}
+
+static void node_keep_locked(struct top_data *d, const struct mu_probe_node *fresh)
+{
+    uint64_t now = mu_clock_ns();
+    double seconds = (double)(now - d->node_at_ns) * 1e-9;
+    for (unsigned i = 0; i < fresh->n_gpus; i++) {
+        const struct mu_probe_gpu *a = &d->node->gpus[i], *b = &fresh->gpus[i];
+        d->nvlink_sent[i] = growth(a, b, MU_PROBE_NVLINK_SENT, seconds);
+        d->nvlink_received[i] = growth(a, b, MU_PROBE_NVLINK_RECEIVED, seconds);
+    }
+    memcpy(d->node, fresh, sizeof *fresh);
+    d->node_at_ns = now;
+}
+
 static void machine_read(struct top_data *d, struct mu_probe_node *fresh)
 {
     struct mu_probe_cpu cpu;
@@ -101,7 +125,7 @@ static void machine_read(struct top_data *d, struct mu_probe_node *fresh)
     bool known = mu_probe_has(cpu.all_s) && mu_probe_has(d->cpu.all_s) && all > 0;
     d->cpu_busy = known ? (cpu.busy_s.value - d->cpu.busy_s.value) / all : -1;
     d->cpu = cpu;
-    if (looked) memcpy(d->node, fresh, sizeof *fresh);
+    if (looked) node_keep_locked(d, fresh);
     (void)pthread_mutex_unlock(&d->lock);
 }
 
@@ -135,6 +159,9 @@ mu_status top_data_start(const char *url, const char *token, struct top_data **o
     mu_probe_cpu(NULL, &d->cpu);
     if (status == MU_OK) status = mu_probe_open(&options, &d->probe, err);
     if (status == MU_OK) status = mu_probe_look(d->probe, d->node, err);
+    d->node_at_ns = mu_clock_ns();
+    for (unsigned i = 0; i < MU_PROBE_GPUS_MAX; i++)
+        d->nvlink_sent[i] = d->nvlink_received[i] = -1;
     if (status == MU_OK && d->node->n_gpus)
         status = mu_probe_sampler_start(d->probe, HZ, TOP_HISTORY, &d->sampler, err);
     if (status == MU_OK) status = mu_thread_start(&d->thread, data_main, d, "top", -1, err);
@@ -166,6 +193,8 @@ mu_status top_view_get(struct top_data *d, struct top_view *v, struct mu_err *er
     json_decref(v->engine);
     (void)pthread_mutex_lock(&d->lock);
     memcpy(v->node, d->node, sizeof *v->node);
+    memcpy(v->nvlink_sent, d->nvlink_sent, sizeof v->nvlink_sent);
+    memcpy(v->nvlink_received, d->nvlink_received, sizeof v->nvlink_received);
     v->cpu = d->cpu;
     v->cpu_busy = d->cpu_busy;
     v->engine_awaited = d->asks && !d->engine_answered;
@@ -185,6 +214,11 @@ void top_view_fini(struct top_view *v)
 {
     mu_free(v->node);
     json_decref(v->engine);
+}
+
+static json_t *known_json(double v)
+{
+    return v >= 0 ? json_real(v) : json_null();
 }
 
 json_t *top_view_json(const struct top_view *v)
@@ -210,6 +244,9 @@ json_t *top_view_json(const struct top_view *v)
                 (void)json_object_set_new(sampled, mu_probe_metric_key(shown[k]),
                                           json_real(mean[shown[k]]));
         (void)json_object_set_new(gpu, "sampled_mean", sampled);
+        (void)json_object_set_new(gpu, "nvlink_sent_bytes_per_s", known_json(v->nvlink_sent[i]));
+        (void)json_object_set_new(gpu, "nvlink_received_bytes_per_s",
+                                  known_json(v->nvlink_received[i]));
         (void)json_array_append_new(devices, gpu);
     }
     return json_pack("{s:o, s:o, s:o, s:O?, s:o, s:o, s:{s:I, s:I, s:f, s:f}}", "devices", devices,

@@ -156,6 +156,38 @@ static void engine_draw(struct top_screen *s, const struct top_view *view)
     mu_text_fini(&text);
 }
 
+/* "1.2 GB/s", or "-". */
+static const char *rate(double bytes_per_s, char out[24])
+{
+    if (bytes_per_s < 0) return "-";
+    (void)snprintf(out, 24, bytes_per_s < 1e9 ? "%.0f MB/s" : "%.1f GB/s",
+                   bytes_per_s * (bytes_per_s < 1e9 ? 1e-6 : 1e-9));
+    return out;
+}
+
+static double value_or_none(struct mu_probe_value v)
+{
+    return mu_probe_has(v) ? v.value : -1;
+}
+
+static void traffic_draw(struct top_screen *s, const struct top_view *view)
+{
+    const struct mu_probe_node *node = view->node;
+    bool head = false;
+    for (unsigned i = 0; i < node->n_gpus; i++) {
+        const struct mu_probe_gpu *g = &node->gpus[i];
+        const double rates[] = {value_or_none(g->values[MU_PROBE_PCIE_RECEIVED]),
+                                value_or_none(g->values[MU_PROBE_PCIE_SENT]),
+                                view->nvlink_received[i], view->nvlink_sent[i]};
+        char text[MU_ARRAY_LEN(rates)][24];
+        if (rates[0] < 0 && rates[1] < 0 && rates[2] < 0 && rates[3] < 0) continue;
+        if (!head) line(s, TOP_HEAD, "GPU    PCIE IN   PCIE OUT  NVLINK IN NVLINK OUT");
+        head = true;
+        line(s, TOP_PLAIN, "%3u %10s %10s %10s %10s", i, rate(rates[0], text[0]),
+             rate(rates[1], text[1]), rate(rates[2], text[2]), rate(rates[3], text[3]));
+    }
+}
+
 static void processes_draw(struct top_screen *s, const struct mu_probe_node *node)
 {
     bool head = false;
@@ -196,4 +228,5 @@ void top_screen_draw(struct top_screen *s, const struct top_view *view, unsigned
              (unsigned long long)node->n_xids_seen);
     if (node->hung[0]) line(s, TOP_BAD, "the driver does not answer: %s", node->hung);
     processes_draw(s, node);
+    traffic_draw(s, view);
 }

@@ -9,6 +9,7 @@
 
 #define TEXT_MAX_BYTES (4u << 20) /* /proc/cpuinfo of a large machine */
 #define CPUS_MAX       1024
+#define NODES_MAX      64
 #define ZONES_MAX      64
 #define PACKAGES_MAX   16
 
@@ -166,4 +167,19 @@ void mu_probe_cpu(const char *given_root, struct mu_probe_cpu *out)
     out->energy_j = packages_energy(root);
     busy_read(root, out);
     out->load = load_read(root);
+}
+
+void mu_probe_core(const char *given_root, int cpu, struct mu_probe_core *out)
+{
+    static const char folder[] = "sys/devices/system/cpu";
+    const char *root = sys_root(given_root);
+    char cpus[8];
+    *out = (struct mu_probe_core){.node = probe_absent(MU_PROBE_NO_FILE)};
+    out->clock_max_mhz = sys_number(root, "%s/cpu%d/cpufreq/cpuinfo_max_freq", folder, cpu);
+    out->clock_max_mhz.value *= 1e-3;
+    (void)sys_text(root, out->threads, sizeof out->threads,
+                   "%s/cpu%d/topology/thread_siblings_list", folder, cpu);
+    for (unsigned n = 0; n < NODES_MAX && !mu_probe_has(out->node); n++)
+        if (sys_text(root, cpus, sizeof cpus, "%s/cpu%d/node%u/cpulist", folder, cpu, n))
+            out->node = probe_value(n);
 }

@@ -18,7 +18,9 @@ struct reading {
     double scale;
 };
 
-/* Rows of one call stand together, the fast metrics first. */
+#define N_WATCHED 2
+
+/* Rows of one call stand together, the fast metrics first, those that are watched for last. */
 static const struct reading readings[] = {
     {MU_PROBE_MEMORY_TOTAL, NVML_MEMORY, 0, 0, PLACE_MEMORY, 0, 1},
     {MU_PROBE_MEMORY_FREE, NVML_MEMORY, 0, 0, PLACE_MEMORY, 1, 1},
@@ -62,16 +64,20 @@ static const struct reading readings[] = {
     {MU_PROBE_CAPABILITY_MINOR, NVML_CAPABILITY, 0, 0, PLACE_U32, 1, 1},
     {MU_PROBE_FABRIC_STATE, NVML_FABRIC, 0, 0, PLACE_FABRIC_STATE, 0, 1},
     {MU_PROBE_FABRIC_HEALTH, NVML_FABRIC, 0, 0, PLACE_FABRIC_HEALTH, 0, 1},
+    {MU_PROBE_PCIE_SENT, NVML_PCIE_THROUGHPUT, NVML_PCIE_SENT, 0, PLACE_U32, 0, 1e3},
+    {MU_PROBE_PCIE_RECEIVED, NVML_PCIE_THROUGHPUT, NVML_PCIE_RECEIVED, 0, PLACE_U32, 0, 1e3},
 };
 
 static const struct {
     enum mu_probe_metric metric;
-    unsigned id;
+    unsigned id, scope;
     double scale;
 } fields[] = {
-    {MU_PROBE_MEMORY_TEMPERATURE, NVML_FIELD_MEMORY_TEMPERATURE, 1},
-    {MU_PROBE_POWER_INSTANT, NVML_FIELD_POWER_INSTANT, 1e-3},
-    {MU_PROBE_RECOVERY_ACTION, NVML_FIELD_RECOVERY, 1},
+    {MU_PROBE_MEMORY_TEMPERATURE, NVML_FIELD_MEMORY_TEMPERATURE, 0, 1},
+    {MU_PROBE_POWER_INSTANT, NVML_FIELD_POWER_INSTANT, 0, 1e-3},
+    {MU_PROBE_RECOVERY_ACTION, NVML_FIELD_RECOVERY, 0, 1},
+    {MU_PROBE_NVLINK_SENT, NVML_FIELD_NVLINK_SENT, NVML_ALL_LINKS, 1024},
+    {MU_PROBE_NVLINK_RECEIVED, NVML_FIELD_NVLINK_RECEIVED, NVML_ALL_LINKS, 1024},
 };
 
 static const double metric_max[] = {
@@ -126,15 +132,15 @@ static void memory_check(struct mu_probe_value *values)
             values[m] = probe_absent(MU_PROBE_RUBBISH);
 }
 
-/* The first `n_readings` of every device, in one round of the driver. */
+/* `n_readings` from `first` on, of every device, in one round of the driver. */
 static mu_status readings_run(struct nvml *lib, void *const *devices, unsigned n_devices,
-                              unsigned n_readings, struct mu_probe_value *const *values,
-                              struct mu_err *err)
+                              unsigned first, unsigned n_readings,
+                              struct mu_probe_value *const *values, struct mu_err *err)
 {
-    const struct reading *asked[MU_ARRAY_LEN(readings)] = {NULL};
+    const struct reading *asked[MU_ARRAY_LEN(readings)] = {NULL}, *row = &readings[first];
     unsigned call_of[MU_ARRAY_LEN(readings)], n = 0;
     for (unsigned i = 0; i < n_readings; i++) {
-        if (i == 0 || !same_call(&readings[i], &readings[i - 1])) asked[n++] = &readings[i];
+        if (i == 0 || !same_call(&row[i], &row[i - 1])) asked[n++] = &row[i];
         call_of[i] = n - 1;
     }
     struct nvml_call *calls = mu_calloc((size_t)n * n_devices, sizeof *calls);
@@ -147,7 +153,7 @@ static mu_status readings_run(struct nvml *lib, void *const *devices, unsigned n
     MU_TRY(nvml_run(lib, &calls, n * n_devices, err));
     for (unsigned d = 0; d < n_devices; d++) {
         for (unsigned i = 0; i < n_readings; i++) {
-            const struct reading *r = &readings[i];
+            const struct reading *r = &row[i];
             const struct nvml_call *c = &calls[d * n + call_of[i]];
             values[d][r->metric] = c->absent
                                        ? probe_absent(c->absent)
@@ -165,7 +171,7 @@ mu_status gpu_read_fast(struct nvml *lib, void *const *devices, unsigned n_devic
     unsigned n = 0;
     while (n < MU_ARRAY_LEN(readings) && readings[n].metric < MU_PROBE_FAST)
         n++;
-    return n_devices ? readings_run(lib, devices, n_devices, n, values, err) : MU_OK;
+    return n_devices ? readings_run(lib, devices, n_devices, 0, n, values, err) : MU_OK;
 }
 
 /* --- fields, names ---------------------------------------------------------------------------- */
@@ -193,8 +199,10 @@ static void fields_ask(struct nvml_call *c)
 {
     c->function = NVML_FIELDS;
     c->a = MU_ARRAY_LEN(fields);
-    for (unsigned i = 0; i < MU_ARRAY_LEN(fields); i++)
+    for (unsigned i = 0; i < MU_ARRAY_LEN(fields); i++) {
         c->out.fields[i].id = fields[i].id;
+        c->out.fields[i].scope = fields[i].scope;
+    }
 }
 
 static void fields_take(const struct nvml_call *c, struct mu_probe_value *values)
@@ -347,7 +355,7 @@ static mu_status slice_read(struct nvml *lib, void *slice, struct mu_probe_slice
     mu_free(calls);
     struct mu_probe_value values[MU_PROBE_METRIC_COUNT], *into = values;
     /* The call for memory gives the first three. */
-    MU_TRY(readings_run(lib, &slice, 1, 3, &into, err));
+    MU_TRY(readings_run(lib, &slice, 1, 0, 3, &into, err));
     out->total_bytes = values[MU_PROBE_MEMORY_TOTAL];
     out->used_bytes = values[MU_PROBE_MEMORY_USED];
     return MU_OK;
@@ -422,10 +430,18 @@ mu_status gpu_read(struct nvml *lib, unsigned index, struct mu_probe_gpu *gpu, v
         return MU_OK;
     }
     struct mu_probe_value *into = gpu->values;
-    MU_TRY(readings_run(lib, device, 1, MU_ARRAY_LEN(readings), &into, err));
+    MU_TRY(readings_run(lib, device, 1, 0, MU_ARRAY_LEN(readings) - N_WATCHED, &into, err));
     MU_TRY(identity_read(lib, *device, gpu, err));
     MU_TRY(links_read(lib, *device, gpu, err));
     return slices_read(lib, *device, gpu, err);
+}
+
+mu_status gpu_read_watched(struct nvml *lib, struct mu_probe_gpu *gpu, void *device,
+                           struct mu_err *err)
+{
+    struct mu_probe_value *into = gpu->values;
+    if (!device) return MU_OK;
+    return readings_run(lib, &device, 1, MU_ARRAY_LEN(readings) - N_WATCHED, N_WATCHED, &into, err);
 }
 
 mu_status gpu_paths(struct nvml *lib, void *const *devices, struct mu_probe_node *node,

@@ -8,15 +8,19 @@
 #include <stdint.h>
 
 #define NVML_NOT_AVAILABLE        0xffffffffffffffffull /* a figure that is not known, of memory */
+#define NVML_ALL_LINKS            0xffffffffu
 #define NVML_SIZED(type, version) ((unsigned)(sizeof(type) | ((unsigned)(version) << 24)))
 
 enum { NVML_TEMPERATURE_GPU, NVML_THRESHOLD_SLOWDOWN = 1 };
 enum { NVML_CLOCK_SM = 1, NVML_CLOCK_MEMORY = 2 };
 enum { NVML_ECC_CORRECTED, NVML_ECC_UNCORRECTED };
 enum { NVML_ECC_VOLATILE, NVML_ECC_AGGREGATE };
+enum { NVML_PCIE_SENT, NVML_PCIE_RECEIVED };
 enum { NVML_LINK_REPLAY, NVML_LINK_RECOVERY, NVML_LINK_CRC_FLIT };
 enum {
     NVML_FIELD_MEMORY_TEMPERATURE = 82,
+    NVML_FIELD_NVLINK_SENT = 138, /* KiB of all links together, when the scope is ALL_LINKS */
+    NVML_FIELD_NVLINK_RECEIVED = 139,
     NVML_FIELD_POWER_INSTANT = 186,
     NVML_FIELD_RECOVERY = 230
 };
@@ -145,6 +149,7 @@ enum nvml_shape {
     X(PCIE_WIDTH, DEV_OUT, "nvmlDeviceGetCurrPcieLinkWidth", NULL, NULL)                           \
     X(PCIE_WIDTH_MAX, DEV_OUT, "nvmlDeviceGetMaxPcieLinkWidth", NULL, NULL)                        \
     X(PCIE_REPLAYS, DEV_OUT, "nvmlDeviceGetPcieReplayCounter", NULL, NULL)                         \
+    X(PCIE_THROUGHPUT, DEV_A, "nvmlDeviceGetPcieThroughput", NULL, NULL)                           \
     X(ECC_MODE, DEV_OUT2, "nvmlDeviceGetEccMode", NULL, NULL)                                      \
     X(ECC_ERRORS, DEV_AB, "nvmlDeviceGetTotalEccErrors", NULL, NULL)                               \
     X(REMAPPED_ROWS, DEV_OUT4, "nvmlDeviceGetRemappedRows", NULL, NULL)                            \

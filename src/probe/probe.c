@@ -212,9 +212,20 @@ static mu_status gpus_read(struct mu_probe *probe, struct mu_probe_node *node, s
         sys_gpu(probe->root, &node->gpus[i]);
     }
     probe->n_devices = node->n_gpus;
-    MU_TRY(gpu_paths(probe->lib, probe->devices, node, err));
-    symbols_tell(probe->lib, node);
-    return MU_OK;
+    return gpu_paths(probe->lib, probe->devices, node, err);
+}
+
+/* The lock is free in between, so that a sampler's ticks come in time. */
+static mu_status watched_read(struct mu_probe *probe, struct mu_probe_node *node,
+                              struct mu_err *err)
+{
+    mu_status status = MU_OK;
+    for (unsigned i = 0; i < node->n_gpus && status == MU_OK; i++) {
+        (void)pthread_mutex_lock(&probe->lock);
+        status = gpu_read_watched(probe->lib, &node->gpus[i], probe->devices[i], err);
+        (void)pthread_mutex_unlock(&probe->lock);
+    }
+    return status;
 }
 
 mu_status mu_probe_look(struct mu_probe *probe, struct mu_probe_node *out, struct mu_err *err)
@@ -228,6 +239,8 @@ mu_status mu_probe_look(struct mu_probe *probe, struct mu_probe_node *out, struc
         (void)pthread_mutex_lock(&probe->lock);
         status = gpus_read(probe, out, err);
         (void)pthread_mutex_unlock(&probe->lock);
+        if (status == MU_OK) status = watched_read(probe, out, err);
+        symbols_tell(probe->lib, out);
     }
     if (status == MU_OK) kernel_log_read(probe->root, probe->kernel_log, out);
     return status;

@@ -86,7 +86,11 @@ static inline bool mu_probe_has(struct mu_probe_value v)
     X(CAPABILITY_MINOR, "compute_capability_minor", "", 99)                                        \
     X(RECOVERY_ACTION, "recovery_action", "", 16)                                                  \
     X(FABRIC_STATE, "fabric_state", "", 16)                                                        \
-    X(FABRIC_HEALTH, "fabric_health_mask", "", 4294967295.0)
+    X(FABRIC_HEALTH, "fabric_health_mask", "", 4294967295.0)                                       \
+    X(PCIE_SENT, "pcie_sent_bytes_per_s", "bytes/s", 1e13)                                         \
+    X(PCIE_RECEIVED, "pcie_received_bytes_per_s", "bytes/s", 1e13)                                 \
+    X(NVLINK_SENT, "nvlink_sent_bytes", "bytes", 1e19)                                             \
+    X(NVLINK_RECEIVED, "nvlink_received_bytes", "bytes", 1e19)
 
 #define MU_PROBE_METRIC_ENUM_(name, key, unit, max) MU_PROBE_##name,
 enum mu_probe_metric { MU_PROBE_METRIC_TABLE(MU_PROBE_METRIC_ENUM_) MU_PROBE_METRIC_COUNT };
@@ -256,6 +260,14 @@ struct mu_probe_cpu {
 
 /* The root as in the options. Any thread. */
 void mu_probe_cpu(const char *given_root, struct mu_probe_cpu *out);
+
+/* Where a CPU is: which memory is near, and which other CPUs are threads of the same core. */
+struct mu_probe_core {
+    struct mu_probe_value node;
+    struct mu_probe_value clock_max_mhz; /* cores of one machine may differ in it */
+    char threads[64];                    /* as a list; "" unknown */
+};
+void mu_probe_core(const char *given_root, int cpu, struct mu_probe_core *out);
 
 /* --- as metrics ------------------------------------------------------------------------------- */
 

@@ -24,7 +24,7 @@ struct nvml_call {
         struct nvml_memory_v2 memory_v2;
         struct nvml_fabric fabric;
         struct nvml_fabric_v2 fabric_v2;
-        struct nvml_field fields[4];
+        struct nvml_field fields[5];
         unsigned char bytes[MU_PROBE_PROCESSES_MAX * sizeof(struct nvml_process_535)];
     } out;
 };
@@ -55,6 +55,9 @@ mu_status gpu_read_fast(struct nvml *lib, void *const *devices, unsigned n_devic
 /* All but what sysfs says. `device` is where its handle goes, NULL when there is none. */
 mu_status gpu_read(struct nvml *lib, unsigned index, struct mu_probe_gpu *gpu, void **device,
                    struct mu_err *err);
+/* Figures that the driver watches for before it answers: 20 ms each. */
+mu_status gpu_read_watched(struct nvml *lib, struct mu_probe_gpu *gpu, void *device,
+                           struct mu_err *err);
 mu_status gpu_paths(struct nvml *lib, void *const *devices, struct mu_probe_node *node,
                     struct mu_err *err);
 

@@ -66,6 +66,9 @@ def one_view():
     assert d["engine_reported"]["running"] == 3 and len(d["devices"]) == 9
     assert d["devices"][1]["sampled_mean"]["utilization_percent"] == 93
     assert d["sampling"]["ticks"] >= 8, d["sampling"]
+    assert "GPU    PCIE IN   PCIE OUT  NVLINK IN NVLINK OUT" in lines and "  0   1.2 GB/s   2.4 GB/s " in out, out
+    sent = d["devices"][1]["nvlink_sent_bytes_per_s"]
+    assert 0 < sent and d["devices"][1]["pcie_sent_bytes_per_s"] == 2.4e9, d["devices"][1]
 
 
 @case
@@ -134,6 +137,8 @@ def what_is_exported_is_what_was_seen():
     assert power == {str(i): 412 for i in range(8) if i != 6} and usable["6"] == 0 and usable["0"] == 1
     assert values("DCGM_FI_DEV_FB_USED")["5"] == 2000 and values("DCGM_FI_DEV_CLOCKS_EVENT_REASONS")["3"] == 0x40
     assert values("DCGM_FI_DEV_FB_TOTAL")["0"] == 81559 and values("DCGM_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL")["0"] == 0
+    assert values("DCGM_FI_DEV_PCIE_TX_THROUGHPUT")["0"] == 2400000 and values("DCGM_FI_DEV_PCIE_RX_THROUGHPUT")["0"] == 1200000
+    assert values("muster_gpu_nvlink_sent_bytes_total")["0"] > 0
     assert "DCGM_FI_DEV_FAN_SPEED" not in plain, "a figure that cannot be read is absent"
     labels = plain["DCGM_FI_DEV_GPU_TEMP"].samples[1][1]
     assert labels["pci_bus_id"] == "00000000:11:00.0" and labels["device"] == "nvidia1" and labels["Hostname"], labels

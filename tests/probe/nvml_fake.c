@@ -32,6 +32,8 @@
     X(generation_max, 5)                                                                           \
     X(width, 16)                                                                                   \
     X(width_max, 16)                                                                               \
+    X(pcie_kbs, 2400000)                                                                           \
+    X(nvlink_mibs, 900)                                                                            \
     X(replays, 0)                                                                                  \
     X(ecc, 1)                                                                                      \
     X(corrected, 0)                                                                                \
@@ -305,6 +307,9 @@ U32(nvmlDeviceGetMaxPcieLinkGeneration, g->generation_max)
 U32(nvmlDeviceGetCurrPcieLinkWidth, g->width)
 U32(nvmlDeviceGetMaxPcieLinkWidth, g->width_max)
 U32(nvmlDeviceGetPcieReplayCounter, g->replays)
+SYSTEM(nvmlDeviceGetPcieThroughput, (struct gpu * g, unsigned counter, unsigned *out), {
+    *out = fake.rubbish ? 0xffffffffu : (unsigned)g->pcie_kbs / (counter + 1);
+})
 SYSTEM(nvmlDeviceGetEccMode, (struct gpu * g, unsigned *a, unsigned *b), {
     if (g->ecc < 0) return 3;
     *a = *b = (unsigned)g->ecc;
@@ -334,6 +339,15 @@ SYSTEM(nvmlDeviceGetCudaComputeCapability, (struct gpu * g, int *major, int *min
     *minor = strstr(g->name, "Ada") ? 9 : 0;
 })
 
+/* A counter that grows as fast as the script says. */
+static unsigned nvlink_kib(const struct gpu *g)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    double s = (double)(now.tv_sec % 10000) + (double)now.tv_nsec * 1e-9;
+    return (unsigned)(s * (double)g->nvlink_mibs * 1024 / 16);
+}
+
 struct field {
     unsigned id, scope;
     long long timestamp, latency;
@@ -350,6 +364,8 @@ SYSTEM(nvmlDeviceGetFieldValues, (struct gpu * g, int n, struct field *f), {
             f[i].value = (unsigned long long)g->power_mw;
         else if (f[i].id == 230)
             f[i].value = (unsigned long long)g->recovery;
+        else if ((f[i].id == 138 || f[i].id == 139) && f[i].scope == 0xffffffffu && g->links)
+            f[i].value = nvlink_kib(g);
         else
             f[i].code = 3;
     }

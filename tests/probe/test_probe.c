@@ -91,6 +91,9 @@ static void test_eight_with_switch(void **state)
     assert_true(number(g, MU_PROBE_POWER) > 411.9 && number(g, MU_PROBE_POWER) < 412.1);
     assert_true(number(g, MU_PROBE_MEMORY_TEMPERATURE) == 73);
     assert_true(number(g, MU_PROBE_FABRIC_STATE) == 3);
+    assert_true(number(g, MU_PROBE_PCIE_SENT) == 2.4e9);
+    assert_true(number(g, MU_PROBE_PCIE_RECEIVED) == 1.2e9);
+    assert_true(number(g, MU_PROBE_NVLINK_SENT) > 0);
     assert_int_equal(g->values[MU_PROBE_FAN].absent, MU_PROBE_NOT_SUPPORTED);
     assert_int_equal(g->n_processes, 1);
     assert_int_equal(g->processes[0].pid, 4243);
@@ -111,6 +114,7 @@ static void test_four_on_pcie(void **state)
     assert_string_equal(mu_probe_path_text(node, 1, 2, text), "SYS");
     assert_int_equal(node->gpus[0].links[0].up.absent, MU_PROBE_NOT_SUPPORTED);
     assert_int_equal(node->gpus[0].values[MU_PROBE_FABRIC_STATE].absent, MU_PROBE_NOT_SUPPORTED);
+    assert_int_equal(node->gpus[0].values[MU_PROBE_NVLINK_SENT].absent, MU_PROBE_NOT_SUPPORTED);
     mu_free(node);
 }
 
@@ -245,7 +249,7 @@ static void check_loss(unsigned function, unsigned before, const struct mu_probe
         assert_true(node->library == why || node->gpus[0].unusable == why);
         return;
     }
-    unsigned most = function == NVML_LINK_STATE ? MU_PROBE_LINKS_MAX : 4;
+    unsigned most = function == NVML_LINK_STATE ? MU_PROBE_LINKS_MAX : 5;
     if (before - after > most) fail_msg("%s costs %u figures", names[function][0], before - after);
 }
 
