@@ -61,9 +61,10 @@ OBJECTS   := $(SOURCES:%.c=$(BUILD)/%.o)
 CLI_OBJ   := $(CLI:%.c=$(BUILD)/%.o)
 TEST_BINS := $(TESTS:%.c=$(BUILD)/%)
 FUZZ_BINS := $(FUZZERS:%.c=$(BUILD)/%)
-FAKES     := $(BUILD)/tests/probe/libnvidia-ml.so.1
+FAKES     := $(BUILD)/tests/probe/libnvidia-ml.so.1 $(BUILD)/tests/measure/libcuda.so.1
+FAKE_C    := tests/probe/nvml_fake.c tests/measure/cuda_fake.c
 REPLAYS   := $(FUZZERS:tests/fuzz/fuzz_%.c=$(BUILD)/tests/fuzz/replay_%)
-LINTED    := $(SOURCES) $(CLI) $(TESTS) $(FUZZERS) $(BENCHES) tests/fuzz/replay.c tests/probe/nvml_fake.c
+LINTED    := $(SOURCES) $(CLI) $(TESTS) $(FUZZERS) $(BENCHES) tests/fuzz/replay.c $(FAKE_C)
 LIB       := $(BUILD)/libmuster.a
 BIN       := $(BUILD)/muster
 PLUGINS   := $(if $(MPI_CFLAGS),$(BUILD)/libmuster-mpi.so)
@@ -109,11 +110,13 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIB)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(FLAGS) -o $@ $< $(LIB) $(LIBS) -lcmocka
 
-# Stands in for the driver's library; the loader finds it where LD_LIBRARY_PATH says.
-$(BUILD)/tests/probe/libnvidia-ml.so.1: tests/probe/nvml_fake.c Makefile
+# Stand in for the driver's libraries; the loader finds them where LD_LIBRARY_PATH says.
+$(BUILD)/tests/probe/libnvidia-ml.so.1: tests/probe/nvml_fake.c
+$(BUILD)/tests/measure/libcuda.so.1: tests/measure/cuda_fake.c
+$(FAKES): Makefile
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(FLAGS) -D_GNU_SOURCE -fPIC -shared -o $@ $<
+	$(Q)$(CC) $(FLAGS) -D_GNU_SOURCE -fPIC -shared -o $@ $(filter %.c,$^)
 
 # Programs that measure; bench/results/ has what they printed.
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(LIB)

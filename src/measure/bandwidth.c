@@ -1,5 +1,5 @@
 /* The machine's read bandwidth; see measure.h. */
-#include "measure/measure.h"
+#include "measure/measure_int.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -16,6 +16,7 @@ typedef uint64_t line __attribute__((vector_size(64)));
 struct job {
     struct mu_team *team;
     const line *lines;
+    uint32_t n_chunks;
     _Atomic uint64_t sink; /* so that the reads cannot be left out */
 };
 
@@ -23,7 +24,7 @@ static void read_chunks(void *arg, unsigned member)
 {
     struct job *job = arg;
     line sums[4] = {{0}};
-    uint32_t n = READ_BYTES / CHUNK_BYTES, chunk;
+    uint32_t n = job->n_chunks, chunk;
     while ((chunk = mu_team_claim(job->team, member, n)) < n) {
         const line *p = job->lines + (size_t)chunk * (CHUNK_BYTES / sizeof(line));
         for (size_t i = 0; i < CHUNK_BYTES / sizeof(line); i += 4)
@@ -37,10 +38,24 @@ static void read_chunks(void *arg, unsigned member)
 static void fill_chunks(void *arg, unsigned member)
 {
     struct job *job = arg;
-    uint32_t n = READ_BYTES / CHUNK_BYTES, chunk;
+    uint32_t n = job->n_chunks, chunk;
     while ((chunk = mu_team_claim(job->team, member, n)) < n)
         memset((char *)(uintptr_t)job->lines + (size_t)chunk * CHUNK_BYTES, (int)member + 1,
                CHUNK_BYTES);
+}
+
+void mu_timed_fill(struct mu_team *team, void *memory, size_t bytes)
+{
+    struct job job = {.team = team, .lines = memory, .n_chunks = (uint32_t)(bytes / CHUNK_BYTES)};
+    mu_team_run(team, fill_chunks, &job);
+}
+
+double mu_timed_read(struct mu_team *team, const void *memory, size_t bytes)
+{
+    struct job job = {.team = team, .lines = memory, .n_chunks = (uint32_t)(bytes / CHUNK_BYTES)};
+    uint64_t start = mu_clock_ns();
+    mu_team_run(team, read_chunks, &job);
+    return (double)bytes / mu_clock_seconds_since(start);
 }
 
 static int by_value(const void *a, const void *b)
@@ -49,26 +64,27 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+double mu_timed_median(double *values, unsigned n)
+{
+    qsort(values, n, sizeof *values, by_value);
+    return values[n / 2];
+}
+
 mu_status mu_measure_read_bandwidth(unsigned n_threads, const int *cpus, double *bytes_per_s,
                                     struct mu_err *err)
 {
-    struct job job = {0};
+    struct mu_team *team = NULL;
     void *memory = mu_alloc_aligned(4096, READ_BYTES);
     if (!memory) return mu_fail_memory(err, READ_BYTES);
-    job.lines = memory;
-    mu_status status = mu_team_create(n_threads, cpus, &job.team, err);
+    mu_status status = mu_team_create(n_threads, cpus, &team, err);
     if (status == MU_OK) {
         double rates[PASSES];
-        mu_team_run(job.team, fill_chunks, &job);
-        for (int i = 0; i < PASSES; i++) {
-            uint64_t start = mu_clock_ns();
-            mu_team_run(job.team, read_chunks, &job);
-            rates[i] = READ_BYTES / mu_clock_seconds_since(start);
-        }
-        qsort(rates, PASSES, sizeof *rates, by_value);
-        *bytes_per_s = rates[PASSES / 2];
+        mu_timed_fill(team, memory, READ_BYTES);
+        for (int i = 0; i < PASSES; i++)
+            rates[i] = mu_timed_read(team, memory, READ_BYTES);
+        *bytes_per_s = mu_timed_median(rates, PASSES);
     }
-    mu_team_destroy(job.team);
+    mu_team_destroy(team);
     mu_free(memory);
     return status;
 }

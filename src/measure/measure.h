@@ -5,6 +5,7 @@
 #ifndef MU_MEASURE_MEASURE_H
 #define MU_MEASURE_MEASURE_H
 
+#include "base/json.h"
 #include "base/team.h"
 #include "kernel/kernel.h"
 #include "plan/plan.h"
@@ -45,5 +46,35 @@ mu_status mu_measure_costs_kept(const struct mu_kernels *kernels,
  * and the bytes a second that each receives when it is large. Takes some milliseconds. */
 mu_status mu_measure_exchange(unsigned n_ranks, double *latency_s, double *bytes_per_s,
                               struct mu_err *err);
+
+/* --- devices alone ---------------------------------------------------------------------------- */
+
+struct mu_measure_alone {
+    double seconds; /* for all of it; what is not reached by then says so */
+    bool (*stop)(void);
+    /* Told what is timed next; may be NULL. */
+    void (*progress)(void *arg, const char *what);
+    void *arg;
+    const char *library; /* CUDA's; NULL: MUSTER_CUDA, else libcuda.so.1 as the loader finds it */
+    /* How functions are found in it; NULL: dlsym. Tests take some away. */
+    void *(*find)(void *library, const char *name);
+    uint32_t call_ms; /* after which a call of it is given up; 0: 4,000 */
+};
+
+/* Times each device with the others at rest, in several rounds, and each pair of devices; appends
+ * an object a figure to the array `rows`:
+ *   "figure"  memory_bytes_per_s, fp32_flop_per_s, link_bytes_per_s, to_host_..., from_host_...
+ *   "device", "peer"  "cpu:3", "node:0", or a GPU's bus id as sysfs spells it; peer: null but for
+ *             links, which go from the device to the peer
+ *   "alike"   those with the same words are of one kind, and should be as fast
+ *   "best", "median"  of the rounds; null when it was not timed, and "why" says why not
+ *   "fault"   true when that is the device's or the driver's fault
+ * A CPU device is a core, or where there are very many, a NUMA node's cores. Fails for memory and
+ * threads only. */
+mu_status mu_measure_alone_cpus(const struct mu_measure_alone *options, json_t *rows,
+                                struct mu_err *err);
+/* GPUs, over CUDA's library and in a process of its own, which ends with a call that hangs. */
+mu_status mu_measure_alone_gpus(const struct mu_measure_alone *options, json_t *rows,
+                                struct mu_err *err);
 
 #endif

@@ -43,6 +43,24 @@ double mu_timed_seconds(struct mu_timed *timed, const struct mu_timed_op *op);
 /* One more part is done. */
 void mu_timed_tell(struct mu_timed *timed);
 
+#define MU_ALONE_ROUNDS 9
+
+/* A row of mu_measure_alone_...; sorts the values. No value: `why` says why. */
+struct mu_timed_row {
+    const char *figure, *device, *peer, *alike, *why; /* NULL where there is none */
+    double *values;
+    unsigned n;
+    bool fault;
+};
+mu_status mu_timed_row_add(json_t *rows, const struct mu_timed_row *row, struct mu_err *err);
+
+/* One pass of a team over memory of whole MiB, larger than any cache; the second in bytes a second.
+ * Fill it first: memory lies near whom wrote it first. */
+void mu_timed_fill(struct mu_team *team, void *memory, size_t bytes);
+double mu_timed_read(struct mu_team *team, const void *memory, size_t bytes);
+/* Sorts them. */
+double mu_timed_median(double *values, unsigned n);
+
 /* Values that are neither 0 nor large; which ones does not matter to the time. */
 float mu_timed_value(size_t i);
 
