@@ -84,7 +84,7 @@ $(BUILD)/%.o: %.c Makefile VERSION
 $(BUILD)/src/format/share.o: share/models.tsv
 $(BUILD)/src/measure/kept.o: $(TIMED)
 $(BUILD)/src/health/share.o: share/logs.tsv
-$(BUILD)/src/probe/catalog.o: share/devices.tsv share/links.tsv share/engines.tsv
+$(BUILD)/src/probe/catalog.o: $(addprefix share/,devices.tsv links.tsv engines.tsv published.tsv)
 
 $(LIB): $(OBJECTS)
 	$(call say,AR,$@)

@@ -2,14 +2,18 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "cli/keep_look.h"
+#include "measure/measure.h"
 
 #include <time.h>
+#include <unistd.h>
+
+#define DEEP_S 14.0 /* of the half minute of a check, for what --deep adds */
 
 struct check_options {
     const char *url, *token, *model, *baseline, *kernel_log;
     struct mu_keep_options keep;
     double expect, watch;
-    bool json;
+    bool json, deep;
 };
 
 static const struct mu_option options[] = {
@@ -27,6 +31,8 @@ static const struct mu_option options[] = {
      "read the kernel's log from there instead of /dev/kmsg", 0, 0, NULL, NULL},
     {"watch", 'w', MU_OPTION_F64, offsetof(struct check_options, watch), "SECONDS",
      "check again every so often, until interrupted", 1, 86400, NULL, NULL},
+    {"deep", 'd', MU_OPTION_FLAG, offsetof(struct check_options, deep), NULL,
+     "time each device alone, and each pair of devices", 0, 0, NULL, NULL},
     {"json", 'j', MU_OPTION_FLAG, offsetof(struct check_options, json), NULL,
      "print one JSON document (with --watch: one a line)", 0, 0, NULL, NULL},
     MU_KEEP_OPTION_ROWS(struct check_options),
@@ -101,25 +107,53 @@ static bool is_to_save(const struct check_options *o)
     return o->baseline && strcmp(o->baseline, "save") == 0;
 }
 
+static void deep_show(void *arg, const char *what)
+{
+    (void)arg;
+    mu_cli_say("\r\033[Ktimes %s", what);
+}
+
+/* GPUs first, CPUs in what is left of the time. */
+static mu_status deep_time(json_t *rows, struct mu_err *err)
+{
+    uint64_t start = mu_clock_ns();
+    bool shown = isatty(STDERR_FILENO);
+    struct mu_measure_alone alone = {
+        .seconds = DEEP_S, .stop = mu_cli_interrupted, .progress = shown ? deep_show : NULL};
+    mu_status status = mu_measure_alone_gpus(&alone, rows, err);
+    alone.seconds -= mu_clock_seconds_since(start);
+    if (status == MU_OK) status = mu_measure_alone_cpus(&alone, rows, err);
+    if (shown) mu_cli_say("\r\033[K");
+    return status;
+}
+
 /* `*save` is false once a baseline was saved: what comes later is compared with it. */
 static mu_status look_and_keep(struct mu_health_catalog *catalog, struct mu_probe *probe,
                                const struct check_options *o, bool *save, struct mu_keep *k,
                                struct mu_err *err)
 {
-    json_t *baseline = NULL, *look = NULL;
+    json_t *baseline = NULL, *look = NULL, *alone = NULL;
+    uint64_t start = mu_clock_ns();
     const char *word = is_to_save(o) ? NULL : o->baseline;
     mu_status status = *save ? MU_OK : mu_keep_baseline_load(k, o->url, word, &baseline, err);
+    if (status == MU_OK && o->deep) {
+        alone = json_array();
+        status = alone ? deep_time(alone, err) : mu_fail_memory(err, 0);
+    }
     struct mu_health_look_options options_ = {.probe = probe,
                                               .url = o->url,
                                               .token = o->token,
                                               .model = o->model,
                                               .expected_tokens_per_s = o->expect,
                                               .baseline = baseline,
+                                              .alone = alone,
+                                              .spent_s = mu_clock_seconds_since(start),
                                               .stop = mu_cli_interrupted,
                                               .sample = mu_keep_look_sample,
                                               .context = k};
     if (status == MU_OK) status = mu_health_look(catalog, &options_, &look, err);
     json_decref(baseline);
+    json_decref(alone);
     if (status != MU_OK) return status;
     struct mu_err verdict = MU_ERR_INIT;
     status = exit_of(look, &verdict);

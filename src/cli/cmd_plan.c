@@ -38,7 +38,7 @@ static const struct mu_option options[] = {
     {"dp", 0, MU_OPTION_U64, offsetof(struct plan_options, dp), "N",
      .help = "replicas; default: any", .max = 128},
     {"network", 0, MU_OPTION_TEXT, offsetof(struct plan_options, network), "LINK",
-     .help = "what joins hosts, of share/links.tsv", .default_value = "ib_ndr"},
+     .help = "what joins hosts, of share/links.tsv", .default_value = MU_PLAN_NETWORK},
     {"svg", 0, MU_OPTION_TEXT, offsetof(struct plan_options, svg), "FILE",
      .help = "draw the best placement there too"},
     {"device-map", 0, MU_OPTION_TEXT, offsetof(struct plan_options, device_map), "MODE|FILE|JSON",

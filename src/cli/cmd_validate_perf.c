@@ -1,6 +1,7 @@
 /* muster validate-perf: what is wrong with an engine and why; from its logs, or from all that can
  * be asked now, in six sections. */
 #include "cli/keep_look.h"
+#include "cli/plan_question.h"
 #include "cli/runs_html.h"
 
 #define REPORT_BYTES_MAX ((size_t)32 << 20)
@@ -201,6 +202,8 @@ static mu_status live(struct mu_health_catalog *catalog, const struct options *o
                                            .model = o->model,
                                            .baseline = baseline,
                                            .trials = true,
+                                           .logs = diagnosis,
+                                           .predict = mu_plan_predict,
                                            .stop = mu_cli_interrupted,
                                            .sample = mu_keep_look_sample,
                                            .context = k};

@@ -44,6 +44,18 @@ static void device_take(struct mu_keep *k, json_t *device)
     mu_store_run_setting(&k->run, label, who);
 }
 
+/* What was timed of a device alone, or of the way to another one. */
+static void alone_take(struct mu_keep *k, const json_t *row)
+{
+    char name[192];
+    const char *peer = text_of(row, "peer");
+    const json_t *best = json_object_get(row, "best");
+    (void)snprintf(name, sizeof name, "%s%s%s.%s", text_of(row, "device"), peer[0] ? "-" : "", peer,
+                   text_of(row, "figure"));
+    if (json_is_number(best))
+        mu_store_run_figure(&k->run, MU_STORE_MEASURED, name, json_number_value(best));
+}
+
 static void finding_take(struct mu_keep *k, const json_t *f)
 {
     mu_store_run_finding(&k->run, &(struct mu_store_finding){.level = text_of(f, "level"),
@@ -74,6 +86,10 @@ void mu_keep_look(struct mu_keep *k, const json_t *look)
     json_array_foreach(devices, i, element)
     {
         device_take(k, element);
+    }
+    json_array_foreach(json_object_get(look, "alone"), i, element)
+    {
+        alone_take(k, element);
     }
     json_array_foreach(findings, i, element)
     {

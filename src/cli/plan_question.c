@@ -327,3 +327,28 @@ mu_status mu_plan_answer(const struct plan_options *o, const char *model, struct
     mu_plan_model_close(&q.model);
     return status;
 }
+
+double mu_plan_predict(const char *model, const char *device, unsigned n, const char *engine)
+{
+    char on[160];
+    bool layers = strcmp(engine, "llama.cpp") == 0; /* its default is to split by layers */
+    struct plan_options o = {.on = on,
+                             .engine = engine,
+                             .kv_type = "auto",
+                             .network = MU_PLAN_NETWORK,
+                             .batch = 1,
+                             .tp = layers ? 1 : n,
+                             .pp = layers ? n : 1,
+                             .dp = 1};
+    struct question q = {.options = &o};
+    struct mu_plan *plan = NULL;
+    double tokens_per_s = 0;
+    (void)snprintf(on, sizeof on, "%ux%s", n, device);
+    if (compose(&q, model, NULL) == MU_OK && mu_plan_make(&q.request, &plan, NULL) == MU_OK &&
+        plan->candidates[0].fits)
+        tokens_per_s = plan->candidates[0].predicted.decode_tokens_per_s;
+    mu_plan_destroy(plan);
+    mu_probe_catalog_destroy(q.catalog);
+    mu_plan_model_close(&q.model);
+    return tokens_per_s;
+}

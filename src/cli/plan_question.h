@@ -8,6 +8,8 @@
 #include "cli/cli.h"
 #include "plan/plan.h"
 
+#define MU_PLAN_NETWORK "ib_ndr" /* what joins hosts, unless told */
+
 struct plan_options {
     const char *device_map, *max_memory, *free_memory, *dtype, *rules, *no_split;
     bool fallback_allocation, offload_buffers, json, beyond_context;
@@ -17,5 +19,9 @@ struct plan_options {
 
 /* Plans, prints, and writes the picture where one is wanted; MU_E_FIT when nothing fits. */
 mu_status mu_plan_answer(const struct plan_options *o, const char *model, struct mu_err *err);
+
+/* Tokens a second of one stream that `engine` is predicted to make of the model on `n` devices that
+ * share it; 0 when model, device or engine are not known. */
+double mu_plan_predict(const char *model, const char *device, unsigned n, const char *engine);
 
 #endif

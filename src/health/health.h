@@ -96,7 +96,13 @@ struct mu_health_look_options {
     const char *model;            /* NULL: the first that it lists */
     double expected_tokens_per_s; /* 0: nothing is expected */
     const json_t *baseline;       /* what an earlier look kept; NULL: none */
+    const json_t *alone;          /* rows of mu_measure_alone_...; NULL: no device was timed */
+    double spent_s;               /* of the time for all, on that */
     bool trials;                  /* ask for long answers too, and for several at a time */
+    const struct mu_health_diagnosis *logs; /* concluded; NULL: none was read */
+    /* Tokens a second that one stream of the model should get of an engine on so many devices; 0:
+     * nobody knows. NULL: nobody is asked. */
+    double (*predict)(const char *model, const char *device, unsigned n, const char *engine);
     bool (*stop)(void);
     /* Given the values that figures sum up: the probes' speeds, and what the sampler saw of each
      * device ("cuda:0.power_w"), at seconds since the look began. NULL: nobody wants them. */

@@ -130,7 +130,8 @@ static struct verdict verdict_of(const struct look *l)
                                               [LOOK_WARN] = {"warn", 0},
                                               [LOOK_BAD] = {"bad", 1},
                                               [LOOK_GONE] = {"unreachable", 5}};
-    bool nothing = l->worst == LOOK_NOTE && !l->made_tokens && l->after->n_gpus == 0;
+    bool nothing = l->worst == LOOK_NOTE && !l->made_tokens && l->after->n_gpus == 0 &&
+                   json_array_size(l->alone) == 0;
     return nothing ? (struct verdict){"unknown", 3} : verdicts[l->worst];
 }
 
@@ -148,7 +149,10 @@ static void summary_make(const struct look *l, char *out, size_t size)
         (void)snprintf(tokens, sizeof tokens, "%.1f tokens/s measured", json_number_value(rate));
     if (!l->made_tokens) tokens[0] = '\0';
     if (!l->made_tokens && l->after->n_gpus == 0)
-        (void)snprintf(out, size, "nothing could be checked: no GPU, and no engine was asked");
+        (void)snprintf(out, size, "%s",
+                       json_array_size(l->alone)
+                           ? "the CPUs are as fast as each other; no GPU, and no engine was asked"
+                           : "nothing could be checked: no GPU, and no engine was asked");
     else if (l->after->n_gpus)
         (void)snprintf(out, size, "%u GPUs%s%s, nothing wrong", l->after->n_gpus,
                        l->made_tokens ? ", " : "", tokens);
@@ -175,12 +179,13 @@ static json_t *document_make(struct look *l)
                              "mean_late_ms", c.mean_late_ms, "max_late_ms", c.max_late_ms);
     }
     (void)json_object_set(l->engine, "measured", l->measured);
-    return json_pack("{s:s, s:s, s:i, s:f, s:O, s:O, s:O, s:O, s:o, s:o, s:o, s:o}", "verdict",
+    (void)json_object_set(l->engine, "expected", l->expected);
+    return json_pack("{s:s, s:s, s:i, s:f, s:O, s:O, s:O, s:O, s:o, s:o, s:o, s:o, s:O}", "verdict",
                      v.name, "summary", summary, "exit_status", v.exit_status, "seconds",
                      mu_clock_seconds_since(l->start_ns), "findings", l->findings, "devices",
                      l->devices, "engine", l->engine, "sources", l->sources, "driver",
                      mu_probe_driver_json(l->after), "topology", mu_probe_topology_json(l->after),
-                     "sampling", sampling, "baseline", kept);
+                     "sampling", sampling, "baseline", kept, "alone", l->alone);
 }
 
 /* --- the course of a look -------------------------------------------------------------------- */
@@ -199,9 +204,10 @@ static mu_status run(struct look *l, struct mu_err *err)
     if (l->options->stop && l->options->stop())
         return mu_fail(err, MU_E_INTERRUPTED, "interrupted");
     look_devices(l);
+    look_alone(l);
     look_review(l);
     baseline_judge(l);
-    return MU_OK;
+    return look_expect(l, err);
 }
 
 static bool parts_make(struct look *l)
@@ -213,8 +219,10 @@ static bool parts_make(struct look *l)
     l->devices = json_array();
     l->engine = json_object();
     l->measured = json_object();
-    return l->before && l->after && l->findings && l->sources && l->devices && l->engine &&
-           l->measured;
+    l->alone = json_array();
+    l->expected = json_object();
+    return l->alone && l->expected && l->before && l->after && l->findings && l->sources &&
+           l->devices && l->engine && l->measured;
 }
 
 static void parts_drop(struct look *l)
@@ -227,13 +235,17 @@ static void parts_drop(struct look *l)
     json_decref(l->devices);
     json_decref(l->engine);
     json_decref(l->measured);
+    json_decref(l->alone);
+    json_decref(l->expected);
+    json_decref(l->models);
 }
 
 mu_status mu_health_look(struct mu_health_catalog *catalog,
                          const struct mu_health_look_options *options, json_t **out,
                          struct mu_err *err)
 {
-    struct look l = {.catalog = catalog, .options = options, .start_ns = mu_clock_ns()};
+    struct look l = {.catalog = catalog, .options = options};
+    l.start_ns = mu_clock_ns() - (uint64_t)(options->spent_s * 1e9);
     if (options->url) MU_TRY(mu_net_url_parse(options->url, &l.url, err));
     mu_status status = parts_make(&l) ? run(&l, err) : mu_fail_memory(err, sizeof *l.before);
     if (status == MU_OK) {

@@ -299,14 +299,12 @@ mu_status look_engine(struct look *l, struct mu_err *err)
     (void)json_object_set_new(l->engine, "health_http_status",
                               http ? json_integer(http) : json_null());
     unsigned health_http = http;
-    json_t *models = document_get(l, "/v1/models", &alive, &http);
-    const json_t *id = json_object_get(json_array_get(json_object_get(models, "data"), 0), "id");
+    l->models = document_get(l, "/v1/models", &alive, &http);
+    const json_t *id = json_object_get(json_array_get(json_object_get(l->models, "data"), 0), "id");
     l->model = l->options->model ? l->options->model : json_string_value(id);
     (void)json_object_set_new(l->engine, "model", l->model ? json_string(l->model) : json_null());
     mu_status status = tokens_probe(l, alive, err);
     if (status == MU_OK && l->made_tokens && l->options->trials) status = look_trials(l, err);
-    l->model = NULL;
-    json_decref(models);
     if (status != MU_OK) return status;
     look_source(l, "engine", alive || l->made_tokens ? NULL : "no answer came from it");
     if (health_http == 200 && !l->made_tokens)

@@ -27,9 +27,10 @@ struct look {
     struct mu_net_url url;            /* of the engine, when one is asked */
     bool engine_here;                 /* it runs on this machine, so its devices are ours */
     bool made_tokens;
-    const char *model; /* while the engine is asked */
+    const char *model; /* NULL: not known */
+    json_t *models;    /* what it is from */
     unsigned route;    /* the one that makes tokens, or is tried */
-    json_t *findings, *sources, *devices, *engine, *measured;
+    json_t *findings, *sources, *devices, *engine, *measured, *alone, *expected;
     enum look_level worst;
     char summary[400]; /* of the first of the worst findings */
     unsigned n_worst;
@@ -62,6 +63,9 @@ mu_status look_get(const struct look *l, const char *path, uint32_t ms,
 
 /* look_devices.c */
 void look_devices(struct look *l);
+/* look_alone.c: what was timed of each device, judged; and for people. */
+void look_alone(struct look *l);
+mu_status look_alone_text(const json_t *look, struct mu_text *out, struct mu_err *err);
 /* look_engine.c: also runs the probe of tokens. */
 mu_status look_engine(struct look *l, struct mu_err *err);
 bool look_answer_is_good(const struct look_tokens *t, const struct mu_net_answer *a);
@@ -70,6 +74,9 @@ void look_answer_find(struct look *l, const struct look_tokens *t, const struct 
 
 /* look_trials.c: longer answers, and several at a time, once the engine has made tokens. */
 mu_status look_trials(struct look *l, struct mu_err *err);
+
+/* look_expect.c: the speed, judged; after all else that may be its reason. */
+mu_status look_expect(struct look *l, struct mu_err *err);
 
 /* look_review.c */
 void look_review(struct look *l);

@@ -2,6 +2,7 @@
  * Reads the document alone, and judges nothing. */
 #include "base/utf8.h"
 #include "health/health_int.h"
+#include "health/look_int.h"
 #include "report/report.h"
 
 #include <stdio.h>
@@ -172,6 +173,7 @@ mu_status mu_health_look_text(const json_t *look, struct mu_text *out, struct mu
 {
     mu_text_printf(out, "%s: %s\n", text_of(look, "verdict"), text_of(look, "summary"));
     MU_TRY(add_devices(look, out, err));
+    MU_TRY(look_alone_text(look, out, err));
     (void)add_findings(look, NULL, "  ", out);
     add_measured(look, "  ", out);
     add_cost(look, "  ", out);

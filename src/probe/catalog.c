@@ -14,6 +14,7 @@
 MU_SHARE_EMBED(mu_probe_devices_tsv, "devices.tsv");
 MU_SHARE_EMBED(mu_probe_links_tsv, "links.tsv");
 MU_SHARE_EMBED(mu_probe_engines_tsv, "engines.tsv");
+MU_SHARE_EMBED(mu_probe_published_tsv, "published.tsv");
 
 /* ---- Lines and cells ----------------------------------------------------------------------- */
 
@@ -241,6 +242,30 @@ static mu_status read_engines(struct mu_probe_catalog *c, struct table *t)
     return MU_OK;
 }
 
+static mu_status read_published(struct mu_probe_catalog *c, struct table *t)
+{
+    while (next_line(t)) {
+        struct mu_probe_published *p = &c->published[c->n_published++];
+        double n;
+        p->model = copy(c, t->cells[0]);
+        p->format = copy(c, t->cells[1]);
+        p->source = copy(c, t->cells[6]);
+        if (!p->model || !p->format || !p->source) return mu_fail_memory(t->err, 64);
+        MU_TRY(number(t, 2, 1, &n));
+        p->n = (unsigned)MU_MIN(n, 1e6);
+        mu_status status = mu_probe_find_device(c, t->cells[3], &p->device, t->err);
+        if (status == MU_OK) status = number(t, 4, 1, &p->low);
+        if (status == MU_OK) status = number(t, 5, 1, &p->high);
+        mu_err_where(t->err, "%s, line %u", t->name, t->line);
+        if (status != MU_OK) return status;
+        if (!p->model[0] || p->n == 0 || p->high < p->low)
+            return mu_fail(t->err, MU_E_INPUT,
+                           "published.tsv, line %u: a model, devices, and low to high are needed",
+                           t->line);
+    }
+    return MU_OK;
+}
+
 static mu_status read_table(struct mu_probe_catalog *c, const char *name, struct mu_str embedded,
                             size_t item_size, void **items,
                             mu_status (*read)(struct mu_probe_catalog *, struct table *),
@@ -265,8 +290,10 @@ static mu_status load(struct mu_probe_catalog *c, struct mu_err *err)
                       (void **)&c->links, read_links, err));
     MU_TRY(read_table(c, "devices.tsv", MU_SHARE_BYTES(mu_probe_devices_tsv), sizeof *c->devices,
                       (void **)&c->devices, read_devices, err));
-    return read_table(c, "engines.tsv", MU_SHARE_BYTES(mu_probe_engines_tsv), sizeof *c->engines,
-                      (void **)&c->engines, read_engines, err);
+    MU_TRY(read_table(c, "engines.tsv", MU_SHARE_BYTES(mu_probe_engines_tsv), sizeof *c->engines,
+                      (void **)&c->engines, read_engines, err));
+    return read_table(c, "published.tsv", MU_SHARE_BYTES(mu_probe_published_tsv),
+                      sizeof *c->published, (void **)&c->published, read_published, err);
 }
 
 mu_status mu_probe_catalog_load(struct mu_probe_catalog **out, struct mu_err *err)
@@ -376,4 +403,19 @@ mu_status mu_probe_find_engine(const struct mu_probe_catalog *catalog, struct mu
         nearest_try(&n, catalog->engines[i].name);
     }
     return unknown(&n, "engine", "engines.tsv", err);
+}
+
+const struct mu_probe_published *mu_probe_find_published(const struct mu_probe_catalog *catalog,
+                                                         const char *model, struct mu_str device,
+                                                         unsigned n)
+{
+    const struct mu_probe_device *d = NULL;
+    if (mu_probe_find_device(catalog, device, &d, NULL) != MU_OK) return NULL;
+    for (size_t i = 0; i < catalog->n_published; i++) {
+        const struct mu_probe_published *p = &catalog->published[i];
+        if (p->device == d && p->n == n && strcasestr(model, p->model) &&
+            strcasestr(model, p->format))
+            return p;
+    }
+    return NULL;
 }

@@ -52,12 +52,21 @@ struct mu_probe_engine {
     double memory_share, overhead_bytes, pair_bytes, group_bytes, chunk, kv8, even_heads, trees;
 };
 
+/* What others published of a model on so many devices; share/published.tsv says of what. */
+struct mu_probe_published {
+    const char *model, *format, *source;
+    const struct mu_probe_device *device;
+    unsigned n;
+    double low, high; /* tokens a second; 0: it does not fit */
+};
+
 struct mu_probe_catalog {
     struct mu_arena *arena;
     struct mu_probe_device *devices;
     struct mu_probe_link *links;
     struct mu_probe_engine *engines;
-    size_t n_devices, n_links, n_engines;
+    struct mu_probe_published *published;
+    size_t n_devices, n_links, n_engines, n_published;
 };
 
 mu_status mu_probe_catalog_load(struct mu_probe_catalog **out, struct mu_err *err);
@@ -70,5 +79,11 @@ mu_status mu_probe_find_link(const struct mu_probe_catalog *catalog, struct mu_s
                              const struct mu_probe_link **out, struct mu_err *err);
 mu_status mu_probe_find_engine(const struct mu_probe_catalog *catalog, struct mu_str name,
                                const struct mu_probe_engine **out, struct mu_err *err);
+
+/* NULL when nothing was published; `model` is as an engine names it, `device` as its driver does.
+ */
+const struct mu_probe_published *mu_probe_find_published(const struct mu_probe_catalog *catalog,
+                                                         const char *model, struct mu_str device,
+                                                         unsigned n);
 
 #endif

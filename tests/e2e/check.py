@@ -593,6 +593,63 @@ def devices_are_judged():
     assert levels == {"79": "bad", "43": "note", "31": "warn"}, d["findings"]
 
 
+def cuda(lines, folder):
+    """CUDA's library of a script."""
+    if not (FAKES.parent / "measure/libcuda.so.1").exists():
+        raise Skip("the scripted library was not built")
+    script = pathlib.Path(folder, "cuda")
+    script.write_text(lines)
+    return {"MUSTER_CUDA": str(FAKES.parent / "measure/libcuda.so.1"), "MUSTER_CUDA_FAKE": str(script)}
+
+
+@case
+def devices_are_timed_alone():
+    def deep(lines, machine="h100x8", *words):
+        with tempfile.TemporaryDirectory() as folder:
+            env = dict(driver(machine), MUSTER_ROOT="/nonexistent", **cuda(lines, folder))
+            done = check("--deep", *words, env=env)
+        return done
+
+    def document(*given):
+        d = json.loads(deep(*given, "--json").stdout)
+        has_pages(d)
+        gpus = [f for f in d["findings"] if "cpu" not in f["text"] and f["code"] in ("slower_than_peers", "timing_failed", "not_timed")]
+        return d, [(f["level"], f["code"], f["text"]) for f in gpus if "multiply" not in f["text"]]
+    d, found = document("gpus 8\n", "h100x8")
+    assert found == [] and d["seconds"] < 30, found
+    rows = {(r["figure"], r["device"], r["peer"]): r for r in d["alone"]}
+    assert len([r for r in rows if r[0] == "link_bytes_per_s" and r[1].startswith("cuda")]) == 56
+    assert abs(rows["memory_bytes_per_s", "cuda:7", None]["best"] / 2000e9 - 1) < 0.01
+    assert rows["link_bytes_per_s", "cuda:0", "cuda:7"]["alike"].endswith("direct NV18")
+    d, found = document("gpus 8\nslow 5 60\n", "h100x8")
+    memory = [f for f in found if f[2].startswith("cuda:5 moves its memory")]
+    assert [f[:2] for f in memory] == [("warn", "slower_than_peers")] and "others use it" in memory[0][2], found
+    assert sum(f[2].startswith("cuda:5 to ") for f in found) == 7, found
+    d, found = document("gpus 8\nhang cuCtxSetCurrent 2\n", "h100x8")
+    assert ("bad", "timing_failed") in [f[:2] for f in found] and d["exit_status"] == 1 and d["seconds"] < 30, found
+    assert "cuda:2 fails when it is used: cuCtxSetCurrent did not return in time" in [f[2] for f in found], found
+    d, found = document("gpus 8\nfail cuDevicePrimaryCtxRetain 46 1\n", "h100x8")
+    assert found == [("note", "not_timed", "cuda:1 was not timed: cuDevicePrimaryCtxRetain: the GPU is busy, or its "
+                      "compute mode lets no other program in")], found
+    d, found = document("gpus 3\n", "ada4")
+    assert ("note", "not_timed", "GPU 3 was not timed: CUDA does not show it") in found, found
+    out = deep("gpus 4\n", "ada4").stdout
+    assert "\nALONE" in out and "\ncuda:3" in out and "\nFROM" in out, out
+    with tempfile.NamedTemporaryFile("w") as script:
+        script.write("gpus 4\nutil 0\n")
+        script.flush()
+        with tempfile.TemporaryDirectory() as folder:
+            env = dict(driver("ada4"), MUSTER_NVML_FAKE=script.name, **cuda("gpus 4\nslow 2 60\n", folder))
+            done = check("--deep", "--json", env=env)
+    d = json.loads(done.stdout)
+    slow = [f for f in d["findings"] if f["code"] == "slower_than_peers" and f["text"].startswith("cuda:2 moves its memory")]
+    assert done.returncode == 1 and slow and slow[0]["level"] == "bad", d["findings"]
+    done = check("--deep", "--json", env=dict(NO_DRIVER, MUSTER_CUDA="/nonexistent.so"))
+    d = json.loads(done.stdout)
+    assert [r["figure"] for r in d["alone"] if r["device"].startswith("cpu")].count("memory_bytes_per_s") >= 1, d
+    assert any(s["source"] == "cuda" and not s["used"] for s in d["sources"]), d["sources"]
+
+
 @case
 def a_host_that_is_too_busy_is_told():
     with tempfile.TemporaryDirectory() as root, serving(well) as url:
@@ -651,6 +708,52 @@ def the_long_look_joins_all_witnesses():
     assert all(t["tokens_per_s"] > 50 for t in trials) and "4 x 128 tokens at once: " in out, (trials, out)
     done = validate(env=NO_DRIVER)
     assert done.returncode == 3 and "absent: no GPU was seen" in done.stdout, done
+
+
+@case
+def the_speed_is_judged_by_what_is_known():
+    """Published for 4 x RTX 4000 Ada: 40 to 50 tokens/s, for a model of this name in AWQ."""
+    name = "Qwen/Qwen2.5-Coder-32B-Instruct-AWQ"
+
+    def model(pause):
+        def mode(h):
+            if h.path == "/v1/models":
+                h.answer(json.dumps({"data": [{"id": name}]}))
+            elif not h.side_routes():
+                h.begin_stream()
+                for _ in range(min(h.body["max_tokens"], 24)):
+                    h.word()
+                    time.sleep(pause)
+                h.event(finished("length"))
+                h.end_stream()
+        return mode
+
+    def look_at(pause, script="gpus 4\nused_mib 18100\nmemory_mib 20475\n", *words):
+        with serving(model(pause)) as url, tempfile.NamedTemporaryFile("w") as f:
+            f.write("name NVIDIA RTX 4000 Ada Generation\n" + script)
+            f.flush()
+            env = dict(driver("ada4"), MUSTER_NVML_FAKE=f.name)
+            d = json.loads(validate("--url", url, "--json", *words, env=env).stdout)
+        has_pages(d)
+        return d, {f["code"]: f["text"] for f in d["findings"]}
+
+    log = next((ROOT / "tests/golden/logs/incidents").glob("35-*.log"))
+    throttled = "gpus 4\nused_mib 18100\nmemory_mib 20475\ngpu 2 reasons 0x40\n"
+    asked = ((0.001,), (0.1,), (0.1, throttled), (0.1, throttled, "--log", str(log)),
+             (0.01, "gpus 1\nused_mib 18100\nmemory_mib 20475\n"), (0.01, "gpus 3\nused_mib 18100\n"))
+    with ThreadPoolExecutor(len(asked)) as pool:
+        fast, slow, hot, logged, one, three = pool.map(lambda a: look_at(*a), asked)
+    d, found = fast
+    assert d["engine"]["expected"]["published_low"] == 40 and d["engine"]["expected"]["published_high"] == 50, d["engine"]
+    assert 20 < d["engine"]["expected"]["predicted_tokens_per_s"] < 80 and "as_expected" in found, (d["engine"], found)
+    d, found = slow
+    assert d["exit_status"] == 1 and "less than half of what is published: 40 to 50" in d["summary"], d["summary"]
+    assert "likely_reason" in found, found  # the scripted metrics tell of others' requests
+    d, found = hot
+    assert "hardware thermal slowdown" in found["likely_reason"], found
+    d, found = logged
+    assert log.name in found["likely_reason"], found
+    assert "published_not_to_fit" in one[1] and "published_low" not in three[0]["engine"]["expected"], (one[1], three[1])
 
 
 @case
