@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/fault.h"
+#include "base/number.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -258,4 +259,58 @@ mu_status mu_folder_make(const char *path, struct mu_err *err)
     }
     mu_free(copy);
     return status;
+}
+
+char *mu_folder_cache(void)
+{
+    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (xdg && xdg[0] == '/') return mu_path_join(xdg, "muster");
+    return home && home[0] == '/' ? mu_path_join(home, ".cache/muster") : NULL;
+}
+
+/* Takes the name away at once: what is left of the file is `fd`. */
+static int open_nameless(const char *folder)
+{
+    char *path = mu_path_join(folder, "scratch-XXXXXX");
+    int fd = path ? mkostemp(path, O_CLOEXEC) : (errno = ENOMEM, -1);
+    if (fd >= 0) (void)unlink(path);
+    mu_free(path);
+    return fd;
+}
+
+/* 0, or why not. Pages are written as they are needed, when it is too late to say that the disk is
+ * full; so the space is taken now. */
+static int map_space(int fd, uint64_t size, void **out)
+{
+    int failed = size > INT64_MAX               ? EFBIG
+                 : mu_fault_hit(MU_FAULT_WRITE) ? ENOSPC
+                                                : posix_fallocate(fd, 0, (off_t)size);
+    if (failed) return failed;
+    *out = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    return *out == MAP_FAILED ? errno : 0;
+}
+
+mu_status mu_file_scratch(uint64_t size, uint8_t **out, struct mu_err *err)
+{
+    char bytes[MU_BYTES_TEXT], *cache = mu_folder_cache();
+    const char *folder = cache ? cache : "/var/tmp";
+    void *p = NULL;
+    mu_status status = mu_folder_make(folder, err);
+    int fd = status == MU_OK ? open_nameless(folder) : -1;
+    int failed = fd < 0 ? errno : map_space(fd, size, &p);
+    if (status == MU_OK && failed) {
+        status = mu_fail_errno(err, MU_E_IO, failed, "cannot take %s of the disk",
+                               mu_format_bytes(size, bytes));
+        mu_err_where(err, "%s", folder);
+        mu_err_cure(err, "set XDG_CACHE_HOME to a folder that has the room");
+    }
+    if (fd >= 0) (void)close(fd);
+    mu_free(cache);
+    if (status == MU_OK) *out = p;
+    return status;
+}
+
+void mu_file_scratch_free(uint8_t *bytes, uint64_t size)
+{
+    if (bytes) (void)munmap(bytes, size);
 }

@@ -16,7 +16,7 @@ struct mu_file_map {
  * it; model folders are not edited while they are in use. */
 mu_status mu_file_map(const char *path, struct mu_file_map *map, struct mu_err *err);
 void mu_file_unmap(struct mu_file_map *map);
-/* Tells the system that these mapped pages will not be read again, or that they soon will be. */
+/* Tells the system that these mapped pages will not be used for now, or that they soon will be. */
 void mu_file_release(const void *bytes, uint64_t size);
 void mu_file_ahead(const void *bytes, uint64_t size);
 
@@ -50,5 +50,14 @@ bool mu_file_is_folder(const char *path);
 char *mu_path_join(const char *folder, const char *name) MU_NODISCARD;
 /* Makes the folder and those above it, as `mkdir -p` does. */
 mu_status mu_folder_make(const char *path, struct mu_err *err);
+/* ~/.cache/muster, or where XDG_CACHE_HOME says; NULL when there is no home, or no memory. Free
+ * with mu_free. */
+char *mu_folder_cache(void) MU_NODISCARD;
+
+/* Room on the disk, mapped to be written and read: a file of the cache folder that has no name, so
+ * that it is gone with the mapping, or with the process. The space is taken at once; MU_E_SPACE
+ * when it is not there. */
+mu_status mu_file_scratch(uint64_t size, uint8_t **out, struct mu_err *err);
+void mu_file_scratch_free(uint8_t *bytes, uint64_t size);
 
 #endif

@@ -249,10 +249,9 @@ static void tell_progress(void *engine)
     for (unsigned i = 0; i < e->n_replicas; i++) {
         const struct mu_replica *r = &e->replicas[i];
         done += atomic_load_explicit(&r->common.loaded_bytes, memory_order_relaxed);
-        for (unsigned j = 0; j < r->n_ranks; j++) {
-            all += mu_rank_weight_bytes(&r->ranks[j], MU_HOME_DEVICE) +
-                   mu_rank_weight_bytes(&r->ranks[j], MU_HOME_HOST);
-        }
+        for (unsigned j = 0; j < r->n_ranks; j++)
+            for (int home = 0; home < MU_HOME_COUNT; home++)
+                all += mu_rank_weight_bytes(&r->ranks[j], (enum mu_home)home);
     }
     e->options.progress(e->options.progress_arg, MU_MIN(done, all), all);
 }

@@ -73,7 +73,7 @@ static void run_embed(const struct run *run, const struct mu_op *op, uint32_t i,
         if (p->tensors[table].home == MU_HOME_DEVICE)
             run->k->weight_row(&run->rank->weights[table], entry, out);
         else
-            mu_staging_row(run->rank, table, entry, member, out);
+            mu_staging_row(run->rank, table, entry, out);
         for (uint32_t j = 0; p->embed_scale != 1 && j < n; j++)
             out[j] *= p->embed_scale;
     } else {
@@ -444,7 +444,7 @@ static void run_operations(const struct run *run, unsigned member)
     for (uint32_t i = 0; i < run->p->n_ops; i++) {
         if (run->p->ops[i].kind == MU_OP_ROPE_KV && mu_run_attend_rotates(run)) continue;
         uint32_t n = op_pieces(run, &run->p->ops[i]), piece;
-        if (rank->staging) mu_staging_await(rank, run->serial, i, member);
+        if (rank->staging) mu_staging_await(rank, run->serial, i);
         while ((piece = mu_team_claim(rank->team, member, n)) < n) {
             mu_status status = run_piece(run, i, piece, member);
             if (status != MU_OK) rank->status = status; /* only operations of one piece fail */

@@ -2,11 +2,13 @@
  * Loads a rank's weights: finds each tensor of its program in the file, checks it, and has the
  * kernels pack the rows and columns that the rank owns. Called by rank.c, on the rank's thread.
  */
-#include "engine/load_int.h"
+#include "engine/rank.h"
 
 #include "base/file.h"
 
 #include <math.h>
+
+#define DISK_ALIGN 4096 /* so that matrices share no page */
 
 static mu_status check_tensor(const struct mu_tensor_use *use, const struct mu_tensor *t,
                               struct mu_err *err)
@@ -69,13 +71,24 @@ enum mu_dtype mu_rank_held_type(const struct mu_rank *rank, const struct mu_tens
     return mu_dtype_wider(own, wanted) ? wanted : own;
 }
 
-mu_status mu_packing_init(struct mu_packing *packing, struct mu_rank *rank, uint32_t tensor,
-                          struct mu_err *err)
+/* How the stored rows of one matrix become the packed ones of a weight. */
+struct packing {
+    struct mu_weight *weight;
+    const struct mu_kernels *kernels;
+    const struct mu_tensor *tensor;
+    struct mu_use_rows rows;
+    uint64_t held_bytes; /* of a requantised row; 0: none is */
+    size_t held;         /* bytes of requantised rows in the room */
+    size_t room_bytes;   /* what a thread works in, 64-byte aligned */
+};
+
+static mu_status packing_init(struct packing *packing, struct mu_rank *rank, uint32_t tensor,
+                              struct mu_err *err)
 {
     const struct mu_tensor_use *use = &rank->program->tensors[tensor];
     uint64_t values = mu_use_rows_values(use);
     struct mu_weight *weight = &rank->weights[tensor];
-    *packing = (struct mu_packing){.weight = weight, .kernels = rank->common->kernels};
+    *packing = (struct packing){.weight = weight, .kernels = rank->common->kernels};
     MU_TRY(mu_rank_find_tensor(rank, use, &packing->tensor, err));
     mu_use_rows_init(&packing->rows, use, packing->tensor, weight->columns != NULL,
                      mu_codec_decode);
@@ -89,7 +102,7 @@ mu_status mu_packing_init(struct mu_packing *packing, struct mu_rank *rank, uint
 }
 
 /* Rows in the type of the weight, which may not be the stored one. */
-static void get_rows(const struct mu_packing *packing, uint32_t first, uint32_t n, uint8_t *room,
+static void get_rows(const struct packing *packing, uint32_t first, uint32_t n, uint8_t *room,
                      const uint8_t **rows)
 {
     mu_use_rows_get(&packing->rows, first, n, room, rows);
@@ -104,7 +117,8 @@ static void get_rows(const struct mu_packing *packing, uint32_t first, uint32_t 
     }
 }
 
-uint32_t mu_packing_piece(const struct mu_packing *packing, uint32_t piece, uint8_t *room)
+/* Packs MU_USE_ROWS rows or what is left; returns how many. */
+static uint32_t packing_piece(const struct packing *packing, uint32_t piece, uint8_t *room)
 {
     const uint8_t *rows[MU_USE_ROWS];
     uint32_t first = piece * MU_USE_ROWS, n = MU_MIN(MU_USE_ROWS, packing->weight->rows - first);
@@ -113,28 +127,21 @@ uint32_t mu_packing_piece(const struct mu_packing *packing, uint32_t piece, uint
     return n;
 }
 
-void mu_packing_row(const struct mu_packing *packing, uint32_t row, uint8_t *room, float *out)
-{
-    const uint8_t *stored;
-    get_rows(packing, row, 1, room, &stored);
-    mu_codec_decode(packing->weight->type, stored, out, mu_use_rows_values(packing->rows.use));
-}
-
 /* One matrix, shared out over the team. */
 struct pack_job {
     struct mu_rank *rank;
-    struct mu_packing packing;
+    struct packing packing;
     uint8_t *rooms;
 };
 
 static void pack_member(void *arg, unsigned member)
 {
     struct pack_job *job = arg;
-    uint32_t n_pieces = mu_packing_pieces(&job->packing), piece;
     const struct mu_weight *weight = job->packing.weight;
+    uint32_t n_pieces = MU_CEIL_DIV(weight->rows, MU_USE_ROWS), piece;
     while ((piece = mu_team_claim(job->rank->team, member, n_pieces)) < n_pieces) {
         uint32_t n =
-            mu_packing_piece(&job->packing, piece, job->rooms + member * job->packing.room_bytes);
+            packing_piece(&job->packing, piece, job->rooms + member * job->packing.room_bytes);
         atomic_fetch_add_explicit(&job->rank->common->loaded_bytes,
                                   weight->bytes * n / weight->rows, memory_order_relaxed);
     }
@@ -143,7 +150,7 @@ static void pack_member(void *arg, unsigned member)
 static mu_status load_matrix(struct mu_rank *rank, uint32_t i, struct mu_err *err)
 {
     struct pack_job job = {.rank = rank};
-    MU_TRY(mu_packing_init(&job.packing, rank, i, err));
+    MU_TRY(packing_init(&job.packing, rank, i, err));
     size_t size = job.packing.room_bytes * mu_team_size(rank->team);
     job.rooms = mu_alloc_aligned(64, size + 64);
     if (!job.rooms) return mu_fail_memory(err, size);
@@ -158,22 +165,47 @@ static void release(const struct mu_tensor *t)
     if (t && t->data) mu_file_release(t->data, t->n_bytes);
 }
 
+/* Room for all matrices whose home is the disk: packed once, they are only read from then on. */
+static mu_status take_disk(struct mu_rank *rank, struct mu_err *err)
+{
+    for (uint32_t i = 0; i < rank->program->n_tensors; i++)
+        if (rank->program->tensors[i].home == MU_HOME_FILE)
+            rank->disk_bytes += MU_ROUND_UP(rank->weights[i].bytes, DISK_ALIGN);
+    if (rank->disk_bytes == 0) return MU_OK;
+    return mu_file_scratch(rank->disk_bytes, &rank->disk, err);
+}
+
+/* Where the packed bytes go; *disk is the first byte there that is free. */
+static mu_status find_place(struct mu_rank *rank, uint32_t i, uint8_t **disk, struct mu_err *err)
+{
+    const struct mu_tensor_use *use = &rank->program->tensors[i];
+    struct mu_weight *w = &rank->weights[i];
+    if (use->home == MU_HOME_FILE) {
+        w->data = *disk;
+        *disk += MU_ROUND_UP(w->bytes, DISK_ALIGN);
+    } else {
+        bool host = use->home == MU_HOME_HOST;
+        MU_TRY(mu_device_alloc(host ? rank->common->host : rank->device, MU_PURPOSE_WEIGHTS,
+                               w->bytes, use->name, &w->data, err));
+    }
+    if (use->home != MU_HOME_DEVICE) rank->away[i] = w->data;
+    return MU_OK;
+}
+
 mu_status mu_rank_load_weights(struct mu_rank *rank, struct mu_err *err)
 {
     const struct mu_program *p = rank->program;
     const struct mu_tensor *t = NULL;
+    MU_TRY(take_disk(rank, err));
+    uint8_t *disk = rank->disk;
     for (uint32_t i = 0; i < p->n_tensors; i++) {
         const struct mu_tensor_use *use = &p->tensors[i];
-        struct mu_weight *w = &rank->weights[i];
         const struct mu_tensor *before = t;
-        bool host = use->home == MU_HOME_HOST;
-        if (use->home == MU_HOME_FILE) continue;
         MU_TRY(mu_rank_find_tensor(rank, use, &t, err));
         if (before != t) release(before);
-        MU_TRY(mu_device_alloc(host ? rank->common->host : rank->device, MU_PURPOSE_WEIGHTS,
-                               w->bytes, use->name, &w->data, err));
-        if (host) rank->away[i] = w->data;
+        MU_TRY(find_place(rank, i, &disk, err));
         MU_TRY(use->vector ? load_vector(rank, i, t, err) : load_matrix(rank, i, err));
+        if (use->home == MU_HOME_FILE) mu_file_release(rank->away[i], rank->weights[i].bytes);
     }
     release(t);
     return MU_OK;

@@ -2,6 +2,7 @@
 #include "engine/rank.h"
 
 #include "base/checked.h"
+#include "base/file.h"
 #include "engine/profile.h"
 
 #include <math.h>
@@ -280,6 +281,7 @@ void mu_rank_fini(struct mu_rank *rank)
     if (rank->device) {
         for (uint32_t i = 0; i < rank->program->n_tensors; i++) {
             bool here = rank->program->tensors[i].home == MU_HOME_DEVICE;
+            if (rank->program->tensors[i].home == MU_HOME_FILE) continue;
             mu_device_free(here ? rank->device : rank->common->host, MU_PURPOSE_WEIGHTS,
                            here ? rank->weights[i].data : rank->away[i], rank->weights[i].bytes);
         }
@@ -295,5 +297,6 @@ void mu_rank_fini(struct mu_rank *rank)
                        rank->groups_bytes);
         mu_device_close(rank->device);
     }
+    mu_file_scratch_free(rank->disk, rank->disk_bytes);
     mu_arena_destroy(rank->arena);
 }

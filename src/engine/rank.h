@@ -68,8 +68,11 @@ struct mu_rank {
     struct mu_team *team;
     struct mu_thread thread;
 
-    struct mu_weight *weights;  /* [program->n_tensors]; vectors are fp32 data */
-    void **away;                /* [program->n_tensors]: packed in the host's memory, or NULL */
+    struct mu_weight *weights; /* [program->n_tensors]; vectors are fp32 data */
+    void **away;               /* [program->n_tensors]: packed in the host's memory or on the
+                                  disk, or NULL */
+    uint8_t *disk;             /* what is packed there, mapped */
+    uint64_t disk_bytes;
     struct mu_staging *staging; /* brings what is not on the device; NULL: all is */
     struct mu_op_forms *forms;  /* [program->n_ops] */
     struct mu_cut cuts[MU_CUT_COUNT];
@@ -122,7 +125,7 @@ enum mu_dtype mu_rank_held_type(const struct mu_rank *rank, const struct mu_tens
 mu_status mu_rank_load_weights(struct mu_rank *rank, struct mu_err *err);
 
 /*
- * staging.c: matrices that lie in the host's memory or in the file come to the device through a
+ * staging.c: matrices that lie in the host's memory or on the disk come to the device through a
  * buffer of two slots, an operation's at a time. A thread fills one while the other is read, in the
  * order of the program and on into the next step; members that have to wait help it. Init decides
  * sizes, load allocates and starts the thread.
@@ -133,11 +136,10 @@ mu_status mu_staging_load(struct mu_rank *rank, struct mu_err *err);
 void mu_staging_fini(struct mu_rank *rank);
 /* Inside a step, by every member: before operation i, and by one member once all are done with it.
  */
-void mu_staging_await(struct mu_rank *rank, uint32_t serial, uint32_t i, unsigned member);
+void mu_staging_await(struct mu_rank *rank, uint32_t serial, uint32_t i);
 void mu_staging_done(struct mu_rank *rank, uint32_t serial, uint32_t i);
 /* The values of a row of a table that is not on the device. */
-void mu_staging_row(struct mu_rank *rank, uint32_t tensor, uint32_t row, unsigned member,
-                    float *out);
+void mu_staging_row(const struct mu_rank *rank, uint32_t tensor, uint32_t row, float *out);
 
 /* Executes the step in these words; called by the rank's thread, returns MU_E_PEER when another
  * rank gave up. */

@@ -9,30 +9,23 @@
  * pieces, which the thread and the waiting members claim by one word that names the load too: who
  * comes late claims nothing of the next one.
  */
-#include "engine/load_int.h"
+#include "engine/rank.h"
 
 #include "base/file.h"
 
 #define SLOTS      2
-#define COPY_BYTES ((uint64_t)512 << 10) /* of a copy from the host's memory at once */
+#define COPY_BYTES ((uint64_t)512 << 10) /* that one piece copies */
 #define WAIT_SPINS 500
 #define NOT_STAGED UINT32_MAX
 
 /* One matrix on its way. */
 struct item {
     uint32_t tensor, first_piece, n_pieces;
-    uint64_t offset;           /* in the slot */
-    struct mu_packing packing; /* of one that comes from the file */
+    uint64_t offset; /* in the slot */
 };
 
 struct load {
     uint32_t first_item, n_items, n_pieces;
-};
-
-/* A table whose rows are looked up where it lies. */
-struct lookup {
-    struct mu_weight table;    /* in the host's memory, */
-    struct mu_packing packing; /* or of the file */
 };
 
 struct mu_staging {
@@ -40,12 +33,12 @@ struct mu_staging {
     struct item *items;
     struct load *loads;
     uint32_t n_items, n_loads, n_slots;
-    uint32_t *load_of;      /* [ops] -> its load, or NOT_STAGED */
-    struct lookup *lookups; /* [tensors] */
-    uint64_t slot_bytes, room_bytes, bytes;
-    uint8_t *memory, *rooms; /* slots; then a room for each member, and the thread's */
-    uint32_t holds[SLOTS];   /* which load; the thread's own */
-    bool core_left;          /* for the thread, beside the team's */
+    uint32_t *load_of;        /* [ops] -> its load, or NOT_STAGED */
+    struct mu_weight *tables; /* [tensors]: as the rank's, but where they lie */
+    uint64_t slot_bytes;
+    uint8_t *slots;
+    uint32_t holds[SLOTS]; /* which load; the thread's own */
+    bool core_left;        /* for the thread, beside the team's */
     struct mu_thread thread;
 
     _Alignas(MU_CACHE_LINE) _Atomic uint32_t filled; /* loads that are there; grows */
@@ -79,27 +72,19 @@ static uint32_t count_items(const struct mu_rank *rank, uint32_t *n_loads)
     return n;
 }
 
-static mu_status add_item(struct mu_staging *s, uint32_t tensor, struct load *load,
-                          uint64_t *offset, struct mu_err *err)
+static void add_item(struct mu_staging *s, uint32_t tensor, struct load *load, uint64_t *offset)
 {
-    struct mu_rank *rank = s->rank;
-    struct item *item = &s->items[s->n_items++];
-    uint64_t bytes = rank->weights[tensor].bytes;
-    *item = (struct item){.tensor = tensor, .first_piece = load->n_pieces, .offset = *offset};
-    if (rank->program->tensors[tensor].home == MU_HOME_HOST) {
-        item->n_pieces = (uint32_t)MU_CEIL_DIV(bytes, COPY_BYTES);
-    } else {
-        MU_TRY(mu_packing_init(&item->packing, rank, tensor, err));
-        item->n_pieces = mu_packing_pieces(&item->packing);
-        s->room_bytes = MU_MAX(s->room_bytes, (uint64_t)item->packing.room_bytes);
-    }
-    load->n_pieces += item->n_pieces;
+    uint64_t bytes = s->rank->weights[tensor].bytes;
+    s->items[s->n_items++] = (struct item){.tensor = tensor,
+                                           .first_piece = load->n_pieces,
+                                           .n_pieces = (uint32_t)MU_CEIL_DIV(bytes, COPY_BYTES),
+                                           .offset = *offset};
+    load->n_pieces += (uint32_t)MU_CEIL_DIV(bytes, COPY_BYTES);
     load->n_items++;
     *offset += MU_ROUND_UP(bytes, 64);
-    return MU_OK;
 }
 
-static mu_status add_load(struct mu_staging *s, uint32_t i, struct mu_err *err)
+static void add_load(struct mu_staging *s, uint32_t i)
 {
     const struct mu_op *op = &s->rank->program->ops[i];
     struct load *load = &s->loads[s->n_loads];
@@ -107,39 +92,18 @@ static mu_status add_load(struct mu_staging *s, uint32_t i, struct mu_err *err)
     load->first_item = s->n_items;
     for (uint32_t j = 0; j < op->n_weights; j++)
         for (uint32_t g = 0; g < MU_MAX(op->n_groups, 1u); g++)
-            MU_TRY(add_item(s, op->weights[j] + g, load, &bytes, err));
+            add_item(s, op->weights[j] + g, load, &bytes);
     s->slot_bytes = MU_MAX(s->slot_bytes, bytes);
     s->load_of[i] = s->n_loads++;
-    return MU_OK;
 }
 
-static mu_status add_lookup(struct mu_staging *s, uint32_t tensor, struct mu_err *err)
+static void plan(struct mu_staging *s)
 {
-    struct lookup *lookup = &s->lookups[tensor];
-    lookup->table = s->rank->weights[tensor];
-    if (s->rank->program->tensors[tensor].home != MU_HOME_FILE) return MU_OK;
-    MU_TRY(mu_packing_init(&lookup->packing, s->rank, tensor, err));
-    s->room_bytes = MU_MAX(s->room_bytes, (uint64_t)lookup->packing.room_bytes);
-    return MU_OK;
-}
-
-static mu_status plan(struct mu_staging *s, struct mu_err *err)
-{
-    const struct mu_program *p = s->rank->program;
-    for (uint32_t i = 0; i < p->n_ops; i++) {
-        const struct mu_op *op = &p->ops[i];
+    for (uint32_t i = 0; i < s->rank->program->n_ops; i++) {
         s->load_of[i] = NOT_STAGED;
-        if (op->kind == MU_OP_EMBED && op->n_weights) {
-            for (uint32_t g = 0; g < op->n_groups; g++)
-                MU_TRY(add_lookup(s, op->weights[0] + g, err));
-        } else if (is_away(s->rank, op)) {
-            MU_TRY(add_load(s, i, err));
-        }
+        if (is_away(s->rank, &s->rank->program->ops[i])) add_load(s, i);
     }
     s->n_slots = MU_MIN(s->n_loads, (uint32_t)SLOTS);
-    s->bytes =
-        s->n_slots * s->slot_bytes + (s->rank->spec->n_threads + UINT64_C(1)) * s->room_bytes;
-    return MU_OK;
 }
 
 mu_status mu_staging_init(struct mu_rank *rank, struct mu_err *err)
@@ -157,23 +121,20 @@ mu_status mu_staging_init(struct mu_rank *rank, struct mu_err *err)
     s->items = mu_arena_alloc(rank->arena, n_items, sizeof *s->items);
     s->loads = mu_arena_alloc(rank->arena, n_loads, sizeof *s->loads);
     s->load_of = mu_arena_alloc(rank->arena, p->n_ops, sizeof *s->load_of);
-    s->lookups = mu_arena_alloc(rank->arena, p->n_tensors, sizeof *s->lookups);
-    if (!s->items || !s->loads || !s->load_of || !s->lookups)
+    s->tables = mu_arena_alloc(rank->arena, p->n_tensors, sizeof *s->tables);
+    if (!s->items || !s->loads || !s->load_of || !s->tables)
         return mu_fail_memory(err, n_items * sizeof *s->items);
-    return plan(s, err);
+    plan(s);
+    return MU_OK;
 }
 
 uint64_t mu_staging_bytes(const struct mu_rank *rank)
 {
-    return rank->staging ? rank->staging->bytes : 0;
+    const struct mu_staging *s = rank->staging;
+    return s ? s->n_slots * s->slot_bytes : 0;
 }
 
 /* ---- Filling ------------------------------------------------------------------------------- */
-
-static uint8_t *room_of(const struct mu_staging *s, unsigned member)
-{
-    return s->rooms + member * s->room_bytes;
-}
 
 static bool claim(struct mu_staging *s, uint32_t u, uint32_t n_pieces, uint32_t *piece)
 {
@@ -187,48 +148,37 @@ static bool claim(struct mu_staging *s, uint32_t u, uint32_t n_pieces, uint32_t 
     return false;
 }
 
-static void fill_piece(struct mu_staging *s, const struct load *load, uint32_t piece,
-                       unsigned member)
+static void fill_piece(const struct mu_staging *s, const struct load *load, uint32_t piece)
 {
     const struct item *item = &s->items[load->first_item];
     while (piece >= item->first_piece + item->n_pieces)
         item++;
-    piece -= item->first_piece;
-    const struct mu_weight *w = &s->rank->weights[item->tensor];
-    const uint8_t *from = s->rank->away[item->tensor];
-    if (from) {
-        uint64_t at = piece * COPY_BYTES;
-        memcpy((uint8_t *)w->data + at, from + at, MU_MIN(COPY_BYTES, w->bytes - at));
-    } else {
-        (void)mu_packing_piece(&item->packing, piece, room_of(s, member));
-    }
+    const struct mu_weight *from = &s->tables[item->tensor];
+    uint64_t at = (piece - item->first_piece) * COPY_BYTES;
+    memcpy((uint8_t *)s->rank->weights[item->tensor].data + at, (const uint8_t *)from->data + at,
+           MU_MIN(COPY_BYTES, from->bytes - at));
 }
 
 /* Fills pieces of load u until none is left to claim. */
-static void work(struct mu_staging *s, uint32_t u, const struct load *load, unsigned member)
+static void work(struct mu_staging *s, uint32_t u, const struct load *load)
 {
     uint32_t piece;
     while (claim(s, u, load->n_pieces, &piece)) {
-        fill_piece(s, load, piece, member);
+        fill_piece(s, load, piece);
         /* release: the thread, which waits for the last one, publishes them all. */
         if (atomic_fetch_add_explicit(&s->done, 1, memory_order_acq_rel) + 1 == load->n_pieces)
             mu_wake_word(&s->done);
     }
 }
 
-/* Calls for the file's pages of a load, or lets them go. */
+/* Calls for the disk's pages of a load, or lets them go. */
 static void tell_pages(const struct mu_staging *s, const struct load *load,
                        void (*tell)(const void *bytes, uint64_t size))
 {
     for (uint32_t i = load->first_item; i < load->first_item + load->n_items; i++) {
-        const struct mu_packing *packing = &s->items[i].packing;
-        const struct mu_tensor_use *use = packing->rows.use;
-        if (!packing->tensor || !packing->tensor->data) continue;
-        uint64_t row = mu_tensor_row_bytes(packing->tensor);
-        uint64_t first = use->transposed ? use->col_first : use->row_first;
-        uint64_t n = use->transposed ? use->cols : (uint64_t)use->rows * MU_MAX(use->step, 1u);
-        tell(packing->tensor->data + first * row,
-             MU_MIN(n * row, packing->tensor->n_bytes - first * row));
+        uint32_t tensor = s->items[i].tensor;
+        if (s->rank->program->tensors[tensor].home == MU_HOME_FILE)
+            tell(s->tables[tensor].data, s->tables[tensor].bytes);
     }
 }
 
@@ -246,8 +196,7 @@ static void tell_members(struct mu_staging *s)
 static void fill(struct mu_staging *s, uint32_t u, uint32_t k)
 {
     const struct load *load = &s->loads[k];
-    uint8_t *slot = s->memory + u % s->n_slots * s->slot_bytes;
-    unsigned member = s->rank->spec->n_threads; /* the room behind the members' */
+    uint8_t *slot = s->slots + u % s->n_slots * s->slot_bytes;
     uint32_t done;
     for (uint32_t i = load->first_item; i < load->first_item + load->n_items; i++)
         s->rank->weights[s->items[i].tensor].data = slot + s->items[i].offset;
@@ -256,7 +205,7 @@ static void fill(struct mu_staging *s, uint32_t u, uint32_t k)
     tell_members(s);
     tell_pages(s, &s->loads[(k + 1) % s->n_loads], mu_file_ahead);
     /* On a core of the team it would only keep those waiting whom it works for: they fill. */
-    if (s->core_left) work(s, u, load, member);
+    if (s->core_left) work(s, u, load);
     while ((done = atomic_load_explicit(&s->done, memory_order_acquire)) < load->n_pieces) {
         if (stopping(s)) return;
         mu_wait_word(&s->done, done);
@@ -289,18 +238,18 @@ mu_status mu_staging_load(struct mu_rank *rank, struct mu_err *err)
 {
     struct mu_staging *s = rank->staging;
     if (!s) return MU_OK;
-    if (s->bytes)
-        MU_TRY(mu_device_alloc(rank->device, MU_PURPOSE_STAGING, s->bytes, "the staging buffer",
-                               (void **)&s->memory, err));
-    s->rooms = s->memory + s->n_slots * s->slot_bytes;
-    for (uint32_t i = 0; i < rank->program->n_tensors; i++)
-        s->lookups[i].table.data = rank->away[i];
+    for (uint32_t i = 0; i < rank->program->n_tensors; i++) {
+        s->tables[i] = rank->weights[i];
+        s->tables[i].data = rank->away[i];
+    }
+    if (s->n_loads == 0) return MU_OK;
+    MU_TRY(mu_device_alloc(rank->device, MU_PURPOSE_STAGING, mu_staging_bytes(rank),
+                           "the staging buffer", (void **)&s->slots, err));
     memset(s->holds, 0xff, sizeof s->holds);
     s->core_left =
         mu_cpu_usable((int[MU_DEVICE_CPUS_MAX]){0}, MU_DEVICE_CPUS_MAX) > rank->spec->n_threads;
     /* No load has the count UINT32_MAX yet: members that come before the first fill claim none. */
     atomic_store_explicit(&s->claim, UINT64_MAX, memory_order_relaxed);
-    if (s->n_loads == 0) return MU_OK;
     return mu_thread_start(&s->thread, staging_main, s, "muster-staging", -1, err);
 }
 
@@ -315,12 +264,13 @@ void mu_staging_fini(struct mu_rank *rank)
     mu_wake_word(&s->used);
     mu_wake_word(&s->done);
     mu_thread_join(&s->thread);
-    if (rank->device) mu_device_free(rank->device, MU_PURPOSE_STAGING, s->memory, s->bytes);
+    if (rank->device)
+        mu_device_free(rank->device, MU_PURPOSE_STAGING, s->slots, mu_staging_bytes(rank));
     mu_free(s);
     rank->staging = NULL;
 }
 
-void mu_staging_await(struct mu_rank *rank, uint32_t serial, uint32_t i, unsigned member)
+void mu_staging_await(struct mu_rank *rank, uint32_t serial, uint32_t i)
 {
     struct mu_staging *s = rank->staging;
     uint32_t k = s->load_of[i], spins = 0;
@@ -328,7 +278,7 @@ void mu_staging_await(struct mu_rank *rank, uint32_t serial, uint32_t i, unsigne
     for (uint32_t u = serial * s->n_loads + k;;) {
         uint32_t news = atomic_load_explicit(&s->news, memory_order_acquire);
         if ((int32_t)(atomic_load_explicit(&s->filled, memory_order_acquire) - u) > 0) return;
-        work(s, u, &s->loads[k], member);
+        work(s, u, &s->loads[k]);
         if (spins++ < WAIT_SPINS)
             mu_cpu_relax();
         else
@@ -344,13 +294,7 @@ void mu_staging_done(struct mu_rank *rank, uint32_t serial, uint32_t i)
     mu_wake_word(&s->used);
 }
 
-void mu_staging_row(struct mu_rank *rank, uint32_t tensor, uint32_t row, unsigned member,
-                    float *out)
+void mu_staging_row(const struct mu_rank *rank, uint32_t tensor, uint32_t row, float *out)
 {
-    struct mu_staging *s = rank->staging;
-    const struct lookup *lookup = &s->lookups[tensor];
-    if (lookup->table.data)
-        rank->common->kernels->weight_row(&lookup->table, row, out);
-    else
-        mu_packing_row(&lookup->packing, row, room_of(s, member), out);
+    rank->common->kernels->weight_row(&rank->staging->tables[tensor], row, out);
 }

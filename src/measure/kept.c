@@ -7,18 +7,8 @@
 #include "base/number.h"
 #include "probe/probe.h"
 
-#include <stdlib.h>
-
 #define FILE_BYTES_MAX (1u << 20)
 #define LINES_MAX      200 /* the oldest are dropped */
-
-/* ~/.cache/muster, or where XDG_CACHE_HOME says; NULL when there is no home. */
-static char *cache_folder(void)
-{
-    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    if (xdg && xdg[0] == '/') return mu_path_join(xdg, "muster");
-    return home && home[0] == '/' ? mu_path_join(home, ".cache/muster") : NULL;
-}
 
 /* Processor, threads, kernels, types, shape and the code that is timed: all that costs depend on.
  */
@@ -98,7 +88,7 @@ mu_status mu_measure_costs_kept(const struct mu_kernels *kernels,
                                 struct mu_plan_costs *out, struct mu_err *err)
 {
     struct mu_text key, text;
-    char *folder = cache_folder(), *path = folder ? mu_path_join(folder, "costs.tsv") : NULL;
+    char *folder = mu_folder_cache(), *path = folder ? mu_path_join(folder, "costs.tsv") : NULL;
     mu_status status = MU_OK;
     mu_text_init(&key, 512);
     mu_text_init(&text, FILE_BYTES_MAX);

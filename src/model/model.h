@@ -68,7 +68,7 @@ static inline uint32_t mu_part_count(const struct mu_config *config)
 enum mu_home {
     MU_HOME_DEVICE,
     MU_HOME_HOST, /* packed, in the host's memory */
-    MU_HOME_FILE, /* as the file has them */
+    MU_HOME_FILE, /* packed, on the disk */
     MU_HOME_COUNT
 };
 

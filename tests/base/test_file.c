@@ -259,6 +259,27 @@ static void folders_are_made_with_their_parents(void **state)
     mu_free(path);
 }
 
+static void scratch_room_has_no_name(void **state)
+{
+    (void)state;
+    struct mu_err err = MU_ERR_INIT;
+    uint8_t *room = NULL;
+    assert_int_equal(setenv("XDG_CACHE_HOME", in_folder("d"), 1), 0);
+    assert_int_equal(mu_file_scratch(100000, &room, &err), MU_OK);
+    memset(room, 7, 100000);
+    mu_file_release(room, 100000);
+    assert_int_equal(room[99999], 7);
+    assert_int_equal(rmdir(in_folder("d/muster")), 0); /* nothing is in it */
+    mu_file_scratch_free(room, 100000);
+    assert_int_not_equal(mu_file_scratch(UINT64_C(1) << 60, &room, &err), MU_OK);
+    assert_non_null(strstr(err.cure, "XDG_CACHE_HOME"));
+    assert_int_equal(rmdir(in_folder("d/muster")), 0);
+    put(in_folder("a"), "");
+    assert_int_equal(setenv("XDG_CACHE_HOME", in_folder("a"), 1), 0);
+    assert_int_equal(mu_file_scratch(1, &room, NULL), MU_E_IO);
+    assert_int_equal(unsetenv("XDG_CACHE_HOME"), 0);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_folder, remove_folder)
@@ -273,6 +294,7 @@ int main(void)
         TEST(writes_more_than_its_buffer),
         TEST(output_that_cannot_be_made_is_told),
         TEST(folders_are_made_with_their_parents),
+        TEST(scratch_room_has_no_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
