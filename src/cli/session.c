@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #define CONVERSATION_MAX_BYTES (64u << 20)
+#define ASKED_MAX_BYTES        (64u << 10)
 
 mu_status mu_session_open(struct mu_session *session, const char *model, struct mu_err *err)
 {
@@ -99,12 +100,22 @@ mu_status mu_session_engine_options(const struct mu_run_options *o, uint64_t con
                                   share.of_memory, &out->devices, err);
 }
 
+/* The line of an option whose value is JSON, in one spelling. */
+static void add_json(struct mu_text *out, const char *option, const json_t *value)
+{
+    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) : NULL;
+    if (value && !text) out->status = MU_E_MEMORY;
+    mu_text_printf(out, "option --%s\t%s\n", option, text ? text : "");
+    mu_free(text);
+}
+
 /* Settles with the other processes on one set of options. */
 static mu_status agree(const struct mu_session *session, const struct mu_run_options *o,
-                       struct mu_engine_options *settled, struct mu_err *err)
+                       const struct mu_mapped_request *map, struct mu_engine_options *settled,
+                       struct mu_err *err)
 {
     struct mu_text asked;
-    mu_text_init(&asked, 1024);
+    mu_text_init(&asked, ASKED_MAX_BYTES);
     mu_text_printf(&asked, "option --compute\t%s\noption --kv-type\t%s\noption --weights\t%s\n",
                    o->compute, o->kv_type, o->weights ? o->weights : "");
     const struct {
@@ -115,10 +126,13 @@ static mu_status agree(const struct mu_session *session, const struct mu_run_opt
                    {"dp", o->dp},
                    {"context", o->context},
                    {"prefill-chunk", o->prefill_chunk},
-                   {"rope-by-prompt", o->rope_by_prompt}};
+                   {"rope-by-prompt", o->rope_by_prompt},
+                   {"offload-compute", o->offload_compute}};
     for (size_t i = 0; i < MU_ARRAY_LEN(numbers); i++)
         mu_text_printf(&asked, "option --%s\t%llu\n", numbers[i].name,
                        (unsigned long long)numbers[i].value);
+    add_json(&asked, "device-map", map->device_map);
+    add_json(&asked, "max-memory", map->max_memory);
     mu_status status = mu_text_status(&asked, err);
     if (status == MU_OK) status = mu_engine_agree(session->file, mu_text_get(&asked), settled, err);
     mu_text_fini(&asked);
@@ -138,25 +152,17 @@ static void choose_degrees(const struct mu_config *config, struct mu_engine_opti
     o->pp = n / tp;
 }
 
-/* Turns --device-map into places; *map is what they lie in. */
-static mu_status place_by_map(const struct mu_session *session, const struct mu_run_options *run,
-                              struct mu_engine_options *o, struct mu_plan_map **map,
-                              struct mu_err *err)
+/* What the user says about places; NULL without a map. */
+static mu_status read_map(const struct mu_run_options *run, struct mu_mapped_request *out,
+                          struct mu_err *err)
 {
-    struct mu_mapped_request request = {.offload_compute = run->offload_compute};
+    *out = (struct mu_mapped_request){.offload_compute = run->offload_compute};
     if (!run->device_map && (run->max_memory || run->offload_compute))
         return mu_fail(err, MU_E_USAGE, "--%s goes with a --device-map; there is none",
                        run->max_memory ? "max-memory" : "offload-compute");
     if (!run->device_map) return MU_OK;
-    if (o->world)
-        return mu_fail(err, MU_E_UNSUPPORTED, "a --device-map is carried out by one process only");
-    mu_status status = mu_cli_device_map_read(run->device_map, &request.device_map, err);
-    if (status == MU_OK)
-        status = mu_cli_memory_read(run->max_memory, "--max-memory", &request.max_memory, err);
-    if (status == MU_OK) status = mu_mapped_make(session->file, &request, o, map, err);
-    json_decref(request.device_map);
-    json_decref(request.max_memory);
-    return status;
+    MU_TRY(mu_cli_device_map_read(run->device_map, &out->device_map, err));
+    return mu_cli_memory_read(run->max_memory, "--max-memory", &out->max_memory, err);
 }
 
 static mu_status open_engine(struct mu_session *session, const struct mu_run_options *options,
@@ -195,12 +201,17 @@ mu_status mu_session_engine(struct mu_session *session, const struct mu_run_opti
     }
     MU_TRY(mu_session_engine_options(options, context, n_prompt, &o, err));
     o.max_sequences = MU_MAX(o.max_sequences, (uint32_t)sequences);
-    if (o.world) MU_TRY(agree(session, options, &o, err));
+    struct mu_mapped_request request;
     struct mu_plan_map *map = NULL;
-    mu_status status = place_by_map(session, options, &o, &map, err);
+    mu_status status = read_map(options, &request, err);
+    if (status == MU_OK && o.world) status = agree(session, options, &request, &o, err);
+    if (status == MU_OK && request.device_map)
+        status = mu_mapped_make(session->file, &request, &o, &map, err);
     if (!options->device_map) choose_degrees(mu_model_file_config(session->file), &o);
     if (status == MU_OK) status = open_engine(session, options, &o, err);
     mu_plan_map_destroy(map);
+    json_decref(request.device_map);
+    json_decref(request.max_memory);
     return status;
 }
 

@@ -31,6 +31,7 @@ struct mu_device_spec {
     unsigned n_cpus; /* 0: not pinned */
     int cpus[MU_DEVICE_CPUS_MAX];
     uint64_t budget_bytes;
+    unsigned process; /* that has it, of those that share a model; 0 when there is only one */
 };
 
 struct mu_device_list {

@@ -8,8 +8,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#define SHEET_MAX    4096
-#define SAMPLES      64 /* places in the file whose bytes are compared */
+#define SHEET_MAX    16384 /* room for a device map */
+#define SAMPLES      64    /* places in the file whose bytes are compared */
 #define SAMPLE_BYTES UINT64_C(4096)
 
 struct sheet {
@@ -99,6 +99,7 @@ static mu_status join_devices(struct sheet *sheets, unsigned n, struct mu_device
     for (unsigned i = 0; i < out->n; i++) {
         struct mu_device_spec *d = &out->items[i];
         *d = sheets[i / each].options.devices.items[i % each];
+        d->process = i / each;
         char name[MU_DEVICE_NAME_MAX + 16];
         (void)snprintf(name, sizeof name, "%u/%s", i / each, d->name);
         memcpy(d->name, name, sizeof d->name - 1);

@@ -256,20 +256,45 @@ static void tell_progress(void *engine)
     e->options.progress(e->options.progress_arg, MU_MIN(done, all), all);
 }
 
+/* The device of a row of mu_engine_memory, as far as it is in this process; or NULL. */
+static const struct mu_device *device_of(const struct mu_engine *e, unsigned row)
+{
+    unsigned n = e->options.devices.n;
+    return row < n ? rank_of(e, row)->device : e->replicas[row - n].common.host;
+}
+
+static void add_usage(struct mu_device_usage *sum, const struct mu_device_usage *part)
+{
+    for (int p = 0; p < MU_PURPOSE_COUNT; p++) {
+        sum->now_bytes[p] += part->now_bytes[p];
+        sum->high_bytes[p] += part->high_bytes[p];
+    }
+    sum->total_now_bytes += part->total_now_bytes;
+    sum->total_high_bytes += part->total_high_bytes;
+}
+
 /* Until all processes have loaded, so that no request's time holds another one's loading. They tell
  * what they use then, of which nothing changes any more. */
 static mu_status await_others(struct mu_engine *e, struct mu_err *err)
 {
-    unsigned n = e->options.devices.n, each = e->replicas[0].n_each;
-    struct mu_device_usage own[MU_DEVICES_MAX];
-    if (!(e->usages = mu_calloc(n, sizeof *own))) return mu_fail_memory(err, n * sizeof *own);
-    for (unsigned i = 0; i < each; i++)
-        mu_device_usage(rank_of(e, mu_world_process(e->options.world) * each + i)->device, &own[i]);
+    unsigned n_rows = e->options.devices.n + e->n_replicas, n = mu_world_size(e->options.world);
+    struct mu_device_usage *own = mu_calloc(n_rows, sizeof *own);
+    struct mu_device_usage *all = mu_calloc((size_t)n * n_rows, sizeof *all);
+    e->usages = mu_calloc(n_rows, sizeof *e->usages);
+    bool room = own && all && e->usages;
+    for (unsigned i = 0; room && i < n_rows; i++)
+        if (device_of(e, i)) mu_device_usage(device_of(e, i), &own[i]);
     mu_watch_phase("waiting for the others to load");
-    if (mu_world_gather(e->options.world, own, each * sizeof *own, e->usages) != MU_OK)
-        return mu_fail(err, MU_E_PEER, "the other ranks cannot be reached");
+    mu_status status = !room ? mu_fail_memory(err, (size_t)n * n_rows * sizeof *all)
+                       : mu_world_gather(e->options.world, own, n_rows * sizeof *own, all) != MU_OK
+                           ? mu_fail(err, MU_E_PEER, "the other ranks cannot be reached")
+                           : MU_OK;
+    for (unsigned i = 0; status == MU_OK && i < n * n_rows; i++)
+        add_usage(&e->usages[i % n_rows], &all[i]);
+    mu_free(all);
+    mu_free(own);
     mu_watch_phase("waiting for work");
-    return MU_OK;
+    return status;
 }
 
 static mu_status start(struct mu_engine *e, struct mu_err *err)
@@ -355,10 +380,8 @@ void mu_engine_facts(const struct mu_engine *engine, struct mu_engine_facts *out
 
 void mu_engine_usage(const struct mu_engine *engine, unsigned rank, struct mu_device_usage *out)
 {
-    unsigned n = engine->replicas[0].n_ranks * engine->n_replicas;
     if (engine->usages)
         *out = engine->usages[rank];
     else
-        mu_device_usage(
-            rank < n ? rank_of(engine, rank)->device : engine->replicas[rank - n].common.host, out);
+        mu_device_usage(device_of(engine, rank), out);
 }

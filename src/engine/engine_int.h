@@ -61,10 +61,10 @@ struct mu_replica {
     unsigned n_ranks, tp, pp;
     unsigned logits_rank;       /* the first of those that have the head */
     struct mu_device_spec host; /* its budget, where something lies in the host's memory */
-    unsigned n_each, n_here; /* ranks of the engine in each process; of this replica in this one */
-    bool spread;             /* not all ranks are where the scheduler is */
-    bool schedules;          /* it is here */
-    struct mu_rank *ranks;   /* stage by stage, tensor-parallel ranks side by side */
+    unsigned n_here;            /* ranks that are in this process */
+    bool spread;                /* not all ranks are where the scheduler is */
+    bool schedules;             /* it is here */
+    struct mu_rank *ranks;      /* stage by stage, tensor-parallel ranks side by side */
     struct mu_comm_group *tp_groups[MU_DEVICES_MAX], *pp_groups[MU_DEVICES_MAX];
 
     /* The scheduler's own. */

@@ -42,9 +42,10 @@ mu_status mu_remote_create(struct mu_replica *r, struct mu_err *err)
     m->first_rank = r->first_rank;
     m->logits_rank = r->logits_rank;
     for (unsigned i = 0; i < r->n_ranks; i++) {
-        unsigned process = r->ranks[i].process, n = m->n_processes;
-        if (process != 0 && (n == 0 || m->processes[n - 1] != process))
-            m->processes[m->n_processes++] = process;
+        unsigned process = r->ranks[i].process, j = 0;
+        while (j < m->n_processes && m->processes[j] != process)
+            j++;
+        if (process != 0 && j == m->n_processes) m->processes[m->n_processes++] = process;
     }
     size_t logits = (size_t)c->layout.max_out * c->config->vocab;
     bool arrive = r->schedules && !r->ranks[r->logits_rank].here;

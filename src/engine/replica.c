@@ -38,7 +38,7 @@ static mu_status init_ranks(struct mu_replica *e, struct mu_err *err)
             struct mu_shard shard = {
                 .stage = stage, .places = o->places, .tp_rank = r, .tp_size = o->tp};
             unsigned i = e->n_ranks++;
-            unsigned process = (e->first_rank + i) / e->n_each;
+            unsigned process = o->devices.items[i].process;
             MU_TRY(mu_rank_init(&e->ranks[i], c, &e->options.devices.items[i], &shard, err));
             e->ranks[i].number = i;
             e->ranks[i].process = process;
@@ -130,7 +130,6 @@ mu_status mu_replica_init(struct mu_replica *r, const struct mu_model_file *file
     r->event_fd = -1;
     r->index = index;
     r->first_rank = index * n;
-    r->n_each = settled->devices.n / (settled->world ? mu_world_size(settled->world) : 1);
     r->schedules = !settled->world || mu_world_process(settled->world) == 0;
     r->common.file = file;
     r->options = *settled;

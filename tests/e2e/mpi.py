@@ -69,6 +69,30 @@ def logits_have_the_same_bits():
 
 
 @case
+def device_maps_have_the_same_bits():
+    """By rule and by hand, over any number of processes; a map that comes back, and one with parts elsewhere."""
+    back = '{"model":0,"lm_head":2,"model.layers.1":1,"model.layers.0.mlp":2}'
+    away = '{"model":1,"lm_head":"disk","model.layers.0.mlp":"cpu","model.layers.1":0}'
+    for model in ("synth:nano", TINY):
+        alone = json.loads(muster("generate", model, *ASKED)[0])
+        for n, *words in ((2, "auto"), (3, "balanced"), (3, back), (2, back, "--devices", "cpu:2"), (2, away),
+                          (2, away, "--offload-compute"), (2, "disk"), (4, "balanced", "--dp", "2")):
+            out, said = over(n, "generate", model, *ASKED, "--device-map", *words)
+            together = json.loads(out)
+            assert not said and together["digest"] == alone["digest"], (model, n, words, said)
+            assert together["measured"]["devices"] == together["predicted"]["devices"], (model, n, words)
+
+
+@case
+def maps_that_differ_are_told():
+    need_mpi()
+    code, _, said, err = finish_run(launch(
+        (1, {}, ["generate", "synth:nano", *ASKED, "--device-map", "auto"]),
+        (1, {}, ["generate", "synth:nano", *ASKED, "--device-map", "balanced"])))
+    assert code == 5 and len(said) == 1 and 'option --device-map "balanced"' in said[0], err
+
+
+@case
 def only_the_first_speaks():
     out, said = over(3, "generate", "synth:nano", "--tokens", "1,2", "-n", "4", "--greedy", "--tp", "3")
     assert out.count("\n") == 1 and not said, (out, said)
