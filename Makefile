@@ -174,9 +174,12 @@ $(BUILD)/%.tidy: %.c .clang-tidy Makefile
 format: ## clang-format on every file of ours
 	$(Q)clang-format -i $(LINTED) $(HEADERS)
 
-faults: ## kills, stops and confuses ranks that are processes, ten times each; as root also between hosts
+TIMES ?= 10
+faults: ## kills, stops and confuses ranks that are processes, TIMES=10 each, as root also between hosts; fails each allocation
 	$(call variant,checks,test-programs)
-	$(Q)for t in tests/faults/*.py; do TIMES=10 MUSTER=$(CURDIR)/$(BUILD)/checks/muster python3 $$t || exit 1; done
+	$(Q)for t in tests/faults/mpi_*.py; do TIMES=$(TIMES) MUSTER=$(CURDIR)/$(BUILD)/checks/muster python3 $$t || exit 1; done
+	$(call variant,asan,test-programs,OPT=-O1 SANITIZE='-w -fsanitize=address$(,)undefined -fno-sanitize-recover=all')
+	$(Q)MUSTER=$(CURDIR)/$(BUILD)/asan/muster python3 tests/faults/allocations.py
 
 oracle: all ## compares with results computed by others: ORACLE=folder
 	$(Q)python3 tests/run.py --oracle "$(ORACLE)" --build $(BUILD)

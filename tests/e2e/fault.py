@@ -18,6 +18,8 @@ COMMANDS = (["--help"], ["--man"], ["completion", "bash"], ["completion", "--hel
             ["tokenize", str(GOLDEN / "sentencepiece/unigram"), "--file", str(GOLDEN / "chat_mini.jsonl")],
             ["generate", "synth:nano", "--tokens", "1,2", "-n", "2", "--devices", "cpu:4", "--dp", "2", "--pp", "2",
              "--json"],
+            ["generate", "synth:nano", "--tokens", "1,2", "-n", "2", "--devices", "cpu:4", "--tp", "2", "--pp", "2"],
+            ["generate", "synth:nano", "--tokens", "1,2", "-n", "2", "--device-map", "disk"],
             ["generate", str(GOLDEN / "1_tiny/llama_gqa"), "-p", "a", "-p", "b", "--choices", "2", "--stop", "x", "-n", "2"],
             ["convert", str(GOLDEN / "1_tiny/qwen2"), os.path.join(tempfile.gettempdir(), "muster-fault.gguf"),
              "--weights", "q4_k", "--quiet"])
