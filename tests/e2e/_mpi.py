@@ -2,6 +2,7 @@
 import glob
 import os
 import pathlib
+import select
 import shutil
 import subprocess
 import tempfile
@@ -46,6 +47,20 @@ def finish_run(process, timeout=60):
     return process.returncode, out.decode(errors="replace"), said, err
 
 
+def read_until(stream, enough, seconds):
+    """What a pipe gives until it is enough, it ends, or the time runs out."""
+    text, end = b"", time.monotonic() + seconds
+    while not enough(text):
+        left = end - time.monotonic()
+        if left <= 0 or not select.select([stream], [], [], left)[0]:
+            break
+        piece = os.read(stream.fileno(), 65536)
+        if not piece:
+            break
+        text += piece
+    return text
+
+
 def parents():
     """{process: parent} of all that run."""
     found = {}
@@ -81,11 +96,11 @@ def variable(process, name):
     return None
 
 
-def rank_process(launcher, rank, watcher=False):
+def rank_process(launcher, rank, watcher=False, variable_name="OMPI_COMM_WORLD_RANK"):
     """The process that is this rank, or the one that watches it."""
     end = time.monotonic() + 10
     while time.monotonic() < end:
-        mine = [p for p in below(launcher) if variable(p, "OMPI_COMM_WORLD_RANK") == str(rank)]
+        mine = [p for p in below(launcher) if variable(p, variable_name) == str(rank)]
         tree = parents()
         for p in mine:
             if (tree.get(p) in mine) != watcher and (watcher or tree.get(p) in mine):
