@@ -6,12 +6,16 @@
  * what that is of the bandwidth, and of the rate of the instruction that such weights are
  * multiplied with. Every figure is the best of many short rounds, because other programs may share
  * the machine: a share above 100 % says that the limit's rounds were disturbed.
+ *
+ * Attention has a table of its own (TYPE `attention` asks for it alone): GB/s of keys and values
+ * for rows that decode, 10^9 operations per second for a prompt's.
  */
 #include "base/base.h"
 #include "kernel/kernel.h"
 
 #include <immintrin.h>
 #include <stdio.h>
+#include <sys/mman.h>
 
 enum { COLS = 2048, MAX_ROWS = 512, STORED_ROWS = 64, THREADS_MAX = 2, FEW = 2048 };
 
@@ -261,6 +265,144 @@ static bool bench_type(const struct mu_kernels *k, struct mu_team *const *teams,
     return true;
 }
 
+/* ---- attention ---- */
+
+enum { CACHED_MOST = 128 << 20 }; /* bytes of keys and values: more than caches hold */
+
+/* Rows of sequences of so many keys each, or the last rows of one: a layer's work in a step. */
+struct attention {
+    const char *name;
+    uint32_t heads, kv_heads, head_dim, rows, keys;
+    bool prompt;
+};
+
+static const struct attention attentions[] = {
+    {"9/3 x 64", 9, 3, 64, 1, 128, false},      {"9/3 x 64", 9, 3, 64, 1, 2048, false},
+    {"9/3 x 64", 9, 3, 64, 8, 160, false},      {"9/3 x 64", 9, 3, 64, 512, 512, true},
+    {"9/3 x 64", 9, 3, 64, 512, 2048, true},    {"32/8 x 64", 32, 8, 64, 1, 2048, false},
+    {"32/8 x 64", 32, 8, 64, 8, 160, false},    {"32/8 x 64", 32, 8, 64, 512, 2048, true},
+    {"32/8 x 128", 32, 8, 128, 1, 2048, false}, {"32/8 x 128", 32, 8, 128, 512, 2048, true},
+};
+
+struct attention_job {
+    const struct attention *what;
+    const struct mu_kernels *k;
+    struct mu_team *team;
+    struct mu_attend_args args;
+    size_t scratch_floats, layer_bytes; /* of keys, and of values */
+    uint32_t layers, layer, tile_rows;
+};
+
+static void attention_member(void *arg, unsigned member)
+{
+    struct attention_job *j = arg;
+    const struct attention *w = j->what;
+    const uint32_t group = w->heads / w->kv_heads;
+    uint32_t n = MU_CEIL_DIV(w->rows, j->tile_rows) * w->kv_heads, i;
+    struct mu_attend_args args = j->args;
+    args.keys = (const char *)args.keys + 2 * j->layer * j->layer_bytes;
+    args.values = (const char *)args.keys + j->layer_bytes;
+    args.scratch += member * j->scratch_floats;
+    while ((i = mu_team_claim(j->team, member, n)) < n) {
+        uint32_t kv = i % w->kv_heads, row = i / w->kv_heads * j->tile_rows;
+        struct mu_attend_tile tile = {.row = row,
+                                      .n_rows = MU_MIN(j->tile_rows, w->rows - row),
+                                      .head = kv * group,
+                                      .n_heads = group,
+                                      .kv = kv};
+        args.out = j->args.out + row * args.out_stride + (size_t)tile.head * w->head_dim;
+        j->k->attend(&args, &tile);
+    }
+    mu_team_barrier(j->team, member);
+}
+
+/* The best time of a layer; each run is another layer's, as in a step. */
+static double attention_seconds(struct attention_job *j)
+{
+    double best = 1e9;
+    uint64_t begin = mu_clock_ns();
+    while (mu_clock_seconds_since(begin) < ROUND_SECONDS) {
+        uint64_t start = mu_clock_ns();
+        for (j->layer = 0; j->layer < j->layers; j->layer++)
+            mu_team_run(j->team, attention_member, j);
+        best = MU_MIN(best, mu_clock_seconds_since(start) / j->layers);
+    }
+    return best;
+}
+
+static bool bench_attention(const struct mu_kernels *k, struct mu_team *const *teams,
+                            const struct limits *limits, const struct attention *w)
+{
+    const uint32_t sequences = w->prompt ? 1 : w->rows;
+    const uint32_t blocks = MU_CEIL_DIV(w->keys, MU_KV_BLOCK_TOKENS);
+    const size_t q = (size_t)w->heads * w->head_dim;
+    const double key_bytes = 4.0 * w->kv_heads * w->head_dim; /* two numbers of two bytes */
+    struct attention_job j = {.what = w, .k = k};
+    j.tile_rows = w->prompt ? MU_ATTEND_QUERIES / (w->heads / w->kv_heads) : 1;
+    j.layer_bytes = (size_t)sequences * blocks * w->kv_heads * MU_KV_BLOCK_TOKENS * w->head_dim * 2;
+    j.layers = w->prompt ? 1 : (uint32_t)(CACHED_MOST / (2 * j.layer_bytes));
+    j.scratch_floats = MU_ROUND_UP(
+        k->attend_scratch(MU_ATTEND_QUERIES, w->head_dim, w->head_dim, w->keys), (size_t)16);
+    const size_t huge = (size_t)2 << 20, bytes = MU_ROUND_UP(2 * j.layers * j.layer_bytes, huge);
+    uint16_t *cache = mu_alloc_aligned(huge, bytes);
+    float *floats = mu_alloc_aligned(64, (2 * w->rows * q + THREADS_MAX * j.scratch_floats) * 4);
+    uint32_t *words = mu_alloc((2 * w->rows + (size_t)sequences * blocks) * sizeof *words);
+    if (!cache || !floats || !words) return false;
+    (void)madvise(cache, bytes, MADV_HUGEPAGE); /* as a device's memory is */
+    for (size_t i = 0; i < j.layers * j.layer_bytes; i++)
+        cache[i] = (uint16_t)(0x3000 | (i * 2654435761u >> 7 & 0x83ff)); /* near an eighth */
+    for (size_t i = 0; i < w->rows * q; i++)
+        floats[i] = random_value(i);
+    for (uint32_t r = 0; r < w->rows; r++) {
+        words[r] = w->keys - 1 - (w->prompt ? w->rows - 1 - r : 0);
+        words[w->rows + r] = w->prompt ? 0 : r;
+    }
+    for (uint32_t i = 0; i < sequences * blocks; i++)
+        words[2 * w->rows + i] = i;
+    j.args = (struct mu_attend_args){.q = floats,
+                                     .q_stride = q,
+                                     .out = floats + w->rows * q,
+                                     .out_stride = q,
+                                     .keys = cache,
+                                     .key_stride = w->head_dim,
+                                     .value_stride = w->head_dim,
+                                     .keys_turned = true,
+                                     .cache_type = MU_DTYPE_F16,
+                                     .n_kv_heads = w->kv_heads,
+                                     .head_dim = w->head_dim,
+                                     .value_dim = w->head_dim,
+                                     .positions = words,
+                                     .sequences = words + w->rows,
+                                     .tables = words + 2 * w->rows,
+                                     .table_stride = blocks,
+                                     .scale = 0.125f,
+                                     .scratch = floats + 2 * w->rows * q};
+    for (int t = 0; t < THREADS_MAX; t++) {
+        j.team = teams[t];
+        double s = attention_seconds(&j), seen = w->keys - (w->prompt ? (w->rows - 1) / 2.0 : 0);
+        printf("%-16s %-10s %s %4u %5u %7d %10.1f", k->family, w->name,
+               w->prompt ? "prompt" : "decode", w->rows, w->keys, t + 1, s * 1e6);
+        print_rate(w->rows * (w->prompt ? 0 : w->keys) * key_bytes / s, limits[t].read);
+        print_rate(4 * w->rows * seen * (double)q / s, limits[t].ops[MU_FORM_F32]);
+        printf("\n");
+        fflush(stdout);
+    }
+    mu_free(cache);
+    mu_free(floats);
+    mu_free(words);
+    return true;
+}
+
+static bool bench_attentions(const struct mu_kernels *k, struct mu_team *const *teams,
+                             const struct limits *limits)
+{
+    printf("%-16s %-10s %6s %4s %5s %s %10s %14s %14s\n", "family", "heads", "", "rows", "keys",
+           "threads", "us", "GB/s", "GOP/s");
+    for (size_t i = 0; i < MU_ARRAY_LEN(attentions); i++)
+        if (!bench_attention(k, teams, limits, &attentions[i])) return false;
+    return true;
+}
+
 static bool wanted(int argc, char **argv, enum mu_dtype type)
 {
     if (argc <= 2) return mu_codec_can_decode(type);
@@ -287,12 +429,15 @@ int main(int argc, char **argv)
         print_limits(t + 1, &limits[t]);
     }
     mu_free(read_buffer);
-    printf("%-16s %-8s %s %14s %14s %14s %14s\n", "family", "type", "threads", "1 row: GB/s",
-           "8 rows: GOP/s", "32 rows", "512 rows");
+    bool attention = argc == 3 && strcmp(argv[2], "attention") == 0;
+    if (!attention)
+        printf("%-16s %-8s %s %14s %14s %14s %14s\n", "family", "type", "threads", "1 row: GB/s",
+               "8 rows: GOP/s", "32 rows", "512 rows");
     for (int type = 0; type < MU_DTYPE_COUNT; type++)
         if (wanted(argc, argv, (enum mu_dtype)type) &&
             !bench_type(k, teams, limits, (enum mu_dtype)type))
             return 4;
+    if ((argc <= 2 || attention) && !bench_attentions(k, teams, limits)) return 4;
     for (unsigned t = 0; t < THREADS_MAX; t++)
         mu_team_destroy(teams[t]);
     return 0;
