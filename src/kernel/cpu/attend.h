@@ -2,7 +2,9 @@
  * attend of a CPU family: included by the family's file after simd.h.
  *
  * Keys and values are read a block of the cache at a time, and widened once for all queries of the
- * tile: keys turned so that a lane is a key, values as they lie. A score is a sum over head_dim in
+ * tile: keys turned so that a lane is a key, values as they lie. Blocks lie apart and are hardly
+ * longer than a page, which the processor's own prefetching does not leave: so what is wanted next
+ * is fetched by hand, a line for every line that is read. A score is a sum over head_dim in
  * order in one lane, an output value a sum over the keys of a chunk in order in one lane: neither
  * depends on which queries and keys were done at once.
  */
@@ -73,27 +75,53 @@ static const char *block_at(const struct attending *t, const void *cache, size_t
 struct numbers {
     enum mu_dtype type;
     const char *at;
-    size_t stride; /* bytes from a token's values to the next one's */
+    size_t stride;     /* bytes from a token's values to the next one's */
+    const char *ahead; /* as long a block of the cache that is wanted next, or the same again */
 };
 
+SIMD void fetch(const char *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64)
+        _mm_prefetch(p + i, _MM_HINT_T0);
+}
+
+/* After the keys of a block the values of its tokens will be wanted; after those the keys of the
+ * chunk that follows. Latent attention has read the values when it has the keys. */
+static const char *after_keys(const struct attending *t, const char *block, uint32_t position)
+{
+    return t->a->keys_turned ? block_at(t, t->a->values, t->a->value_stride, position) : block;
+}
+
+static const char *after_values(const struct attending *t, const char *block, uint32_t position)
+{
+    uint32_t last = t->a->positions[t->tile->row + t->tile->n_rows - 1];
+    position += MU_ATTEND_CHUNK;
+    if (!t->a->keys_turned || position > last) return block;
+    return block_at(t, t->a->keys, t->a->key_stride, position);
+}
+
 /* The first n keys of a block that lie turned, in whole vectors. */
-SIMD void turned_widen(const struct attending *t, enum mu_dtype type, const char *block, uint32_t n)
+SIMD void turned_widen(const struct attending *t, enum mu_dtype type, const char *block,
+                       const char *ahead, uint32_t n)
 {
     size_t size = type == MU_DTYPE_F32 ? 4 : 2;
-    for (uint32_t i = 0; i < t->a->head_dim; i++)
+    for (uint32_t i = 0; i < t->a->head_dim; i++) {
+        fetch(ahead + i * BLOCK_KEYS * size, BLOCK_KEYS * size);
         for (uint32_t k = 0; k < n; k += MU_LANES) {
             size_t at = (size_t)i * BLOCK_KEYS + k;
             vf_store(t->key + at, vf_load_cache(block + at * size, type));
         }
+    }
 }
 
 /* The first n keys of a block, in whole vectors. */
-SIMD void keys_widen(const struct attending *t, enum mu_dtype type, const char *block, uint32_t n)
+SIMD void keys_widen(const struct attending *t, enum mu_dtype type, const char *block,
+                     const char *ahead, uint32_t n)
 {
     uint32_t dim = t->a->head_dim;
     size_t token = t->a->key_stride * (type == MU_DTYPE_F32 ? 4 : 2);
     if (t->a->keys_turned) {
-        turned_widen(t, type, block, n);
+        turned_widen(t, type, block, ahead, n);
         return;
     }
     for (uint32_t k = 0; k < n; k += MU_LANES)
@@ -108,13 +136,15 @@ SIMD void keys_widen(const struct attending *t, enum mu_dtype type, const char *
 }
 
 SIMD void values_widen(const struct attending *t, enum mu_dtype type, const char *block,
-                       uint32_t first, uint32_t end)
+                       const char *ahead, uint32_t first, uint32_t end)
 {
     size_t token = t->a->value_stride * (type == MU_DTYPE_F32 ? 4 : 2);
-    for (uint32_t k = first; k < end; k++)
+    for (uint32_t k = first; k < end; k++) {
+        fetch(ahead + k * token, token);
         for (uint32_t i = 0; i < t->dim; i += MU_LANES)
             vf_store(t->value + (size_t)k * t->dim + i,
                      cache_load(type, block + k * token, i, t->a->value_dim));
+    }
 }
 
 /* The first n keys of a block for so many queries, a number of all of them after the other. */
@@ -122,15 +152,16 @@ static struct numbers block_keys(const struct attending *t, uint32_t position, u
                                  uint32_t queries)
 {
     const char *block = block_at(t, t->a->keys, t->a->key_stride, position);
+    const char *ahead = after_keys(t, block, position);
     if (t->a->keys_turned && queries <= QUERIES)
-        return (struct numbers){t->a->cache_type, block, 0};
+        return (struct numbers){t->a->cache_type, block, 0, ahead};
     if (t->a->cache_type == MU_DTYPE_F16)
-        keys_widen(t, MU_DTYPE_F16, block, n);
+        keys_widen(t, MU_DTYPE_F16, block, ahead, n);
     else if (t->a->cache_type == MU_DTYPE_BF16)
-        keys_widen(t, MU_DTYPE_BF16, block, n);
+        keys_widen(t, MU_DTYPE_BF16, block, ahead, n);
     else
-        keys_widen(t, MU_DTYPE_F32, block, n);
-    return (struct numbers){MU_DTYPE_F32, (const char *)t->key, 0};
+        keys_widen(t, MU_DTYPE_F32, block, ahead, n);
+    return (struct numbers){MU_DTYPE_F32, (const char *)t->key, 0, (const char *)t->key};
 }
 
 /* Values [first, end) of a block for so many queries. */
@@ -138,27 +169,30 @@ static struct numbers block_values(const struct attending *t, uint32_t position,
                                    uint32_t end, uint32_t queries)
 {
     const char *block = block_at(t, t->a->values, t->a->value_stride, position);
+    const char *ahead = after_values(t, block, position);
     size_t size = mu_dtype(t->a->cache_type)->block_bytes;
     if (t->a->value_dim == t->dim && queries <= QUERIES)
-        return (struct numbers){t->a->cache_type, block, t->a->value_stride * size};
+        return (struct numbers){t->a->cache_type, block, t->a->value_stride * size, ahead};
     if (t->a->cache_type == MU_DTYPE_F16)
-        values_widen(t, MU_DTYPE_F16, block, first, end);
+        values_widen(t, MU_DTYPE_F16, block, ahead, first, end);
     else if (t->a->cache_type == MU_DTYPE_BF16)
-        values_widen(t, MU_DTYPE_BF16, block, first, end);
+        values_widen(t, MU_DTYPE_BF16, block, ahead, first, end);
     else
-        values_widen(t, MU_DTYPE_F32, block, first, end);
-    return (struct numbers){MU_DTYPE_F32, (const char *)t->value, t->dim * sizeof(float)};
+        values_widen(t, MU_DTYPE_F32, block, ahead, first, end);
+    const char *widened = (const char *)t->value;
+    return (struct numbers){MU_DTYPE_F32, widened, t->dim * sizeof(float), widened};
 }
 
 /* The scores of N queries for all keys of the block, whose first is key `at` of the chunk. */
 SIMD void scores_tile(const struct attending *t, const unsigned N, enum mu_dtype type,
-                      const char *keys, uint32_t query, uint32_t at)
+                      const struct numbers *keys, uint32_t query, uint32_t at)
 {
     const size_t size = type == MU_DTYPE_F32 ? 4 : 2;
     vf sum[QUERIES][2];
     UNROLL for (unsigned n = 0; n < N; n++) sum[n][0] = sum[n][1] = vf_set1(0);
     for (uint32_t i = 0; i < t->a->head_dim; i++) {
-        const char *key = keys + (size_t)i * BLOCK_KEYS * size;
+        const char *key = keys->at + (size_t)i * BLOCK_KEYS * size;
+        fetch(keys->ahead + (size_t)i * BLOCK_KEYS * size, BLOCK_KEYS * size);
         vf low = vf_load_cache(key, type), high = vf_load_cache(key + MU_LANES * size, type);
         UNROLL for (unsigned n = 0; n < N; n++)
         {
@@ -171,18 +205,21 @@ SIMD void scores_tile(const struct attending *t, const unsigned N, enum mu_dtype
         vf_store(t->score + (size_t)(query + n) * MU_ATTEND_CHUNK + at + MU_LANES * j, sum[n][j]);
 }
 
-/* Adds keys [first, end) of the block to NV vectors of the values of N queries, which follow each
- * other at v; weight and value are those of the block's first key. */
+/* Adds keys [first, end) of the block to NV vectors, from the i-th number on, of the values of N
+ * queries, which follow each other at v; weight is that of the block's first key. */
 SIMD void values_tile(const struct attending *t, const unsigned N, const unsigned NV,
-                      enum mu_dtype type, const float *weight, const char *value, size_t stride,
-                      uint32_t first, uint32_t end, float *v)
+                      enum mu_dtype type, const struct numbers *values, const float *weight,
+                      uint32_t i, uint32_t first, uint32_t end, float *v)
 {
     const size_t size = type == MU_DTYPE_F32 ? 4 : 2;
+    const char *value = values->at + i * size, *ahead = values->ahead + i * size;
+    const size_t stride = values->stride;
     vf sum[QUERIES][VECTORS];
     UNROLL for (unsigned n = 0; n < N; n++) UNROLL for (unsigned j = 0; j < NV; j++) sum[n][j] =
-        vf_load(v + n * (size_t)t->dim + MU_LANES * j);
+        vf_load(v + n * (size_t)t->dim + i + MU_LANES * j);
     for (uint32_t k = first; k < end; k++) {
         vf x[VECTORS];
+        fetch(ahead + k * stride, NV * MU_LANES * size);
         UNROLL for (unsigned j = 0; j < NV; j++) x[j] =
             vf_load_cache(value + k * stride + MU_LANES * j * size, type);
         UNROLL for (unsigned n = 0; n < N; n++)
@@ -192,7 +229,7 @@ SIMD void values_tile(const struct attending *t, const unsigned N, const unsigne
         }
     }
     UNROLL for (unsigned n = 0; n < N; n++) UNROLL for (unsigned j = 0; j < NV; j++)
-        vf_store(v + n * (size_t)t->dim + MU_LANES * j, sum[n][j]);
+        vf_store(v + n * (size_t)t->dim + i + MU_LANES * j, sum[n][j]);
 }
 
 /* Calls X(n) for each number of queries a tile may have. */
@@ -208,11 +245,11 @@ static void scores_add(const struct attending *t, const struct numbers *keys, ui
 #define CASE_(N)                                                                                   \
     case N:                                                                                        \
         if (keys->type == MU_DTYPE_F16)                                                            \
-            scores_tile(t, N, MU_DTYPE_F16, keys->at, query, at);                                  \
+            scores_tile(t, N, MU_DTYPE_F16, keys, query, at);                                      \
         else if (keys->type == MU_DTYPE_BF16)                                                      \
-            scores_tile(t, N, MU_DTYPE_BF16, keys->at, query, at);                                 \
+            scores_tile(t, N, MU_DTYPE_BF16, keys, query, at);                                     \
         else                                                                                       \
-            scores_tile(t, N, MU_DTYPE_F32, keys->at, query, at);                                  \
+            scores_tile(t, N, MU_DTYPE_F32, keys, query, at);                                      \
         break;
     switch (n) {
         TILE_SIZES(CASE_)
@@ -224,14 +261,11 @@ SIMD void values_row(const struct attending *t, const unsigned N, enum mu_dtype 
                      const struct numbers *values, const float *weight, uint32_t first,
                      uint32_t end, float *v)
 {
-    const size_t size = type == MU_DTYPE_F32 ? 4 : 2;
     uint32_t i = 0;
     for (; i + VECTORS * MU_LANES <= t->dim; i += VECTORS * MU_LANES)
-        values_tile(t, N, VECTORS, type, weight, values->at + i * size, values->stride, first, end,
-                    v + i);
+        values_tile(t, N, VECTORS, type, values, weight, i, first, end, v);
     for (; i < t->dim; i += MU_LANES)
-        values_tile(t, N, 1, type, weight, values->at + i * size, values->stride, first, end,
-                    v + i);
+        values_tile(t, N, 1, type, values, weight, i, first, end, v);
 }
 
 static void values_add(const struct attending *t, const struct numbers *values, uint32_t n,
@@ -409,6 +443,16 @@ static void row_finish(struct attending *t, uint32_t row)
     }
 }
 
+/* The keys of the first chunk, all at once: there is nothing before them to be read meanwhile. */
+static void first_fetch(const struct attending *t, uint32_t first, uint32_t end)
+{
+    const struct mu_attend_args *a = t->a;
+    size_t bytes = a->key_stride * BLOCK_KEYS * mu_dtype(a->cache_type)->block_bytes;
+    end = MU_MIN(end, first + MU_ATTEND_CHUNK);
+    for (uint32_t at = first; a->keys_turned && at < end; at += BLOCK_KEYS)
+        fetch(block_at(t, a->keys, a->key_stride, at), bytes);
+}
+
 static void attend(const struct mu_attend_args *a, const struct mu_attend_tile *tile)
 {
     struct attending t = {.a = a, .tile = tile, .n_queries = tile->n_rows * tile->n_heads};
@@ -428,7 +472,9 @@ static void attend(const struct mu_attend_args *a, const struct mu_attend_tile *
     for (uint32_t r = 0; r < tile->n_rows; r++)
         t.rows[r] = (struct attending_row){0};
     uint32_t first = a->window && position[0] + 1 > a->window ? position[0] + 1 - a->window : 0;
-    for (first -= first % MU_ATTEND_CHUNK; first < context; first += MU_ATTEND_CHUNK)
+    first -= first % MU_ATTEND_CHUNK;
+    first_fetch(&t, first, context);
+    for (; first < context; first += MU_ATTEND_CHUNK)
         chunk_attend(&t, first);
     for (uint32_t r = 0; r < tile->n_rows; r++)
         row_finish(&t, r);
