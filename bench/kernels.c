@@ -1,9 +1,10 @@
 /*
  * The kernels alone, beside what the machine can do: `build/bench/kernels [FAMILY [TYPE...]]`.
  *
- * For every weight type, with 1 thread and with 2: GB/s of stored weights for one row (decode), and
- * 10^9 operations per second (a multiplication and an addition are two) for more rows; beside them
- * what that is of the bandwidth, and of the rate of the instruction that such weights are
+ * For every weight type, with 1 thread and with 2: GB/s of stored weights that come out of memory,
+ * for one row (decode) and for a few (streams that decode together); and 10^9 operations per second
+ * (a multiplication and an addition are two) for more rows of weights that lie in a cache. Beside
+ * them what that is of the bandwidth, and of the rate of the instruction that such weights are
  * multiplied with. Every figure is the best of many short rounds, because other programs may share
  * the machine: a share above 100 % says that the limit's rounds were disturbed.
  *
@@ -21,6 +22,15 @@ enum { COLS = 2048, MAX_ROWS = 512, STORED_ROWS = 64, THREADS_MAX = 2, FEW = 204
 
 #define ROUND_SECONDS 0.4
 #define MEMORY_BYTES  ((uint64_t)128 << 20) /* of weights: more than caches hold */
+
+/* Memory as a device has its own: in large pages, where the system gives them. */
+static void *memory(size_t bytes)
+{
+    const size_t page = (size_t)2 << 20;
+    void *p = mu_alloc_aligned(page, MU_ROUND_UP(bytes, page));
+    if (p) (void)madvise(p, MU_ROUND_UP(bytes, page), MADV_HUGEPAGE);
+    return p;
+}
 
 /* ---- the machine's limits ---- */
 
@@ -201,7 +211,7 @@ static bool job_create(struct job *j, struct mu_weight *w, enum mu_dtype type, u
     *w = (struct mu_weight){.type = type, .rows = outputs, .cols = COLS};
     w->form = j->k->form(type, MU_COMPUTE_DEFAULT);
     w->bytes = j->k->weight_bytes(type, w->form, outputs, 0, COLS);
-    w->data = mu_alloc_aligned(64, w->bytes);
+    w->data = memory(w->bytes);
     uint8_t *stored = mu_dtype_bytes(type, COLS, &row_bytes) ? stored_rows(type, row_bytes) : NULL;
     size_t stride =
         MU_ROUND_UP(j->k->form_bytes(w->form, COLS), (size_t)64) | 64; /* see kernel.h */
@@ -239,10 +249,12 @@ static double job_seconds(struct job *j, uint32_t n_rows, uint32_t outputs)
     return best_seconds(j->team, job_member, j);
 }
 
+/* Rows that meet weights out of memory, and rows that meet few weights again and again. */
+static const uint32_t streamed[] = {1, 2, 4, 8, 16}, cached[] = {8, 32, 512};
+
 static bool bench_type(const struct mu_kernels *k, struct mu_team *const *teams,
                        const struct limits *limits, enum mu_dtype type)
 {
-    static const uint32_t batches[] = {8, 32, 512};
     struct mu_weight w;
     struct job j = {.k = k};
     uint64_t row_bytes = 0;
@@ -252,11 +264,13 @@ static bool bench_type(const struct mu_kernels *k, struct mu_team *const *teams,
     for (int t = 0; t < THREADS_MAX; t++) {
         j.team = teams[t];
         printf("%-16s %-8s %7d", k->family, mu_dtype(type)->name, t + 1);
-        print_rate((double)row_bytes * many / job_seconds(&j, 1, many), limits[t].read);
-        for (size_t b = 0; b < MU_ARRAY_LEN(batches); b++) {
-            uint32_t outputs = batches[b] > 128 ? FEW / 4 : FEW; /* some 2 ms of work */
-            double ops = 2.0 * COLS * outputs * batches[b];
-            print_rate(ops / job_seconds(&j, batches[b], outputs), limits[t].ops[w.form]);
+        for (size_t b = 0; b < MU_ARRAY_LEN(streamed); b++)
+            print_rate((double)row_bytes * many / job_seconds(&j, streamed[b], many),
+                       limits[t].read);
+        for (size_t b = 0; b < MU_ARRAY_LEN(cached); b++) {
+            uint32_t outputs = cached[b] > 128 ? FEW / 4 : FEW; /* some 2 ms of work */
+            double ops = 2.0 * COLS * outputs * cached[b];
+            print_rate(ops / job_seconds(&j, cached[b], outputs), limits[t].ops[w.form]);
         }
         printf("\n");
         fflush(stdout);
@@ -403,6 +417,16 @@ static bool bench_attentions(const struct mu_kernels *k, struct mu_team *const *
     return true;
 }
 
+static void print_head(void)
+{
+    printf("%-16s %-8s %s", "family", "type", "threads");
+    for (size_t b = 0; b < MU_ARRAY_LEN(streamed); b++)
+        printf(" %3u row%s GB/s", streamed[b], streamed[b] > 1 ? "s" : " ");
+    for (size_t b = 0; b < MU_ARRAY_LEN(cached); b++)
+        printf("  %4u: GOP/s ", cached[b]);
+    printf("\n");
+}
+
 static bool wanted(int argc, char **argv, enum mu_dtype type)
 {
     if (argc <= 2) return mu_codec_can_decode(type);
@@ -421,7 +445,7 @@ int main(int argc, char **argv)
     if (mu_kernels_choose(argc > 1 ? argv[1] : NULL, &k, &err) != MU_OK) goto failed;
     for (unsigned t = 0; t < THREADS_MAX; t++)
         if (mu_team_create(t + 1, NULL, &teams[t], &err) != MU_OK) goto failed;
-    read_buffer = mu_alloc_aligned(64, READ_BYTES);
+    read_buffer = memory(READ_BYTES);
     if (!read_buffer) return 4;
     memset(read_buffer, 1, READ_BYTES);
     for (unsigned t = 0; t < THREADS_MAX; t++) {
@@ -430,9 +454,7 @@ int main(int argc, char **argv)
     }
     mu_free(read_buffer);
     bool attention = argc == 3 && strcmp(argv[2], "attention") == 0;
-    if (!attention)
-        printf("%-16s %-8s %s %14s %14s %14s %14s\n", "family", "type", "threads", "1 row: GB/s",
-               "8 rows: GOP/s", "32 rows", "512 rows");
+    if (!attention) print_head();
     for (int type = 0; type < MU_DTYPE_COUNT; type++)
         if (wanted(argc, argv, (enum mu_dtype)type) &&
             !bench_type(k, teams, limits, (enum mu_dtype)type))
