@@ -8,6 +8,7 @@
 #define PANEL_COLUMNS (PANEL_CELLS * MU_CELL)
 #define PARTS         512 /* rows times segments whose sums are kept at once: 64 KiB of stack */
 #define BATCH_MAX     256 /* rows whose activations should stay in the second cache */
+#define FEW_ROWS      (2 * GROUP_ROWS) /* at most, for which no panel is worth making; measured */
 
 /* A row tile of outputs and a batch of activation rows. */
 struct work {
@@ -34,24 +35,34 @@ static void panel_cells(const struct work *k, unsigned g, uint32_t first, uint32
 {
     const uint8_t *group = group_at(k, g);
     if (k->packed.lanes)
-        group_read(k->w->type, group, group + k->packed.scale_offset, first, n, NULL, NULL, out);
+        group_widen(k->w->type, group, group + k->packed.scale_offset, first, n, out);
     else
         mu_cpu_cells_from_stored(k->w, &k->packed, k->group + g, first, n, out);
 }
 
-/* Columns [first, end) of the slice, whole blocks of activations. */
+/* Columns [first, end) of the slice, whole blocks of activations, for few rows: weights are read
+ * at memory's speed, and what a tile has read, the next one finds in a cache. */
+static void segment_few(const struct work *k, uint32_t first, uint32_t end, struct part *parts)
+{
+    uint32_t x_first = first / MU_CELL, cell = k->packed.skip / MU_CELL + x_first;
+    for (unsigned g = 0; g < 2; g++) {
+        const uint8_t *group = group_at(k, g);
+        for (uint32_t r = 0, size = 0; r < k->n_rows; r += group_tiles[size].rows) {
+            while (group_tiles[size].rows > k->n_rows - r)
+                size++;
+            group_tiles[size].run(
+                k->w->type, group, group + k->packed.scale_offset, cell, (end - first) / MU_CELL,
+                row_at(k, r) + x_first * sizeof(struct q8_block), k->a->x_stride, parts + r, g);
+        }
+    }
+}
+
+/* The same for many rows: adds to `parts`. */
 static void segment_int(const struct work *k, uint32_t first, uint32_t end, struct part *parts)
 {
     struct mu_cell panel[2][PANEL_CELLS];
     uint32_t skip = k->packed.skip / MU_CELL, x_first = first / MU_CELL,
              n = (end - first) / MU_CELL;
-    if (k->n_rows == 1 && k->packed.lanes) {
-        const struct q8_block *x = q8_at(row_at(k, 0), 0, 0) + x_first;
-        for (unsigned g = 0; g < 2; g++)
-            group_read(k->w->type, group_at(k, g), group_at(k, g) + k->packed.scale_offset,
-                       skip + x_first, n, x, parts->sum + MU_LANES * g, NULL);
-        return;
-    }
     for (uint32_t c = 0, m; c < n; c += m) {
         m = MU_MIN(n - c, (uint32_t)PANEL_CELLS);
         for (unsigned g = 0; g < 2; g++)
@@ -176,21 +187,36 @@ static void outputs_add(const struct work *k, unsigned segment, const struct par
     }
 }
 
+/* Adds segments [first, end) of the tree, whose parts begin at `parts`, into the first's. */
+static void parts_join(struct part *parts, uint32_t n_rows, uint32_t first, uint32_t end)
+{
+    if (end - first < 2) return;
+    uint32_t middle = mu_segment_split(first, end);
+    struct part *right = parts + (size_t)(middle - first) * n_rows;
+    parts_join(parts, n_rows, first, middle);
+    parts_join(right, n_rows, middle, end);
+    for (uint32_t r = 0; r < n_rows; r++)
+        for (unsigned i = 0; i < MU_ROW_TILE; i += MU_LANES)
+            vf_store(parts[r].sum + i,
+                     vf_add(vf_load(parts[r].sum + i), vf_load(right[r].sum + i)));
+}
+
 static void tile_compute(const struct work *k, const struct mu_cut *cut, struct part *parts)
 {
-    struct mu_run leaves[MU_SEGMENTS_MAX], trees[MU_SUBTREES_MAX];
-    float *pieces[MU_SEGMENTS_MAX];
+    struct mu_run trees[MU_SUBTREES_MAX];
+    bool few = k->w->form == MU_FORM_Q8 && k->packed.lanes && k->n_rows <= FEW_ROWS;
     for (uint32_t i = 0; i < cut->run.end - cut->run.first; i++) {
         struct part *own = parts + (size_t)i * k->n_rows;
-        leaves[i] = (struct mu_run){cut->run.first + i, cut->run.first + i + 1};
-        pieces[i] = own->sum;
-        memset(own, 0, k->n_rows * sizeof *own);
-        if (k->w->form == MU_FORM_Q8)
-            segment_int(k, cut->border[i], cut->border[i + 1], own);
+        uint32_t first = cut->border[i], end = cut->border[i + 1];
+        if (!few) memset(own, 0, k->n_rows * sizeof *own);
+        if (few)
+            segment_few(k, first, end, own);
+        else if (k->w->form == MU_FORM_Q8)
+            segment_int(k, first, end, own);
         else if (mu_coding(k->w->type) != MU_CODING_PLAIN)
-            segment_widened(k, cut->border[i], cut->border[i + 1], own);
+            segment_widened(k, first, end, own);
         else
-            segment_plain(k, cut->border[i], cut->border[i + 1], own);
+            segment_plain(k, first, end, own);
     }
     if (k->a->y_rows) {
         for (uint32_t i = 0; i < cut->run.end - cut->run.first; i++)
@@ -199,10 +225,9 @@ static void tile_compute(const struct work *k, const struct mu_cut *cut, struct 
     }
     unsigned n_trees = mu_segment_subtrees(cut->n, cut->run, trees);
     for (unsigned t = 0; t < n_trees; t++) {
-        uint32_t i = trees[t].first - cut->run.first, n = trees[t].end - trees[t].first;
-        mu_segment_add(trees[t].first, trees[t].end, leaves + i, pieces + i, n,
-                       k->n_rows * MU_ROW_TILE, pieces[i]);
-        outputs_store(k, t, parts + (size_t)i * k->n_rows);
+        struct part *own = parts + (size_t)(trees[t].first - cut->run.first) * k->n_rows;
+        parts_join(own, k->n_rows, trees[t].first, trees[t].end);
+        outputs_store(k, t, own);
     }
 }
 

@@ -13,10 +13,12 @@
 #define INT_ROWS   6
 #define FLOAT_ROWS 12
 #define GROUPS     2
+#define GROUP_ROWS 8
 #else
 #define INT_ROWS   3
 #define FLOAT_ROWS 6
 #define GROUPS     1
+#define GROUP_ROWS 2
 #endif
 
 /*
@@ -142,11 +144,22 @@ SIMD vi broadcast_4(const int8_t *x)
     return vi_set1(bits);
 }
 
+SIMD const struct q8_block *q8_at(const char *x, unsigned row, size_t x_stride)
+{
+    return (const struct q8_block *)(const void *)(x + row * x_stride);
+}
+
 /* What a sum of products starts from, so that it ends without the offset's share. */
-SIMD vi sum_start(enum mu_cell_kind kind, int offset, int minus_sum)
+SIMD vi sum_start(enum mu_cell_kind kind, int offset, int minus)
 {
     if (kind == MU_CELL_MIN) return vi_set1(0);
-    return vi_set1(minus_sum * (mu_cell_wide(kind) ? START_WIDE(offset) : offset));
+    return vi_set1(minus * (mu_cell_wide(kind) ? START_WIDE(offset) : offset));
+}
+
+/* Of a block, or of a half of it. */
+SIMD int minus_sum(const struct q8_block *b, bool halves, unsigned h)
+{
+    return !halves ? b->total : h ? b->total - b->half : b->half;
 }
 
 /* Whether the block, or that half of it, has top codes other than 0. */
@@ -166,48 +179,50 @@ SIMD vi top_add(enum mu_cell_kind kind, vi w, const int8_t *top, vi sum)
 
 /* Adds a cell's (or half a cell's) share to the sum of an output: the only place where rounding
  * happens in this form. */
-SIMD vf cell_add(enum mu_cell_kind kind, vi products, vf scale, vf min, int minus_sum,
-                 float x_scale, vf sum)
+SIMD vf cell_add(enum mu_cell_kind kind, vi products, vf scale, vf min, int minus, float x_scale,
+                 vf sum)
 {
     vf t = vf_mul(vf_from_int(products), scale);
-    if (mu_cell_min(kind)) t = vf_fma(min, vf_from_int(vi_set1(minus_sum)), t);
+    if (mu_cell_min(kind)) t = vf_fma(min, vf_from_int(vi_set1(minus)), t);
     return vf_fma(t, vf_set1(x_scale), sum);
 }
 
-/* One row, one group: codes go from memory to registers to the sum. */
-SIMD vf group_one_row(const struct mu_lanes *l, enum mu_cell_kind kind, bool halves,
-                      const uint8_t *group, const uint8_t *scales, uint32_t first, uint32_t n,
-                      const struct q8_block *x)
+/* R rows, one group: codes go from memory through registers to the sums. */
+SIMD void group_rows(const unsigned R, const struct mu_lanes *l, enum mu_cell_kind kind,
+                     const bool halves, const uint8_t *group, const uint8_t *scales, uint32_t first,
+                     uint32_t n, const char *x, size_t x_stride, struct part *parts, unsigned g)
 {
-    vf sum = vf_set1(0);
-    for (uint32_t c = first; c < first + n; c++, x++) {
+    vf sum[GROUP_ROWS];
+    const unsigned runs = halves ? 2 : 1, steps = 8 / runs;
+    UNROLL for (unsigned r = 0; r < R; r++) sum[r] = vf_set1(0);
+    for (uint32_t c = first; c < first + n; c++, x += sizeof(struct q8_block)) {
         const uint8_t *p = group + (size_t)c * mu_lanes_code_bytes(l);
         const uint8_t *super = scales + (size_t)(c / l->cells) * mu_lanes_super_bytes(l);
-        vi code[8];
+        vi code[8], dot[GROUP_ROWS];
         vf scale[2], min[2];
         cell_prefetch(l, p, super, c);
         cell_codes(l, p, code);
         cell_scales(l, super, c % l->cells, scale, min);
-        int low = x->half, high = x->total - low;
-        vi a = sum_start(kind, l->offset, low), z = sum_start(kind, l->offset, high);
-        UNROLL for (unsigned s = 0; s < 4; s++)
+        UNROLL for (unsigned h = 0; h < runs; h++)
         {
-            a = vi_dot(a, code[s], broadcast_4(x->code + 4 * s), mu_cell_wide(kind));
-            z = vi_dot(z, code[s + 4], broadcast_4(x->code + 4 * s + 16), mu_cell_wide(kind));
-        }
-        if (top_there(x, false, 0)) {
-            vi widest = cell_code_step(l, p, x->step);
-            a = top_add(kind, widest, x->top[0], a);
-            z = top_add(kind, widest, x->top[1], z);
-        }
-        if (halves) {
-            sum = cell_add(kind, a, scale[0], min[0], low, x->scale, sum);
-            sum = cell_add(kind, z, scale[1], min[1], high, x->scale, sum);
-        } else {
-            sum = cell_add(kind, vi_add(a, z), scale[0], min[0], x->total, x->scale, sum);
+            UNROLL for (unsigned r = 0; r < R; r++) dot[r] =
+                sum_start(kind, l->offset, minus_sum(q8_at(x, r, x_stride), halves, h));
+            UNROLL for (unsigned s = h * steps; s < (h + 1) * steps; s++)
+                UNROLL for (unsigned r = 0; r < R; r++) dot[r] =
+                    vi_dot(dot[r], code[s], broadcast_4(q8_at(x, r, x_stride)->code + 4 * s),
+                           mu_cell_wide(kind));
+            UNROLL for (unsigned r = 0; r < R; r++)
+            {
+                const struct q8_block *b = q8_at(x, r, x_stride);
+                if (top_there(b, halves, h))
+                    dot[r] = top_add(kind, cell_code_step(l, p, b->step),
+                                     b->top[halves ? h : b->step / 4], dot[r]);
+                sum[r] = cell_add(kind, dot[r], scale[h], min[h], minus_sum(b, halves, h), b->scale,
+                                  sum[r]);
+            }
         }
     }
-    return sum;
+    UNROLL for (unsigned r = 0; r < R; r++) vf_store(parts[r].sum + MU_LANES * g, sum[r]);
 }
 
 SIMD void cells_widen(const struct mu_lanes *l, const uint8_t *group, const uint8_t *scales,
@@ -231,20 +246,13 @@ SIMD void cells_widen(const struct mu_lanes *l, const uint8_t *group, const uint
     }
 }
 
-/* Both jobs above for each packed type: sums == NULL asks for cells. */
-static void group_read(enum mu_dtype type, const uint8_t *group, const uint8_t *scales,
-                       uint32_t first, uint32_t n, const struct q8_block *x, float *sums,
-                       struct mu_cell *cells)
+static void group_widen(enum mu_dtype type, const uint8_t *group, const uint8_t *scales,
+                        uint32_t first, uint32_t n, struct mu_cell *out)
 {
 #define CASE_(name, low, high, offset, n_cells, head, kind, table)                                 \
     case MU_DTYPE_##name: {                                                                        \
         const struct mu_lanes l = MU_LANES_OF(low, high, offset, n_cells, head, kind, table);      \
-        const bool halves = mu_lanes_halves(&l);                                                   \
-        const enum mu_cell_kind cell = mu_lanes_kind(&l);                                          \
-        if (sums)                                                                                  \
-            vf_store(sums, group_one_row(&l, cell, halves, group, scales, first, n, x));           \
-        else                                                                                       \
-            cells_widen(&l, group, scales, first, n, cells);                                       \
+        cells_widen(&l, group, scales, first, n, out);                                             \
         break;                                                                                     \
     }
     switch ((int)type) {
@@ -252,6 +260,56 @@ static void group_read(enum mu_dtype type, const uint8_t *group, const uint8_t *
     }
 #undef CASE_
 }
+
+/* The same for R rows' sums, of each packed type. */
+SIMD void group_tile(const unsigned R, enum mu_dtype type, const uint8_t *group,
+                     const uint8_t *scales, uint32_t first, uint32_t n, const char *x,
+                     size_t x_stride, struct part *parts, unsigned g)
+{
+#define CASE_(name, low, high, offset, n_cells, head, kind, table)                                 \
+    case MU_DTYPE_##name: {                                                                        \
+        const struct mu_lanes l = MU_LANES_OF(low, high, offset, n_cells, head, kind, table);      \
+        group_rows(R, &l, mu_lanes_kind(&l), mu_lanes_halves(&l), group, scales, first, n, x,      \
+                   x_stride, parts, g);                                                            \
+        break;                                                                                     \
+    }
+    switch ((int)type) {
+        MU_LANES_TABLE(CASE_)
+    }
+#undef CASE_
+}
+
+typedef void group_tile_fn(enum mu_dtype type, const uint8_t *group, const uint8_t *scales,
+                           uint32_t first, uint32_t n, const char *x, size_t x_stride,
+                           struct part *parts, unsigned g);
+
+#define GROUP_TILE_(R)                                                                             \
+    static void group_tile_##R(enum mu_dtype type, const uint8_t *group, const uint8_t *scales,    \
+                               uint32_t first, uint32_t n, const char *x, size_t x_stride,         \
+                               struct part *parts, unsigned g)                                     \
+    {                                                                                              \
+        group_tile(R, type, group, scales, first, n, x, x_stride, parts, g);                       \
+    }
+
+GROUP_TILE_(1)
+GROUP_TILE_(2)
+#if GROUP_ROWS > 2
+GROUP_TILE_(3)
+GROUP_TILE_(4)
+GROUP_TILE_(6)
+GROUP_TILE_(8)
+#endif
+
+/* Largest first, as float_tiles below. */
+static const struct {
+    uint32_t rows;
+    group_tile_fn *run;
+} group_tiles[] = {
+#if GROUP_ROWS > 2
+    {8, group_tile_8}, {6, group_tile_6}, {4, group_tile_4}, {3, group_tile_3},
+#endif
+    {2, group_tile_2}, {1, group_tile_1},
+};
 
 /* Cells of a type whose codes stand for numbers: 32 times 16 of them for each. */
 SIMD void cells_to_numbers(const struct mu_lanes *l, const float *numbers, const uint8_t *group,
@@ -327,11 +385,6 @@ static void group_columns(enum mu_dtype type, const uint8_t *group, const float 
 #undef CASE_
 }
 
-SIMD const struct q8_block *q8_at(const char *x, unsigned row, size_t x_stride)
-{
-    return (const struct q8_block *)(const void *)(x + row * x_stride);
-}
-
 /* R rows, GROUPS groups, n cells of a panel: adds to `parts`. */
 SIMD void int_tile(const unsigned R, enum mu_cell_kind kind, const bool halves, int offset,
                    const struct mu_cell *panel, size_t group_stride, uint32_t n, const char *x,
@@ -345,14 +398,8 @@ SIMD void int_tile(const unsigned R, enum mu_cell_kind kind, const bool halves, 
         UNROLL for (unsigned h = 0; h < runs; h++)
         {
             vi dot[INT_ROWS][GROUPS];
-            int minus_sum[INT_ROWS];
-            UNROLL for (unsigned r = 0; r < R; r++)
-            {
-                const struct q8_block *b = q8_at(x, r, x_stride);
-                minus_sum[r] = !halves ? b->total : h ? b->total - b->half : b->half;
-                UNROLL for (unsigned g = 0; g < GROUPS; g++) dot[r][g] =
-                    sum_start(kind, offset, minus_sum[r]);
-            }
+            UNROLL for (unsigned r = 0; r < R; r++) UNROLL for (unsigned g = 0; g < GROUPS; g++)
+                dot[r][g] = sum_start(kind, offset, minus_sum(q8_at(x, r, x_stride), halves, h));
             UNROLL for (unsigned s = h * steps; s < (h + 1) * steps; s++)
             {
                 vi w[GROUPS];
@@ -380,9 +427,12 @@ SIMD void int_tile(const unsigned R, enum mu_cell_kind kind, const bool halves, 
             {
                 const struct mu_cell *cell = &panel[g * group_stride + c];
                 vf scale = vf_load(cell->scale[h]), min = vf_load(cell->min[h]);
-                UNROLL for (unsigned r = 0; r < R; r++) sum[r][g] =
-                    cell_add(kind, dot[r][g], scale, min, minus_sum[r],
-                             q8_at(x, r, x_stride)->scale, sum[r][g]);
+                UNROLL for (unsigned r = 0; r < R; r++)
+                {
+                    const struct q8_block *b = q8_at(x, r, x_stride);
+                    sum[r][g] = cell_add(kind, dot[r][g], scale, min, minus_sum(b, halves, h),
+                                         b->scale, sum[r][g]);
+                }
             }
         }
     }
