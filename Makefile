@@ -30,7 +30,8 @@ FLAGS_avx2        := $(VECTOR_OPT) -mavx2 -mfma -mf16c
 FLAGS_avx512      := $(VECTOR_OPT) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c
 FLAGS_avx512_bf16 := $(FLAGS_avx512) -mavx512bf16
 # What costs on this machine depend on: a change of this code or of its flags has them timed again.
-TIMED := $(wildcard src/kernel/*.? src/kernel/*/*.? src/measure/*.? src/plan/costs.h src/base/team.c)
+TIMED := $(wildcard src/kernel/*.? src/kernel/*/*.? src/measure/*.? src/plan/costs.h src/base/team.c src/bench/step.c \
+         src/engine/scheduler.c src/engine/replica.c)
 FLAGS_kept = -DMU_COSTS_REVISION='"$(shell (echo "$(CC) $(OPT) $(SANITIZE) $(CHECKS)"; cat $(TIMED)) | cksum | cut -d" " -f1)"'
 DEFS  := -D_GNU_SOURCE -DMU_VERSION='"$(VERSION)"' -Isrc $(shell pkg-config --cflags $(PACKAGES)) $(CHECKS)
 # All that one file is compiled with; a file that needs a CPU feature has FLAGS_name := -m... here.

@@ -1,11 +1,11 @@
 /*
  * One run of the engine beside what was predicted for it, as a line of JSON:
- * `build/bench/predict MODEL TP PP DP THREADS STREAMS INPUT OUTPUT [predict]`.
+ * `build/bench/predict MODEL PLACEMENT STREAMS INPUT OUTPUT [predict]`; placements are called as
+ * `muster prove` calls them.
  *
  * Costs that were not timed before are timed first, before anything else is at work; with `predict`
  * that is all. Measured are: one prompt alone (the median of several), and the tokens of all
- * streams while every one of them decodes. THREADS are of each device. bench/predictions.py asks
- * for many.
+ * streams while every one of them decodes. bench/predictions.py asks for many.
  */
 #include "base/base.h"
 #include "bench/bench.h"
@@ -17,13 +17,21 @@ enum { STREAMS_MAX = 64, PROMPTS_MOST = 5, WARM_TOKENS = 3, CONTEXT_MAX = 1 << 1
 
 #define PROMPTS_SECONDS 2.0 /* after which no further one is timed */
 
+/* How fast the machine is. */
+struct control {
+    double read, multiplies;
+};
+
 struct bench {
     struct mu_here_run run;
+    struct mu_placement at;
+    struct mu_engine_options options;
+    struct mu_placed placed;
     struct mu_engine *engine;
     struct mu_engine_memory memory;
     uint32_t *ids; /* of a prompt */
     double prefill_s[PROMPTS_MOST], decode_tokens_per_s;
-    double read_bytes_per_s; /* that the machine reached meanwhile: the least seen */
+    struct control costs, run_control; /* when costs were timed; meanwhile, the least seen */
     int n_prefills;
 };
 
@@ -119,7 +127,8 @@ static void print(struct bench *b, const struct mu_plan_prediction *p)
         predicted += b->memory.ranks[i].total_bytes;
         high += usage.total_high_bytes;
     }
-    printf("{\"read_bytes_per_s\":%.6g,", b->read_bytes_per_s);
+    printf("{\"control\":{\"costs\":[%.4g,%.4g],\"run\":[%.4g,%.4g]},", b->costs.read,
+           b->costs.multiplies, b->run_control.read, b->run_control.multiplies);
     printf("\"predicted\":{\"decode_tokens_per_s\":%.6g,\"prefill_tokens_per_s\":%.6g,"
            "\"total_bytes\":%llu}",
            decode, prefill, (unsigned long long)predicted);
@@ -133,20 +142,36 @@ static void print(struct bench *b, const struct mu_plan_prediction *p)
     printf("}\n");
 }
 
+/* The run as the engine and the planner want it. */
+static mu_status place(struct bench *b, struct mu_err *err)
+{
+    struct mu_here_run *r = &b->run;
+    const struct mu_prove_request request = {.file = r->file};
+    unsigned cores = mu_cpu_usable((int[MU_DEVICE_CPUS_MAX]){0}, MU_DEVICE_CPUS_MAX);
+    uint32_t n = b->at.tp * b->at.pp * b->at.dp;
+    struct mu_engine_options *o = &b->options;
+    *o = (struct mu_engine_options){.tp = b->at.tp,
+                                    .pp = b->at.pp,
+                                    .dp = b->at.dp,
+                                    .kv_type = MU_DTYPE_F16,
+                                    .context = r->input + r->output,
+                                    .max_sequences = MU_ROUND_UP(r->batch, b->at.dp)};
+    char devices[24];
+    r->n_threads = b->at.threads ? b->at.threads : MU_MAX(cores / n, 1u);
+    (void)snprintf(devices, sizeof devices, "cpu:%u", n);
+    MU_TRY(mu_devices_parse(devices, r->n_threads, &o->devices, err));
+    MU_TRY(mu_placement_map(&request, &b->at, o, &b->placed, err));
+    r->tp = o->tp;
+    r->pp = o->pp;
+    r->dp = o->dp;
+    r->places = o->places;
+    return MU_OK;
+}
+
 static mu_status measure(struct bench *b, struct mu_err *err)
 {
-    const struct mu_here_run *r = &b->run;
-    struct mu_engine_options o = {.tp = r->tp,
-                                  .pp = r->pp,
-                                  .dp = r->dp,
-                                  .kv_type = MU_DTYPE_F16,
-                                  .context = r->input + r->output,
-                                  .max_sequences = MU_ROUND_UP(r->batch, r->dp)};
-    char devices[24];
-    (void)snprintf(devices, sizeof devices, "cpu:%u", r->tp * r->pp * r->dp);
-    MU_TRY(mu_devices_parse(devices, r->n_threads, &o.devices, err));
-    MU_TRY(mu_engine_memory(r->file, &o, &b->memory, err));
-    MU_TRY(mu_engine_open(r->file, &o, &b->engine, err));
+    MU_TRY(mu_engine_memory(b->run.file, &b->options, &b->memory, err));
+    MU_TRY(mu_engine_open(b->run.file, &b->options, &b->engine, err));
     MU_TRY(measure_prompts(b, err));
     return measure_decode(b, err);
 }
@@ -154,10 +179,13 @@ static mu_status measure(struct bench *b, struct mu_err *err)
 /* Others may share the machine below us: a case counts only when this is what it was before. */
 static mu_status look(struct bench *b, struct mu_err *err)
 {
-    double read;
+    struct control now, *least = &b->run_control;
     unsigned cores = mu_cpu_usable((int[MU_DEVICE_CPUS_MAX]){0}, MU_DEVICE_CPUS_MAX);
-    MU_TRY(mu_measure_read_bandwidth(cores, NULL, &read, err));
-    b->read_bytes_per_s = b->read_bytes_per_s > 0 ? MU_MIN(read, b->read_bytes_per_s) : read;
+    MU_TRY(mu_measure_read_bandwidth(cores, NULL, &now.read, err));
+    MU_TRY(mu_measure_multiplies(cores, &now.multiplies, err));
+    least->read = least->read > 0 ? MU_MIN(now.read, least->read) : now.read;
+    least->multiplies =
+        least->multiplies > 0 ? MU_MIN(now.multiplies, least->multiplies) : now.multiplies;
     return MU_OK;
 }
 
@@ -167,8 +195,10 @@ static mu_status bench(struct bench *b, bool predict_only, struct mu_err *err)
     struct mu_here_run *r = &b->run;
     if (r->batch > STREAMS_MAX || r->input > CONTEXT_MAX || r->output > CONTEXT_MAX)
         return mu_fail(err, MU_E_USAGE, "too many streams or tokens");
-    MU_TRY(look(b, err));
+    MU_TRY(place(b, err));
     MU_TRY(mu_here_predict(r, &predicted, err));
+    MU_TRY(mu_here_control(r, &b->costs.read, &b->costs.multiplies, err));
+    MU_TRY(look(b, err));
     if (!predict_only) MU_TRY(measure(b, err));
     MU_TRY(look(b, err));
     print(b, &predicted);
@@ -180,23 +210,26 @@ int main(int argc, char **argv)
     struct bench b = {.engine = NULL};
     struct mu_err err = MU_ERR_INIT;
     struct mu_model_file *file = NULL;
-    uint32_t *const numbers[] = {&b.run.tp,    &b.run.pp,    &b.run.dp,    &b.run.n_threads,
-                                 &b.run.batch, &b.run.input, &b.run.output};
-    mu_status status = argc < 9 ? mu_fail(&err, MU_E_USAGE, "see the comment in bench/predict.c")
+    uint32_t *const numbers[] = {&b.run.batch, &b.run.input, &b.run.output}, n_placements = 0;
+    static struct mu_placement placements[MU_PLACEMENTS_MAX];
+    mu_status status = argc < 6 ? mu_fail(&err, MU_E_USAGE, "see the comment in bench/predict.c")
                                 : mu_model_file_open(argv[1], 0, &file, &err);
     for (size_t i = 0; status == MU_OK && i < MU_ARRAY_LEN(numbers); i++) {
         uint64_t n;
-        if (!mu_parse_u64(mu_str(argv[i + 2]), 1, UINT32_MAX / 2, &n))
-            status = mu_fail(&err, MU_E_USAGE, "'%s' is not a number", argv[i + 2]);
+        if (!mu_parse_u64(mu_str(argv[i + 3]), 1, UINT32_MAX / 2, &n))
+            status = mu_fail(&err, MU_E_USAGE, "'%s' is not a number", argv[i + 3]);
         else
             *numbers[i] = (uint32_t)n;
     }
+    if (status == MU_OK) status = mu_placements_parse(argv[2], placements, &n_placements, &err);
     b.run.file = file;
+    b.at = placements[0];
     b.ids = mu_calloc(CONTEXT_MAX, sizeof *b.ids);
     if (status == MU_OK && !b.ids) status = mu_fail_memory(&err, CONTEXT_MAX * sizeof *b.ids);
-    if (status == MU_OK) status = bench(&b, argc > 9, &err);
+    if (status == MU_OK) status = bench(&b, argc > 6, &err);
     if (status != MU_OK) (void)fprintf(stderr, "predict: %s\n", err.what);
     mu_engine_close(b.engine);
+    mu_placed_fini(&b.placed);
     mu_model_file_close(file);
     mu_free(b.ids);
     return status == MU_OK ? 0 : 1;

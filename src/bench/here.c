@@ -1,6 +1,8 @@
 /* This machine as the planner sees it; see here.h. */
 #include "bench/here.h"
 
+#include "bench/step.h"
+
 #include <stdio.h>
 
 const struct mu_plan_format *mu_here_format(const struct mu_model_file *file)
@@ -79,7 +81,7 @@ static void set_device(struct mu_here *h, const struct mu_probe_cpu *cpu)
     h->engine.step_s = c->step_s;
     h->engine.overhead_bytes = h->engine.pair_bytes = h->engine.group_bytes = 0;
     h->engine.latency = h->engine.exchange = 1;
-    h->engine.first_s = 0;
+    h->engine.first_s = c->first_s;
 }
 
 static mu_status measure_link(struct mu_here *h, unsigned n_ranks, struct mu_err *err)
@@ -100,15 +102,18 @@ mu_status mu_here_measure(struct mu_here *out, const struct mu_here_question *q,
     mu_probe_cpu(NULL, &cpu);
     unsigned threads = q->n_threads ? MU_MIN(q->n_threads, cpu.n_usable) : cpu.n_usable;
     *out = (struct mu_here){.engine = *q->muster};
-    MU_TRY(mu_measure_costs_kept(q->kernels, &shape, threads, q->progress, &one, err));
+    out->engine.name = "muster"; /* the catalogue need not stay */
+    mu_measure_step *step = q->kept_only ? NULL : mu_bench_step;
+    MU_TRY(mu_measure_costs_kept(q->kernels, &shape, threads, step, q->progress, &one, err));
     all = one;
     if (threads < cpu.n_usable && q->n_busy > 1)
-        MU_TRY(mu_measure_costs_kept(q->kernels, &shape, cpu.n_usable, q->progress, &all, err));
+        MU_TRY(
+            mu_measure_costs_kept(q->kernels, &shape, cpu.n_usable, step, q->progress, &all, err));
     mu_plan_costs_shared(&one, &all, q->n_busy, &out->timed.costs);
     out->timed.bits = bits_of(shape.type, shape.hidden);
     out->timed.head_bits = bits_of(shape.head_type, shape.hidden);
     out->timed.n_busy = q->n_busy;
-    out->engine.sequence_s = shape.vocab * one.pick_s;
+    out->engine.sequence_s = shape.vocab * one.pick_s + one.sequence_s;
     if (q->n_ranks > 1) MU_TRY(measure_link(out, q->n_ranks, err));
     set_device(out, &cpu);
     return MU_OK;
@@ -182,8 +187,63 @@ static mu_status predict(const struct mu_here_run *run, const struct mu_plan_for
     return MU_OK;
 }
 
-mu_status mu_here_predict(const struct mu_here_run *run, struct mu_plan_prediction *out,
-                          struct mu_err *err)
+/* Of a file that memory can hold, pages are read once. */
+static mu_status find_file_speed(const struct mu_here_run *run, double *bytes_per_s,
+                                 struct mu_err *err)
+{
+    const char *const *paths;
+    const struct mu_tensor *tensors;
+    struct mu_probe_cpu cpu;
+    uint64_t bytes = 0;
+    size_t n = mu_model_file_tensors(run->file, &tensors);
+    for (size_t i = 0; i < n; i++)
+        bytes += mu_tensor_stored_bytes(&tensors[i]);
+    mu_probe_cpu(NULL, &cpu);
+    *bytes_per_s = 0;
+    if (bytes < cpu.available_bytes || mu_model_file_paths(run->file, &paths) == 0) return MU_OK;
+    return mu_measure_file(paths[0], bytes_per_s, err);
+}
+
+static mu_status predict_placed(const struct mu_here_run *run, const struct mu_plan_format *format,
+                                const struct mu_here *here, struct mu_plan_prediction *out,
+                                struct mu_err *err)
+{
+    int cpus[MU_DEVICE_CPUS_MAX];
+    unsigned cores = mu_cpu_usable(cpus, MU_DEVICE_CPUS_MAX);
+    struct mu_plan_placed placed;
+    struct mu_plan_placed_request request = {.config = mu_model_file_config(run->file),
+                                             .format = format,
+                                             .places = run->places,
+                                             .n_stages = run->pp,
+                                             .timed = &here->timed,
+                                             .engine = &here->engine,
+                                             .device = &here->device,
+                                             .n_threads = run->n_threads ? run->n_threads : cores,
+                                             .batch = MU_CEIL_DIV(run->batch, run->dp),
+                                             .input = run->input,
+                                             .output = run->output};
+    request.core_left = cores > request.n_threads;
+    if (run->weights == MU_DTYPE_F32)
+        request.n_tensors = mu_model_file_tensors(run->file, &request.tensors);
+    for (uint32_t i = 0; i < mu_part_count(request.config) && request.file_bytes_per_s == 0; i++)
+        if (run->places[i].home == MU_HOME_FILE) {
+            MU_TRY(find_file_speed(run, &request.file_bytes_per_s, err));
+            break;
+        }
+    MU_TRY(mu_plan_placed_price(&request, &placed, err));
+    *out = (struct mu_plan_prediction){.step_s = placed.step_s,
+                                       .tpot_s = placed.step_s,
+                                       .ttft_s = placed.prefill_s,
+                                       .decode_tokens_per_s = run->batch / placed.step_s,
+                                       .prefill_tokens_per_s =
+                                           run->dp * run->input / placed.prefill_s};
+    memcpy(out->brought, placed.bytes, sizeof out->brought);
+    return MU_OK;
+}
+
+/* The machine as a run needs it. */
+static mu_status measure_for(const struct mu_here_run *run, const struct mu_plan_format **format,
+                             struct mu_here *out, struct mu_err *err)
 {
     bool own = run->weights == MU_DTYPE_F32;
     struct mu_here_question question = {
@@ -194,20 +254,39 @@ mu_status mu_here_predict(const struct mu_here_run *run, struct mu_plan_predicti
         .n_threads = run->n_threads,
         .n_busy = n_busy(run),
         .n_ranks = MU_MAX(run->tp, MU_MIN(run->pp, 2u)),
+        .kept_only = run->kept_only,
         .progress = run->progress};
-    struct mu_here here;
     struct mu_probe_catalog *catalog;
     if (!question.format) return MU_E_USAGE;
+    *format = question.format;
     if (run->compute == MU_COMPUTE_F32)
         return mu_fail(err, MU_E_UNSUPPORTED, "the reference path's kernels are not timed");
     MU_TRY(mu_kernels_choose(run->kernels, &question.kernels, err));
     MU_TRY(mu_probe_catalog_load(&catalog, err));
     mu_status status = mu_probe_find_engine(catalog, MU_STR("muster"), &question.muster, err);
-    if (status == MU_OK) status = mu_here_measure(&here, &question, err);
-    if (status == MU_OK) {
-        here.engine.chunk = mu_engine_step_rows((uint32_t)here.engine.chunk, run->pp, run->input);
-        status = predict(run, question.format, &here, out, err);
-    }
+    if (status == MU_OK) status = mu_here_measure(out, &question, err);
     mu_probe_catalog_destroy(catalog);
     return status;
+}
+
+mu_status mu_here_predict(const struct mu_here_run *run, struct mu_plan_prediction *out,
+                          struct mu_err *err)
+{
+    const struct mu_plan_format *format;
+    struct mu_here here;
+    MU_TRY(measure_for(run, &format, &here, err));
+    here.engine.chunk = mu_engine_step_rows((uint32_t)here.engine.chunk, run->pp, run->input);
+    return run->places ? predict_placed(run, format, &here, out, err)
+                       : predict(run, format, &here, out, err);
+}
+
+mu_status mu_here_control(const struct mu_here_run *run, double *read, double *multiplies,
+                          struct mu_err *err)
+{
+    const struct mu_plan_format *format;
+    struct mu_here here;
+    MU_TRY(measure_for(run, &format, &here, err));
+    *read = 1 / here.timed.costs.read_s;
+    *multiplies = 1 / here.timed.costs.multiply_s;
+    return MU_OK;
 }

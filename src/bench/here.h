@@ -30,6 +30,7 @@ struct mu_here_question {
     const struct mu_kernels *kernels;
     const struct mu_probe_engine *muster; /* the catalogue's row for our engine */
     unsigned n_threads, n_busy, n_ranks;
+    bool kept_only; /* nothing is timed: MU_E_MISSING where no costs are kept */
     const struct mu_measure_progress *progress;
 };
 
@@ -57,12 +58,19 @@ struct mu_here_run {
     enum mu_compute compute;
     enum mu_dtype weights; /* as mu_engine_options */
     uint32_t tp, pp, dp, n_threads;
-    uint32_t batch, input, output; /* streams, and tokens of each */
+    uint32_t batch, input, output;      /* streams, and tokens of each */
+    const struct mu_part_place *places; /* of the stages; NULL: layers shared out evenly */
+    bool kept_only;                     /* as above */
     const struct mu_measure_progress *progress;
 };
 
-/* What the planner says of it. */
+/* What the planner says of it. Of a run with places: step_s and the two rates. */
 mu_status mu_here_predict(const struct mu_here_run *run, struct mu_plan_prediction *out,
+                          struct mu_err *err);
+
+/* How fast the machine was when the costs of that run were timed: bytes read and numbers
+ * multiplied a second by all cores. For who compares with a run at another time. */
+mu_status mu_here_control(const struct mu_here_run *run, double *read, double *multiplies,
                           struct mu_err *err);
 
 #endif

@@ -222,8 +222,8 @@ static mu_status run_placement(struct prover *p, struct mu_prove_run *run, struc
     if (status == MU_OK) status = mu_placement_map(p->q, &run->placement, o, &placed, &why);
     if (status == MU_OK) status = mu_engine_memory(p->q->file, o, run->memory, &why);
     /* Before anything else is at work. */
-    if (status == MU_OK && p->prove->no_prediction.code == MU_OK && !run->placement.map)
-        (void)mu_prove_predict(p->q, &run->placement, &run->predicted, &p->prove->no_prediction);
+    if (status == MU_OK && p->prove->no_prediction.code == MU_OK)
+        (void)mu_prove_predict(p->q, &run->placement, o, &run->predicted, &p->prove->no_prediction);
     if (status == MU_OK) status = mu_engine_open(p->q->file, o, &engine, &why);
     if (refusal(status)) {
         run->refused = true;

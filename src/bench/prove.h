@@ -106,4 +106,14 @@ void mu_prove_write_json(const struct mu_prove_request *request, const struct mu
 mu_status mu_prove_write_table(const struct mu_prove_request *request, const struct mu_prove *prove,
                                uint32_t left_out, struct mu_text *out, struct mu_err *err);
 
+/* What a placement's map makes of the options, whose devices are set; they point into `out` until
+ * that is given up. */
+struct mu_placed {
+    struct mu_part_place *places;
+    struct mu_plan_map *map;
+};
+mu_status mu_placement_map(const struct mu_prove_request *q, const struct mu_placement *at,
+                           struct mu_engine_options *o, struct mu_placed *out, struct mu_err *err);
+void mu_placed_fini(struct mu_placed *placed);
+
 #endif

@@ -16,19 +16,12 @@ static inline uint32_t mu_placement_threads(const struct mu_placement *p, uint32
     return p->threads ? p->threads : MU_MAX(cores / mu_placement_devices(p), 1u);
 }
 
-/* maps.c: the word for a map; and what a placement's map makes of the options, which point into
- * `out` until that is given up. */
+/* maps.c: the word for a map. */
 const char *mu_placement_map_name(enum mu_placement_map map);
-struct mu_placed {
-    struct mu_part_place *places;
-    struct mu_plan_map *map;
-};
-mu_status mu_placement_map(const struct mu_prove_request *q, const struct mu_placement *at,
-                           struct mu_engine_options *o, struct mu_placed *out, struct mu_err *err);
-void mu_placed_fini(struct mu_placed *placed);
 
 /* prove_predict.c: speeds of a placement, from kernels and exchanges timed alone. */
 mu_status mu_prove_predict(const struct mu_prove_request *q, const struct mu_placement *at,
-                           struct mu_prove_speed *out, struct mu_err *err);
+                           const struct mu_engine_options *options, struct mu_prove_speed *out,
+                           struct mu_err *err);
 
 #endif

@@ -11,7 +11,8 @@ static uint32_t mean_prompt(const struct mu_prove_request *q)
 }
 
 mu_status mu_prove_predict(const struct mu_prove_request *q, const struct mu_placement *at,
-                           struct mu_prove_speed *out, struct mu_err *err)
+                           const struct mu_engine_options *options, struct mu_prove_speed *out,
+                           struct mu_err *err)
 {
     uint32_t cores = mu_cpu_usable((int[MU_DEVICE_CPUS_MAX]){0}, MU_DEVICE_CPUS_MAX);
     double prompts = (double)mean_prompt(q) * q->n_prompts;
@@ -20,9 +21,10 @@ mu_status mu_prove_predict(const struct mu_prove_request *q, const struct mu_pla
                               .kernels = q->options.kernels,
                               .compute = q->options.compute,
                               .weights = q->options.weights,
-                              .tp = at->tp,
-                              .pp = at->pp,
+                              .tp = MU_MAX(options->tp, 1u),
+                              .pp = MU_MAX(options->pp, 1u),
                               .dp = at->dp,
+                              .places = options->places,
                               .n_threads = mu_placement_threads(at, cores),
                               .batch = 1,
                               .input = mean_prompt(q),

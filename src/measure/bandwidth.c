@@ -1,4 +1,5 @@
-/* The machine's read bandwidth; see measure.h. */
+/* How fast the machine is at the moment: its read bandwidth, and how fast it multiplies; see
+ * measure.h. */
 #include "measure/measure_int.h"
 
 #include "base/alloc.h"
@@ -7,11 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define READ_BYTES  (256u << 20)
-#define CHUNK_BYTES (1u << 20)
-#define PASSES      9
+#define READ_BYTES      (256u << 20)
+#define CHUNK_BYTES     (1u << 20)
+#define PASSES          9
+#define MULTIPLY_PASSES 101
+
+#define CHAINS     8 /* of multiplications that do not wait for each other */
+#define MULTIPLIES (1u << 15)
 
 typedef uint64_t line __attribute__((vector_size(64)));
+typedef float numbers __attribute__((vector_size(32)));
 
 struct job {
     struct mu_team *team;
@@ -87,4 +93,36 @@ mu_status mu_measure_read_bandwidth(unsigned n_threads, const int *cpus, double 
     mu_team_destroy(team);
     mu_free(memory);
     return status;
+}
+
+static void multiply(void *arg, unsigned member)
+{
+    struct job *job = arg;
+    numbers x[CHAINS], y = {1.0f, 1.1f, 1.2f, 1.3f, 1.4f, 1.5f, 1.6f, 1.7f};
+    for (int c = 0; c < CHAINS; c++)
+        x[c] = y * (float)(member + 1);
+    for (uint32_t i = 0; i < MULTIPLIES; i++)
+        for (int c = 0; c < CHAINS; c++)
+            x[c] = x[c] * 0.5f + y;
+    float sum = 0;
+    for (int c = 0; c < CHAINS; c++)
+        sum += x[c][0] + x[c][7];
+    atomic_fetch_xor_explicit(&job->sink, (uint64_t)sum, memory_order_relaxed);
+}
+
+mu_status mu_measure_multiplies(unsigned n_threads, double *per_s, struct mu_err *err)
+{
+    struct job job = {0};
+    double rates[MULTIPLY_PASSES];
+    int cpus[MU_DEVICE_CPUS_MAX];
+    bool pinned = mu_cpu_usable(cpus, MU_DEVICE_CPUS_MAX) >= n_threads;
+    MU_TRY(mu_team_create(n_threads, pinned ? cpus : NULL, &job.team, err));
+    for (int i = 0; i < MULTIPLY_PASSES; i++) {
+        uint64_t start = mu_clock_ns();
+        mu_team_run(job.team, multiply, &job);
+        rates[i] = (double)n_threads * CHAINS * MULTIPLIES * 8 / mu_clock_seconds_since(start);
+    }
+    *per_s = mu_timed_median(rates, MULTIPLY_PASSES);
+    mu_team_destroy(job.team);
+    return MU_OK;
 }

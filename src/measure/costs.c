@@ -16,7 +16,8 @@
 #define SWEEPS        3   /* over all, since machines are slower at times */
 #define MEETINGS      200 /* timed together */
 #define PARTS         4
-#define TOLD          (SWEEPS * (MU_PLAN_MATRICES + PARTS - 1)) /* parts, each matrix for itself */
+#define TOLD                                                                                       \
+    (SWEEPS * (MU_PLAN_MATRICES + PARTS - 1) + 1) /* parts, each matrix for itself, and steps */
 
 float mu_timed_value(size_t i)
 {
@@ -112,7 +113,7 @@ static double meeting_seconds(struct mu_timed *timed)
 static mu_status measure(struct mu_timed *timed, struct mu_err *err)
 {
     static mu_status (*const parts[PARTS])(struct mu_timed *, struct mu_err *) = {
-        mu_timed_products, mu_timed_attention, mu_timed_rows, mu_timed_steps};
+        mu_timed_products, mu_timed_attention, mu_timed_rows, mu_timed_copies};
     timed->costs->meeting_s = meeting_seconds(timed);
     mu_status status = MU_OK;
     for (unsigned i = 0; status == MU_OK && i < PARTS; i++)
@@ -136,28 +137,58 @@ static struct mu_plan_costs medians(const struct mu_plan_costs *sweeps)
     return out;
 }
 
-mu_status mu_measure_costs(const struct mu_kernels *kernels, const struct mu_measure_shape *shape,
-                           unsigned n_threads, const struct mu_measure_progress *progress,
-                           struct mu_plan_costs *out, struct mu_err *err)
+/* How fast the machine is: the mean of before and after. */
+static mu_status look(struct mu_plan_costs *costs, struct mu_err *err)
+{
+    unsigned cores = mu_cpu_usable((int[MU_DEVICE_CPUS_MAX]){0}, MU_DEVICE_CPUS_MAX);
+    double read, multiplies;
+    MU_TRY(mu_measure_read_bandwidth(cores, NULL, &read, err));
+    MU_TRY(mu_measure_multiplies(cores, &multiplies, err));
+    costs->read_s += 0.5 / read;
+    costs->multiply_s += 0.5 / multiplies;
+    return MU_OK;
+}
+
+static mu_status sweep(struct mu_timed *timed, unsigned n_threads, struct mu_plan_costs *sweeps,
+                       struct mu_err *err)
 {
     struct mu_device_spec spec = {
         .name = "timed", .n_threads = n_threads, .budget_bytes = UINT64_MAX};
-    struct mu_plan_costs sweeps[SWEEPS] = {{.meeting_s = 0}};
-    struct mu_timed timed = {.k = kernels, .shape = shape, .progress = progress};
     /* Pinned where devices' threads are: two that share a core by chance meet a thousand times
      * slower. */
     bool pinned = mu_cpu_usable(spec.cpus, MU_DEVICE_CPUS_MAX) >= n_threads;
-    MU_TRY(mu_team_create(n_threads, pinned ? spec.cpus : NULL, &timed.team, err));
-    timed.rooms = mu_calloc(MU_TIMED_ROOMS_MAX, sizeof *timed.rooms);
-    mu_status status = timed.rooms ? mu_device_open(&spec, &timed.device, err)
-                                   : mu_fail_memory(err, sizeof *timed.rooms);
+    MU_TRY(mu_team_create(n_threads, pinned ? spec.cpus : NULL, &timed->team, err));
+    timed->rooms = mu_calloc(MU_TIMED_ROOMS_MAX, sizeof *timed->rooms);
+    mu_status status = timed->rooms ? mu_device_open(&spec, &timed->device, err)
+                                    : mu_fail_memory(err, sizeof *timed->rooms);
     for (int i = 0; status == MU_OK && i < SWEEPS; i++) {
-        timed.costs = &sweeps[i];
-        status = measure(&timed, err);
+        timed->costs = &sweeps[i];
+        status = measure(timed, err);
     }
-    if (status == MU_OK) *out = medians(sweeps);
-    mu_device_close(timed.device);
-    mu_free(timed.rooms);
-    mu_team_destroy(timed.team);
+    mu_device_close(timed->device);
+    mu_free(timed->rooms);
+    mu_team_destroy(timed->team);
     return status;
+}
+
+/* Steps and controls have the machine for themselves: a team that waits keeps cores awake. */
+mu_status mu_measure_costs(const struct mu_kernels *kernels, const struct mu_measure_shape *shape,
+                           unsigned n_threads, mu_measure_step *step,
+                           const struct mu_measure_progress *progress, struct mu_plan_costs *out,
+                           struct mu_err *err)
+{
+    struct mu_plan_costs sweeps[SWEEPS] = {{.meeting_s = 0}}, beside = {.meeting_s = 0};
+    struct mu_timed timed = {.k = kernels, .shape = shape, .progress = progress};
+    MU_TRY(look(&beside, err));
+    MU_TRY(sweep(&timed, n_threads, sweeps, err));
+    MU_TRY(step(n_threads, &beside, err));
+    MU_TRY(look(&beside, err));
+    mu_timed_tell(&timed);
+    *out = medians(sweeps);
+    out->step_s = beside.step_s;
+    out->sequence_s = beside.sequence_s;
+    out->first_s = beside.first_s;
+    out->read_s = beside.read_s;
+    out->multiply_s = beside.multiply_s;
+    return MU_OK;
 }

@@ -84,7 +84,7 @@ static void drop_old(struct mu_text *text)
 
 mu_status mu_measure_costs_kept(const struct mu_kernels *kernels,
                                 const struct mu_measure_shape *shape, unsigned n_threads,
-                                const struct mu_measure_progress *progress,
+                                mu_measure_step *step, const struct mu_measure_progress *progress,
                                 struct mu_plan_costs *out, struct mu_err *err)
 {
     struct mu_text key, text;
@@ -95,9 +95,12 @@ mu_status mu_measure_costs_kept(const struct mu_kernels *kernels,
     add_key(&key, kernels, shape, n_threads);
     if (path && mu_file_exists(path) && mu_file_read(path, &text, NULL) != MU_OK)
         mu_text_clear(&text);
-    if (!find_line((struct mu_str){mu_text_get(&text), text.len},
-                   (struct mu_str){mu_text_get(&key), key.len}, out)) {
-        status = mu_measure_costs(kernels, shape, n_threads, progress, out, err);
+    bool found = find_line((struct mu_str){mu_text_get(&text), text.len},
+                           (struct mu_str){mu_text_get(&key), key.len}, out);
+    if (!found && !step) {
+        status = mu_fail(err, MU_E_MISSING, "costs of this model were not timed here");
+    } else if (!found) {
+        status = mu_measure_costs(kernels, shape, n_threads, step, progress, out, err);
         if (status == MU_OK) {
             drop_old(&text);
             add_line(&text, mu_text_get(&key), out);

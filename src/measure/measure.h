@@ -14,6 +14,9 @@
  * large for any cache: the median of several passes. Takes about 0.3 s and 256 MiB. */
 mu_status mu_measure_read_bandwidth(unsigned n_threads, const int *cpus, double *bytes_per_s,
                                     struct mu_err *err);
+/* Multiplications and additions a second of `n_threads` together: the median of many passes. Takes
+ * some milliseconds. */
+mu_status mu_measure_multiplies(unsigned n_threads, double *per_s, struct mu_err *err);
 
 /* The model whose operations are timed: how evenly threads share a matrix depends on its shape. */
 struct mu_measure_shape {
@@ -28,17 +31,27 @@ struct mu_measure_progress {
     void *arg;
 };
 
-/* Times a family's kernels as the engine calls them, and the engine's meetings. Some seconds, and
- * 0.2 GiB. */
+/* Runs an engine, which is above this room, on one device of `n_threads`, and fills what its steps
+ * take beside their operations: step_s, sequence_s, first_s. */
+typedef mu_status mu_measure_step(unsigned n_threads, struct mu_plan_costs *out,
+                                  struct mu_err *err);
+
+/* Times a family's kernels as the engine calls them, the engine's meetings and its steps. Some
+ * seconds, and 0.2 GiB. */
 mu_status mu_measure_costs(const struct mu_kernels *kernels, const struct mu_measure_shape *shape,
-                           unsigned n_threads, const struct mu_measure_progress *progress,
-                           struct mu_plan_costs *out, struct mu_err *err);
+                           unsigned n_threads, mu_measure_step *step,
+                           const struct mu_measure_progress *progress, struct mu_plan_costs *out,
+                           struct mu_err *err);
 /* The same, or what an earlier call of the same kernels found on this machine: kept in
- * `$XDG_CACHE_HOME/muster`. */
+ * `$XDG_CACHE_HOME/muster`. Without a `step` nothing is timed: MU_E_MISSING when none is kept. */
 mu_status mu_measure_costs_kept(const struct mu_kernels *kernels,
                                 const struct mu_measure_shape *shape, unsigned n_threads,
-                                const struct mu_measure_progress *progress,
+                                mu_measure_step *step, const struct mu_measure_progress *progress,
                                 struct mu_plan_costs *out, struct mu_err *err);
+
+/* Bytes a second that a file is read with when nothing of it is in memory: pages of its middle are
+ * dropped and read again. */
+mu_status mu_measure_file(const char *path, double *bytes_per_s, struct mu_err *err);
 
 #define MU_MEASURE_PEERS_MAX 8
 

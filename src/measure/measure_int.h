@@ -64,10 +64,10 @@ double mu_timed_median(double *values, unsigned n);
 /* Values that are neither 0 nor large; which ones does not matter to the time. */
 float mu_timed_value(size_t i);
 
-/* products.c, attention.c, rows.c: fill their part of the costs. */
+/* products.c, attention.c, rows.c (and copies): fill their part of the costs. */
 mu_status mu_timed_products(struct mu_timed *t, struct mu_err *err);
 mu_status mu_timed_attention(struct mu_timed *t, struct mu_err *err);
 mu_status mu_timed_rows(struct mu_timed *t, struct mu_err *err);
-mu_status mu_timed_steps(struct mu_timed *t, struct mu_err *err);
+mu_status mu_timed_copies(struct mu_timed *t, struct mu_err *err);
 
 #endif

@@ -1,21 +1,14 @@
-/* What is done to rows between products, and what a step costs beside its operations; see
- * measure.h. */
+/* What is done to rows between products, and how fast weights come from the host; see measure.h. */
 #include "measure/measure_int.h"
 
-#include "base/clock.h"
+#include "base/file.h"
 
-#include <math.h>
-#include <poll.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
-#define ROWS       64
-#define PARTS      5 /* of the steps, of which one is typical */
-#define PART_STEPS 100
-#define STEPS      (PARTS * PART_STEPS)
-#define STEP_SPINS 1000 /* of its work */
+#define ROWS        64
+#define COPY_BYTES  ((uint64_t)512 << 10) /* as the staging thread copies them */
+#define COPY_PIECES 16                    /* of a load */
+#define COPY_LOADS  12
 
 struct rows {
     const struct mu_kernels *k;
@@ -100,98 +93,49 @@ mu_status mu_timed_rows(struct mu_timed *t, struct mu_err *err)
     return MU_OK;
 }
 
-/* ---- Steps --------------------------------------------------------------------------------- */
+/* ---- Copies -------------------------------------------------------------------------------- */
 
-/* One who plans steps, one rank that does them, and one who takes what comes of it: each sleeps
- * until it is wanted, and they may have fewer cores than they are. */
-struct steps {
-    struct mu_timed *t;
-    _Atomic uint32_t posted, done;
-    int bell; /* of the taker */
+struct copies {
+    char *from, *to;
+    bool mapped; /* from a file: pages that were read are let go, as staging does */
 };
 
-static void step_member(void *arg, unsigned member)
+static char *load_of(const struct copies *c, uint32_t pass)
 {
+    return c->from + pass % COPY_LOADS * COPY_PIECES * COPY_BYTES;
+}
+
+static void copy_piece(void *arg, uint32_t pass, uint32_t piece, unsigned member)
+{
+    const struct copies *c = arg;
+    uint64_t slot = pass % 2 * COPY_PIECES + piece;
     (void)member;
-    (void)arg;
-    for (int i = 0; i < STEP_SPINS; i++)
-        mu_cpu_relax();
+    if (c->mapped && piece == 0 && pass > 0)
+        mu_file_release(load_of(c, pass - 1), COPY_PIECES * COPY_BYTES);
+    memcpy(c->to + slot * COPY_BYTES, load_of(c, pass) + piece * COPY_BYTES, COPY_BYTES);
 }
 
-static void planner_main(void *arg)
+/* Loads that lie in no cache, to two slots in turn. */
+mu_status mu_timed_copies(struct mu_timed *t, struct mu_err *err)
 {
-    struct steps *s = arg;
-    uint64_t one = 1;
-    for (uint32_t i = 1; i <= STEPS; i++) {
-        uint32_t done;
-        atomic_store_explicit(&s->posted, i, memory_order_release);
-        mu_wake_word(&s->posted);
-        while ((done = atomic_load_explicit(&s->done, memory_order_acquire)) != i)
-            mu_wait_word(&s->done, done);
-        ssize_t n MU_UNUSED = write(s->bell, &one, sizeof one);
+    uint64_t bytes = COPY_PIECES * COPY_BYTES, all = COPY_LOADS * bytes;
+    void *from, *to;
+    uint8_t *file;
+    MU_TRY(mu_timed_alloc(t, all, &from, err));
+    MU_TRY(mu_timed_alloc(t, 2 * bytes, &to, err));
+    memset(from, 1, all);
+    struct copies c = {.from = from, .to = to};
+    struct mu_timed_op op = {.piece = copy_piece, .arg = &c, .n_pieces = COPY_PIECES};
+    t->costs->copy_s = t->costs->file_s = mu_timed_seconds(t, &op) / (double)bytes;
+    /* Without a disk that has room, nothing is staged from one. */
+    if (mu_file_scratch(all, &file, NULL) == MU_OK) {
+        memset(file, 1, all);
+        c.from = (char *)file;
+        c.mapped = true;
+        t->costs->file_s = mu_timed_seconds(t, &op) / (double)bytes;
+        mu_file_scratch_free(file, all);
     }
-}
-
-static void taker_main(void *arg)
-{
-    struct steps *s = arg;
-    for (uint64_t taken = 0, n; taken < STEPS;) {
-        struct pollfd bell = {.fd = s->bell, .events = POLLIN};
-        (void)poll(&bell, 1, -1);
-        if (read(s->bell, &n, sizeof n) == sizeof n) taken += n;
-    }
-}
-
-/* The rank is the team's first member: the calling thread. */
-static double steps_seconds(struct steps *s, uint32_t first)
-{
-    uint64_t begin = mu_clock_ns();
-    for (uint32_t i = first; i < first + PART_STEPS; i++) {
-        while (atomic_load_explicit(&s->posted, memory_order_acquire) == i)
-            mu_wait_word(&s->posted, i);
-        mu_team_run(s->t->team, step_member, s);
-        atomic_store_explicit(&s->done, i + 1, memory_order_release);
-        mu_wake_word(&s->done);
-    }
-    return mu_clock_seconds_since(begin) / PART_STEPS;
-}
-
-/* The work of a step, when nobody has to be woken for it. */
-static double work_seconds(struct steps *s)
-{
-    double best = (double)INFINITY;
-    for (int part = 0; part < PARTS; part++) {
-        uint64_t begin = mu_clock_ns();
-        for (int i = 0; i < PART_STEPS; i++)
-            mu_team_run(s->t->team, step_member, s);
-        best = MU_MIN(best, mu_clock_seconds_since(begin) / PART_STEPS);
-    }
-    return best;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-mu_status mu_timed_steps(struct mu_timed *t, struct mu_err *err)
-{
-    struct steps s = {.t = t, .bell = eventfd(0, EFD_CLOEXEC)};
-    struct mu_thread planner = {.started = false}, taker = {.started = false};
-    if (s.bell < 0) return mu_fail(err, MU_E_RESOURCE, "no event descriptor is left");
-    double work = work_seconds(&s), parts[PARTS];
-    mu_status status = mu_thread_start(&planner, planner_main, &s, "muster-planner", -1, err);
-    if (status == MU_OK) {
-        status = mu_thread_start(&taker, taker_main, &s, "muster-taker", -1, err);
-        for (uint32_t i = 0; i < PARTS; i++)
-            parts[i] = steps_seconds(&s, i * PART_STEPS);
-        qsort(parts, PARTS, sizeof *parts, by_value);
-        t->costs->step_s = MU_MAX(parts[PARTS / 2] - work, 1e-7);
-    }
-    mu_thread_join(&planner);
-    mu_thread_join(&taker);
-    (void)close(s.bell);
+    mu_timed_free(t);
     mu_timed_tell(t);
-    return status;
+    return MU_OK;
 }

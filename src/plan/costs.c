@@ -5,6 +5,13 @@
 
 #define FEW_ROWS 8.0 /* that many rows read weights, and more than that multiply */
 
+/* How much longer many rows take when `n` devices are at work than when one is. A single row says
+ * nothing of that: a team shares it unevenly, and devices of their own do not. */
+static double crowded(double one, double all, double n)
+{
+    return one > 0 ? MU_MAX(n * all / one, 1) : 1;
+}
+
 void mu_plan_costs_shared(const struct mu_plan_costs *one, const struct mu_plan_costs *all,
                           double n_busy, struct mu_plan_costs *out)
 {
@@ -14,9 +21,17 @@ void mu_plan_costs_shared(const struct mu_plan_costs *one, const struct mu_plan_
     for (size_t i = 0; i < MU_PLAN_COSTS; i++)
         alone[i] = MU_MAX(alone[i], n_busy * together[i]);
     memcpy(out, alone, sizeof alone);
+    for (size_t i = 0; i < MU_PLAN_SIZES; i++)
+        out->key_s[0][i] = one->key_s[0][i] * crowded(one->key_s[1][i], all->key_s[1][i], n_busy);
+    out->query_s[0] = one->query_s[0] * crowded(one->query_s[1], all->query_s[1], n_busy);
+    out->combine_s[0] = one->combine_s[0] * crowded(one->combine_s[1], all->combine_s[1], n_busy);
     out->meeting_s = one->meeting_s; /* each device's own threads */
-    out->step_s = one->step_s;
     out->pick_s = one->pick_s;
+    out->step_s = one->step_s;
+    out->sequence_s = one->sequence_s;
+    out->first_s = one->first_s;
+    out->read_s = one->read_s; /* of all cores in both */
+    out->multiply_s = one->multiply_s;
 }
 
 /* Between two neighbours of a table: values[at] and the next, `part` of the way. */

@@ -28,7 +28,13 @@ struct mu_plan_costs {
     double combine_s[2];            /* one number of a row between operations: of 1 row; of 8 */
     double pick_s;                  /* one logit, looked at to find the largest */
     double meeting_s;               /* of a device's threads, after each operation */
-    double step_s;                  /* from who plans the steps to the device and back */
+    double step_s;     /* beside all operations: from who plans steps to the device and back */
+    double sequence_s; /* of each sequence in it, beside its logits */
+    double first_s;    /* of a request, before its first step */
+    double copy_s;     /* one byte from the host's memory to the device's */
+    double file_s;     /* the same from the disk, when its pages are in memory */
+    /* How fast the machine was meanwhile, all cores together: what is priced is what ran then. */
+    double read_s, multiply_s; /* one byte of memory; one product */
 };
 
 #define MU_PLAN_COSTS (sizeof(struct mu_plan_costs) / sizeof(double))

@@ -3,6 +3,7 @@
 #define MU_PLAN_PLAN_H
 
 #include "plan/device_map.h"
+#include "plan/placed.h"
 #include "plan/places.h"
 #include "plan/planner.h"
 #include "plan/write.h"

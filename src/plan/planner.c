@@ -51,8 +51,10 @@ static bool allowed(const struct mu_plan_request *q, uint32_t dp, uint32_t pp, u
 
 static mu_status programs_for(struct maker *m, uint32_t tp)
 {
-    for (uint32_t rank = 0; rank < tp && !m->programs[tp][rank]; rank++)
-        MU_TRY(mu_plan_program(m->q->config, rank, tp, m->arena, &m->programs[tp][rank], m->err));
+    for (uint32_t rank = 0; rank < tp && !m->programs[tp][rank]; rank++) {
+        const struct mu_shard shard = {.tp_rank = rank, .tp_size = tp};
+        MU_TRY(mu_plan_program(m->q->config, &shard, m->arena, &m->programs[tp][rank], m->err));
+    }
     return MU_OK;
 }
 

@@ -31,6 +31,7 @@ struct mu_plan_prediction {
     double weights_s;               /* the part of it that reading weights takes at the limit */
     double kv_room_tokens;          /* that the cache could hold on all replicas */
     double watts, joules_per_token; /* at most: all devices at their limit; 0: not published */
+    double brought[MU_HOME_COUNT];  /* bytes of weights that come from there in each step */
 };
 
 struct mu_plan_candidate {

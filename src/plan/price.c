@@ -62,6 +62,7 @@ static void set_weights(const struct reader *r, const struct mu_op *op, struct m
         w->bytes += values * role_bytes(r, use);
     }
     w->bits = w->values > 0 ? 8 * w->bytes / w->values : 0;
+    w->home = op->n_weights ? r->program->tensors[op->weights[0]].home : MU_HOME_DEVICE;
     bool coded = w->bits < 15 || f->rate == MU_PROBE_F32;
     w->rate = coded ? f->rate : MU_PROBE_F16;
 }
@@ -211,6 +212,40 @@ mu_status mu_plan_shard_make(const struct mu_config *config, const struct mu_pla
     read_shape(&r);
     read_ops(&r);
     read_bytes(&r);
+    return MU_OK;
+}
+
+/* All experts of an operation come at once. */
+static double staged_bytes(const struct mu_plan_shard *shard, const struct mu_plan_work *w)
+{
+    return w->home == MU_HOME_DEVICE ? 0 : w->bytes * (w->experts ? shard->experts : 1);
+}
+
+mu_status mu_plan_stage_make(const struct mu_config *config, const struct mu_plan_weights *weights,
+                             const struct mu_program *program, struct mu_arena *arena,
+                             struct mu_plan_shard *out, struct mu_err *err)
+{
+    *out = (struct mu_plan_shard){.n_classes = 1, .tp = 1};
+    out->works = mu_arena_alloc(arena, program->n_ops + 1, sizeof *out->works);
+    out->first = mu_arena_alloc(arena, 4, sizeof *out->first);
+    out->layer_class = mu_arena_alloc(arena, config->n_layers, sizeof *out->layer_class);
+    out->layer_bytes = mu_arena_alloc(arena, config->n_layers, sizeof *out->layer_bytes);
+    out->layer_window = mu_arena_alloc(arena, config->n_layers, sizeof *out->layer_window);
+    if (!out->works || !out->first || !out->layer_class || !out->layer_bytes || !out->layer_window)
+        return mu_fail_memory(err, program->n_ops * sizeof *out->works);
+    struct reader r = {.config = config, .program = program, .weights = weights, .shard = out};
+    double slot = 0;
+    read_shape(&r);
+    add_group(&r, 0, program->n_ops, 0);
+    out->first[2] = out->first[3] = r.n;
+    for (uint32_t i = 0; i < r.n; i++) {
+        const struct mu_plan_work *w = &out->works[i];
+        if (w->kind == MU_OP_ATTEND) out->layer_window[out->n_layers++] = w->window;
+        slot = MU_MAX(slot, staged_bytes(out, w));
+        out->head_bytes +=
+            w->home == MU_HOME_DEVICE ? w->bytes * (w->experts ? out->experts : 1) : 0;
+    }
+    out->head_bytes += 2 * slot;
     return MU_OK;
 }
 
@@ -414,4 +449,39 @@ double mu_plan_hand_over(const struct mu_plan_shard *shard, const struct mu_prob
 {
     double bytes = rows * shard->hidden * (engine->trees > 0 ? 4 : ACTIVATION_BYTES);
     return exchange_seconds(link, engine, 2, bytes);
+}
+
+/* Seconds until a load is there, when the operations since the one before took `since`: the thread
+ * began with it then, and members that come too early help. */
+static double awaited(const struct mu_plan_staging *s, double fill, double since)
+{
+    return s->core_left ? MU_MAX(fill * s->n_threads - since, 0) / (s->n_threads + 1) : fill;
+}
+
+double mu_plan_staged_seconds(const struct mu_plan_shard *shard, const struct mu_plan_place *place,
+                              const struct mu_plan_step *step,
+                              const struct mu_plan_staging *staging)
+{
+    struct pricer p = {.shard = shard,
+                       .place = place,
+                       .step = step,
+                       .rows = step->streams + step->chunk,
+                       .outs = step->streams + (step->chunk > 0),
+                       .bytes = gone_through(shard, place, step, 0, shard->n_layers)};
+    double since = 0, waits = 0;
+    uint32_t n_loads = 0;
+    for (int round = 0; round < 2; round++) { /* the first load comes while the last step ends */
+        waits = n_loads = 0;
+        for (uint32_t i = shard->first[0]; i < shard->first[1]; i++) {
+            const struct mu_plan_work *w = &shard->works[i];
+            double bytes = staged_bytes(shard, w);
+            if (bytes > 0) {
+                waits += awaited(staging, bytes * staging->fill_s[w->home], since);
+                n_loads++;
+                since = 0;
+            }
+            since += seconds_of(&p, w);
+        }
+    }
+    return n_loads > 2 ? waits : 0; /* two stay in their slots */
 }

@@ -35,6 +35,7 @@ struct mu_plan_work {
     uint32_t window;         /* of ATTEND: keys seen at most, 0: all */
     enum mu_probe_rate rate; /* of the product */
     double bits;             /* of a weight */
+    enum mu_home home;       /* where its matrices lie */
 };
 
 /* One tensor-parallel rank of a whole model; pipeline stages are runs of its layers. */
@@ -60,6 +61,12 @@ mu_status mu_plan_shard_make(const struct mu_config *config, const struct mu_pla
                              const struct mu_program *program, struct mu_arena *arena,
                              struct mu_plan_shard *out, struct mu_err *err);
 
+/* The same of a stage that has any parts of a model, as its one run of layers: of the program of
+ * its shard. What is elsewhere counts with the two slots that it comes through. */
+mu_status mu_plan_stage_make(const struct mu_config *config, const struct mu_plan_weights *weights,
+                             const struct mu_program *program, struct mu_arena *arena,
+                             struct mu_plan_shard *out, struct mu_err *err);
+
 struct mu_plan_timed; /* costs.h */
 
 /* Where it runs. */
@@ -81,6 +88,19 @@ struct mu_plan_step {
  * the engine's cost of a step. */
 double mu_plan_seconds(const struct mu_plan_shard *shard, const struct mu_plan_place *place,
                        const struct mu_plan_step *step, uint32_t first, uint32_t end);
+
+/* How weights that are elsewhere come to the device: a thread fills one slot while the other is
+ * read (docs/internals/staging.md). */
+struct mu_plan_staging {
+    double fill_s[MU_HOME_COUNT]; /* one byte from there, by the team */
+    bool core_left;               /* for the thread; without, the team fills and then computes */
+    uint32_t n_threads;           /* of the team */
+};
+
+/* What a step of such a stage waits for weights, beside mu_plan_seconds. */
+double mu_plan_staged_seconds(const struct mu_plan_shard *shard, const struct mu_plan_place *place,
+                              const struct mu_plan_step *step,
+                              const struct mu_plan_staging *staging);
 
 /* Bytes of weights of such a stage. */
 double mu_plan_stage_weights(const struct mu_plan_shard *shard, uint32_t first, uint32_t end);

@@ -139,13 +139,12 @@ static mu_status plain_config(const struct mu_config *c, uint32_t tp_size, struc
     return MU_OK;
 }
 
-mu_status mu_plan_program(const struct mu_config *config, uint32_t tp_rank, uint32_t tp_size,
+mu_status mu_plan_program(const struct mu_config *config, const struct mu_shard *shard,
                           struct mu_arena *arena, struct mu_program **out, struct mu_err *err)
 {
-    struct mu_shard shard = {.tp_rank = tp_rank, .tp_size = tp_size};
     struct mu_config *plain;
-    MU_TRY(plain_config(config, tp_size, arena, &plain, err));
-    return mu_program_build(plain, &shard, arena, out, err);
+    MU_TRY(plain_config(config, shard->tp_size, arena, &plain, err));
+    return mu_program_build(plain, shard, arena, out, err);
 }
 
 /* ---- Tables -------------------------------------------------------------------------------- */
@@ -243,8 +242,9 @@ mu_status mu_plan_weights_make(const struct mu_config *config, const struct mu_p
                                struct mu_err *err)
 {
     uint32_t layers = config->n_layers;
+    const struct mu_shard whole = {.tp_size = 1};
     struct mu_program *p;
-    MU_TRY(mu_plan_program(config, 0, 1, arena, &p, err));
+    MU_TRY(mu_plan_program(config, &whole, arena, &p, err));
     *out =
         (struct mu_plan_weights){.format = format, .n_layers = layers, .from_file = n_tensors > 0};
     out->bytes = mu_arena_alloc(arena, layers + 1, sizeof *out->bytes);

@@ -50,10 +50,10 @@ mu_status mu_plan_weights_make(const struct mu_config *config, const struct mu_p
                                struct mu_arena *arena, struct mu_plan_weights *out,
                                struct mu_err *err);
 
-/* The program of a shard of the whole model, for pricing: with one expert that stands for all
+/* The program of a shard, for pricing: with one expert that stands for all
  * (mu_plan_copies says for how many), in whatever format, and for architectures that the engine
  * does not know by the nearest that it does. */
-mu_status mu_plan_program(const struct mu_config *config, uint32_t tp_rank, uint32_t tp_size,
+mu_status mu_plan_program(const struct mu_config *config, const struct mu_shard *shard,
                           struct mu_arena *arena, struct mu_program **out, struct mu_err *err);
 
 /* How many tensors of the model this tensor of that program stands for. */

@@ -18,6 +18,13 @@ static const struct mu_measure_shape shape = {.hidden = 96,
                                               .type = MU_DTYPE_Q8_0,
                                               .head_type = MU_DTYPE_BF16};
 
+static mu_status no_step(unsigned n_threads, struct mu_plan_costs *out, struct mu_err *err)
+{
+    assert_int_equal(n_threads, 1);
+    out->step_s = out->sequence_s = out->first_s = 1e-6;
+    return err->code;
+}
+
 static void check(const struct mu_plan_costs *c)
 {
     double seconds[MU_PLAN_COSTS];
@@ -50,12 +57,13 @@ static void kinds_of_types_are_timed(void **state)
     for (size_t i = 0; i < MU_ARRAY_LEN(types); i++) {
         s.type = types[i];
         n_told = 0;
-        assert_int_equal(mu_measure_costs(kernels, &s, 1, &progress, &costs, &err), MU_OK);
+        assert_int_equal(mu_measure_costs(kernels, &s, 1, no_step, &progress, &costs, &err), MU_OK);
         check(&costs);
         assert_true(n_told > 0);
     }
     s.type = MU_DTYPE_U8;
-    assert_int_equal(mu_measure_costs(kernels, &s, 1, NULL, &costs, &err), MU_E_UNSUPPORTED);
+    assert_int_equal(mu_measure_costs(kernels, &s, 1, no_step, NULL, &costs, &err),
+                     MU_E_UNSUPPORTED);
 }
 
 static void they_are_kept(void **state)
@@ -70,9 +78,11 @@ static void they_are_kept(void **state)
     assert_int_equal(setenv("XDG_CACHE_HOME", folder, 1), 0);
     assert_int_equal(mu_kernels_choose(NULL, &kernels, &err), MU_OK);
     for (int round = 0; round < 2; round++) {
-        assert_int_equal(mu_measure_costs_kept(kernels, &shape, 1, NULL, &first, &err), MU_OK);
+        assert_int_equal(mu_measure_costs_kept(kernels, &shape, 1, no_step, NULL, &first, &err),
+                         MU_OK);
         check(&first);
-        assert_int_equal(mu_measure_costs_kept(kernels, &shape, 1, NULL, &again, &err), MU_OK);
+        assert_int_equal(mu_measure_costs_kept(kernels, &shape, 1, no_step, NULL, &again, &err),
+                         MU_OK);
         assert_memory_equal(&first, &again, sizeof first);
         char *sub = mu_path_join(folder, "muster"), *path = mu_path_join(sub, "costs.tsv");
         if (round == 0) { /* what stands there is not believed blindly */
