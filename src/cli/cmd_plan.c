@@ -89,14 +89,17 @@ static void say_elsewhere(const struct mu_plan_map *map, const char *mode)
                    map->devices[map->entries[0].device].name);
 }
 
-static mu_status map_print(const struct mu_plan_map *map, bool json, struct mu_err *err)
+static mu_status map_print(const struct mu_plan_map *map, const struct plan_options *o,
+                           const char *model, struct mu_err *err)
 {
     struct mu_text text;
+    bool json = o->json;
     mu_text_init(&text, OUT_MAX_BYTES);
     if (json)
         mu_plan_map_write(map, &text);
     else
         add_table(map, &text);
+    if (!json) mu_plan_add_speed(map, o, model, &text);
     if (json) mu_text_char(&text, '\n');
     for (size_t i = 0; i < map->n_warnings && !json; i++)
         mu_cli_say("warning: %s\n", map->warnings[i]);
@@ -124,7 +127,7 @@ static mu_status run_device_map(const struct plan_options *o, const char *model,
     if (status == MU_OK)
         status = mu_cli_memory_read(o->free_memory, "--free-memory", &request.free_memory, err);
     if (status == MU_OK) status = mu_plan_map_create(&request, &map, err);
-    if (status == MU_OK) status = map_print(map, o->json, err);
+    if (status == MU_OK) status = map_print(map, o, model, err);
     if (status == MU_OK && !o->json) say_elsewhere(map, o->device_map);
     mu_plan_map_destroy(map);
     json_decref(request.free_memory);

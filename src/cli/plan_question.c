@@ -352,3 +352,56 @@ double mu_plan_predict(const char *model, const char *device, unsigned n, const 
     mu_plan_model_close(&q.model);
     return tokens_per_s;
 }
+
+/* ---- Maps ---------------------------------------------------------------------------------- */
+
+static void add_brought(const struct mu_plan_prediction *p, struct mu_text *out)
+{
+    static const char *const from[MU_HOME_COUNT] = {
+        [MU_HOME_HOST] = "the host's memory", [MU_HOME_FILE] = "the disk"};
+    bool any = false;
+    for (int home = 0; home < MU_HOME_COUNT; home++) {
+        char text[MU_BYTES_TEXT];
+        if (!from[home] || p->brought[home] <= 0) continue;
+        mu_text_printf(out, "%s%s from %s", any ? " and " : "; each step has brought ",
+                       mu_format_bytes((uint64_t)p->brought[home], text), from[home]);
+        any = true;
+    }
+}
+
+void mu_plan_add_speed(const struct mu_plan_map *map, const struct plan_options *o,
+                       const char *model, struct mu_text *out)
+{
+    struct plan_model m;
+    struct mu_plan_places places;
+    struct mu_plan_prediction p;
+    struct mu_measure_progress progress = {.show = show_progress};
+    const struct mu_tensor *tensors;
+    if (mu_plan_model_open(model, &m, NULL) != MU_OK) {
+        mu_plan_model_close(&m);
+        return;
+    }
+    struct mu_here_run run = {.file = m.file,
+                              .weights = MU_DTYPE_F32,
+                              .tp = 1,
+                              .dp = 1,
+                              .batch = (uint32_t)o->batch,
+                              .input = o->input ? (uint32_t)o->input : 128,
+                              .output = o->output ? (uint32_t)o->output : 128,
+                              .progress = &progress};
+    bool here = m.synth || (m.on_disk && mu_model_file_tensors(m.file, &tensors) > 0);
+    if (here &&
+        mu_plan_map_places(map, mu_model_file_config(m.file), false, &places, NULL) == MU_OK) {
+        run.places = places.places;
+        run.pp = places.n_stages;
+        run.n_threads = MU_MAX(
+            mu_cpu_usable((int[MU_DEVICE_CPUS_MAX]){0}, MU_DEVICE_CPUS_MAX) / places.n_stages, 1u);
+        if (mu_here_predict(&run, &p, NULL) == MU_OK) {
+            mu_text_printf(out, "predicted for muster on this machine: %.4g tokens/s, prompts %.4g",
+                           p.decode_tokens_per_s, p.prefill_tokens_per_s);
+            add_brought(&p, out);
+            mu_text_char(out, '\n');
+        }
+    }
+    mu_plan_model_close(&m);
+}

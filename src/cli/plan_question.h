@@ -24,4 +24,9 @@ mu_status mu_plan_answer(const struct plan_options *o, const char *model, struct
  * share it; 0 when model, device or engine are not known. */
 double mu_plan_predict(const char *model, const char *device, unsigned n, const char *engine);
 
+/* What our engine would reach on this machine with the map, in a line; nothing where the model is
+ * not on this disk or the map not one that it executes. */
+void mu_plan_add_speed(const struct mu_plan_map *map, const struct plan_options *o,
+                       const char *model, struct mu_text *out);
+
 #endif

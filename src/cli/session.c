@@ -165,6 +165,32 @@ static mu_status read_map(const struct mu_run_options *run, struct mu_mapped_req
     return mu_cli_memory_read(run->max_memory, "--max-memory", &out->max_memory, err);
 }
 
+/* How fast that should be, where the costs of such a model are known: nobody who generates waits
+ * until they are timed, as `muster plan` and `prove` do. */
+static void predict_speed(struct mu_session *session, const struct mu_run_options *options,
+                          const struct mu_engine_options *o, uint64_t n_prompt)
+{
+    struct mu_plan_prediction predicted;
+    struct mu_here_run run = {.file = session->file,
+                              .kernels = o->kernels,
+                              .compute = o->compute,
+                              .weights = o->weights,
+                              .tp = MU_MAX(o->tp, 1u),
+                              .pp = MU_MAX(o->pp, 1u),
+                              .dp = MU_MAX(o->dp, 1u),
+                              .n_threads = o->devices.items[0].n_threads,
+                              .batch = MU_MAX(o->max_sequences, 1u),
+                              .input = (uint32_t)MU_MAX(n_prompt, UINT64_C(1)),
+                              .output = 1,
+                              .places = o->places,
+                              .kept_only = true};
+    bool whole = run.tp * run.pp * run.dp == o->devices.n;
+    if (o->world || !whole || options->offload_compute) return;
+    if (mu_here_predict(&run, &predicted, NULL) != MU_OK) return;
+    session->decode_tokens_per_s = run.batch / predicted.step_s;
+    session->prefill_tokens_per_s = predicted.prefill_tokens_per_s / run.dp;
+}
+
 static mu_status open_engine(struct mu_session *session, const struct mu_run_options *options,
                              struct mu_engine_options *o, struct mu_err *err)
 {
@@ -208,6 +234,7 @@ mu_status mu_session_engine(struct mu_session *session, const struct mu_run_opti
     if (status == MU_OK && request.device_map)
         status = mu_mapped_make(session->file, &request, &o, &map, err);
     if (!options->device_map) choose_degrees(mu_model_file_config(session->file), &o);
+    if (status == MU_OK) predict_speed(session, options, &o, n_prompt);
     if (status == MU_OK) status = open_engine(session, options, &o, err);
     mu_plan_map_destroy(map);
     json_decref(request.device_map);
@@ -414,7 +441,15 @@ static void add_device(struct mu_text *out, const char *name, const uint64_t *by
 
 void mu_session_add_predicted(const struct mu_session *session, struct mu_text *out)
 {
-    mu_text_str(out, "\"predicted\":{\"devices\":[");
+    mu_text_str(out, "\"predicted\":{");
+    if (session->decode_tokens_per_s > 0) {
+        mu_text_str(out, "\"decode_tokens_per_s\":");
+        mu_json_add_f64(out, session->decode_tokens_per_s);
+        mu_text_str(out, ",\"prefill_tokens_per_s\":");
+        mu_json_add_f64(out, session->prefill_tokens_per_s);
+        mu_text_char(out, ',');
+    }
+    mu_text_str(out, "\"devices\":[");
     for (unsigned i = 0; i < session->memory.n_ranks; i++) {
         const struct mu_rank_memory *r = &session->memory.ranks[i];
         mu_text_str(out, i ? "," : "");

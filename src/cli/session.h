@@ -187,6 +187,7 @@ struct mu_session {
     bool template_has_tools;        /* it is the one for conversations with tools */
     struct mu_engine *engine;       /* NULL until mu_session_engine */
     struct mu_engine_memory memory; /* what was predicted before loading */
+    double decode_tokens_per_s, prefill_tokens_per_s; /* predicted; 0: costs were not timed here */
 };
 
 /* The type that --weights names; MU_E_USAGE with a list of the types when it has no encoder. */

@@ -264,6 +264,14 @@ def this_machine_is_planned_for():
             assert d["candidates"][0]["fits"]
             assert "measured" in d["candidates"][0]["predicted"]["from"]
         assert pathlib.Path(folder, "muster", "costs.tsv").read_text().count("\n") == 1
+        here = muster("plan", "synth:nano", "--device-map", "0", env=env)[0].splitlines()[-1]
+        away = muster("plan", "synth:nano", "--device-map", '{"":"disk"}', env=env)[0].splitlines()
+        assert here.startswith("predicted for muster on this machine"), here
+        assert "from the disk" in away[-1] and "from" not in here, away
+        words = ["generate", "synth:nano", "--tokens", "1,2,3", "-n", "2", "--json"]
+        assert json.loads(muster(*words, env=env)[0])["predicted"]["decode_tokens_per_s"] > 0
+        env = {"XDG_CACHE_HOME": folder + "/none"}  # nobody who generates waits for costs
+        assert "decode_tokens_per_s" not in json.loads(muster(*words, env=env)[0])["predicted"]
     muster("plan", "synth:nano", "--engine", "vllm", status=2)
 
 
