@@ -8,9 +8,10 @@ changed by what follows. Then each case runs once. What was measured is kept in 
 call that is ended by --seconds goes on with the next one; --again forgets it.
 
 A machine that others share is slower at times. Two controls (how fast all cores read memory, and
-how fast they multiply) were timed with the costs, and are with each run: a run whose controls are
-further than STEADY from those of its costs is done again, TRIES times at most over all calls, and
-the one that was nearest counts. Both ratios stand in the table. Prints a Markdown table with the
+how fast they multiply) are timed with the costs, and with each run. Costs are timed again, TRIES times
+at most and before anything is judged, when memory was read at less than SLOW of the most that was
+seen; a run whose controls are further than STEADY from those of its costs is done again, TRIES times
+at most over all calls, and the one that was nearest counts. Both ratios stand in the table. Prints a Markdown table with the
 error of each case, then medians, 90th percentiles and worst against GOALS, of all cases and of
 those whose controls were within STEADY. Run it alone on the machine.
 """
@@ -48,7 +49,7 @@ CASES = [
 ]
 ONE = ("tp1", "tp1xt1")
 FIGURES = ["decode_tokens_per_s", "prefill_tokens_per_s", "total_bytes"]
-STEADY, TRIES = 0.08, 3
+STEADY, SLOW, TRIES = 0.08, 0.85, 3
 GOALS = [("decode_tokens_per_s", 50, 10), ("prefill_tokens_per_s", 50, 15),
          ("decode_tokens_per_s", 100, 25), ("prefill_tokens_per_s", 100, 25),
          ("total_bytes", 100, 3)]
@@ -136,6 +137,25 @@ def report(results):
     return good
 
 
+def time_costs(args, kept, case, path):
+    """Costs of a case, timed while the machine was as fast as it was seen to be."""
+    file = os.path.join(os.path.expanduser(args.cache), "muster", "costs.tsv")
+    best, kept_file = 0, None
+    for _ in range(TRIES):
+        before = open(file, "rb").read() if os.path.exists(file) else None
+        control = ask(args, case, path, ["predict"])["control"]
+        read = control["costs"][0]
+        kept["most"] = max(kept.get("most", 0), read, control["run"][0])
+        if read > best:
+            best, kept_file = read, open(file, "rb").read()
+        if read >= SLOW * kept["most"] or before == open(file, "rb").read():
+            break  # good, or of an earlier case
+        with open(file, "wb") as f:
+            f.write(before or b"")
+    with open(file, "wb") as f:
+        f.write(kept_file)
+
+
 def out_of_time(args, begin, kept):
     with open(args.kept, "w") as f:
         json.dump(kept, f)
@@ -192,7 +212,7 @@ def main():
                 continue
             if out_of_time(args, begin, kept):
                 return
-            ask(args, case, path, ["predict"])
+            time_costs(args, kept, case, path)
             kept[str(case[:2])] = True
         if not run(args, begin, kept, cases):
             return
