@@ -205,7 +205,9 @@ mu_status mu_rank_load_weights(struct mu_rank *rank, struct mu_err *err)
         if (before != t) release(before);
         MU_TRY(find_place(rank, i, &disk, err));
         MU_TRY(use->vector ? load_vector(rank, i, t, err) : load_matrix(rank, i, err));
-        if (use->home == MU_HOME_FILE) mu_file_release(rank->away[i], rank->weights[i].bytes);
+        if (use->home != MU_HOME_FILE) continue;
+        mu_file_release(rank->away[i], rank->weights[i].bytes);
+        release(t); /* other slices of it may follow */
     }
     release(t);
     return MU_OK;
