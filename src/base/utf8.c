@@ -101,6 +101,9 @@ size_t mu_utf8_copy_harmless(char *out, size_t size, struct mu_str s, char kept)
 {
     size_t n = 0;
     for (unsigned len; s.len; s.p += len, s.len -= len) {
+        for (; s.len && n + 1 < size && *s.p >= ' ' && *s.p <= '~'; s.p++, s.len--)
+            out[n++] = *s.p; /* nearly all of it */
+        if (s.len == 0) break;
         uint32_t cp = mu_utf8_decode(s, &len);
         bool same = is_harmless(cp) || (kept && cp == (uint32_t)kept);
         if (n + (same ? len : 1) >= size) break;

@@ -53,6 +53,15 @@ static int literal_add(struct mu_health_catalog *c, struct mu_str text)
     return (int)c->n_literals++;
 }
 
+/* Rows of no particular program do not make a log one of a known kind. */
+static bool is_telling(const char *engine)
+{
+    static const char *const anybody[] = {"python", "api", "os", "engines", "docker"};
+    for (size_t i = 0; i < MU_ARRAY_LEN(anybody); i++)
+        if (strcmp(engine, anybody[i]) == 0) return false;
+    return true;
+}
+
 static mu_status row_fill(struct mu_health_catalog *c, char *const cells[COLUMNS], unsigned line,
                           struct mu_err *err)
 {
@@ -75,6 +84,7 @@ static mu_status row_fill(struct mu_health_catalog *c, char *const cells[COLUMNS
         .meaning = cells[7],
         .cure = cells[8],
         .source = cells[9],
+        .telling = is_telling(cells[1]),
         .anchored = cells[6][0] == '^',
         .plain = mu_health_plain_of(cells[6], c->arena),
     };

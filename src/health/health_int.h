@@ -47,6 +47,7 @@ struct mu_health_row {
     const char *name, *engine, *versions, *cause, *pattern, *meaning, *cure, *source;
     enum mu_health_class class;
     enum mu_health_level severity;
+    bool telling;        /* of one program, so that a log with it is of a known kind */
     bool anchored;       /* begins with ^: matches the message, not its prefixes */
     struct mu_str plain; /* the whole pattern, when it needs no expression */
     void *code;          /* compiled at first use */

@@ -281,15 +281,6 @@ static void row_take(struct mu_health_diagnosis *d, struct observation *o, unsig
     o->start = match->start;
 }
 
-/* Rows of no particular program do not make a log one of a known kind. */
-static bool row_is_telling(const struct mu_health_row *row)
-{
-    static const char *const anybody[] = {"python", "api", "os", "engines", "docker"};
-    for (size_t i = 0; i < MU_ARRAY_LEN(anybody); i++)
-        if (strcmp(row->engine, anybody[i]) == 0) return false;
-    return true;
-}
-
 mu_status mu_health_observe(struct mu_health_diagnosis *d, struct mu_str raw, uint64_t number,
                             const uint64_t rows[MU_HEALTH_ROW_WORDS], struct mu_err *err)
 {
@@ -307,7 +298,7 @@ mu_status mu_health_observe(struct mu_health_diagnosis *d, struct mu_str raw, ui
             struct mu_health_match match;
             MU_TRY(mu_health_row_match(d->catalog, &d->catalog->rows[index], &line, &match, err));
             if (!match.found) continue;
-            known = known || row_is_telling(&d->catalog->rows[index]);
+            known = known || d->catalog->rows[index].telling;
             row_take(d, &o, index, &match);
         }
     log->n_known += known;

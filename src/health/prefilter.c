@@ -6,6 +6,8 @@
 #include "base/alloc.h"
 #include "health/health_int.h"
 
+#include <endian.h>
+
 #define WINDOW    MU_HEALTH_LITERAL_MIN
 #define HASH_BITS 15
 #define NO_WINDOW (WINDOW - 2) /* three bytes that are in no window: it may move behind them */
@@ -15,6 +17,14 @@ static inline uint32_t hash3(const char *p)
     const unsigned char *b = (const unsigned char *)p;
     uint32_t v = (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16;
     return v * 2654435761u >> (32 - HASH_BITS);
+}
+
+/* The same of the three bytes before `end`, in one load: a byte before them is there too. */
+static inline uint32_t hash3_before(const char *end)
+{
+    uint32_t v;
+    memcpy(&v, end - sizeof v, sizeof v);
+    return (le32toh(v) >> 8) * 2654435761u >> (32 - HASH_BITS);
 }
 
 /* The window that ends at `end`, as a number; `end` is at least WINDOW. */
@@ -87,7 +97,7 @@ static bool bucket_check(const struct mu_health_prefilter *pf, struct mu_str byt
 {
     size_t before = *n;
     uint64_t window = window_load(bytes.p + end);
-    for (unsigned i = pf->heads[hash3(bytes.p + end - 3)]; i; i = pf->next[i - 1]) {
+    for (unsigned i = pf->heads[hash3_before(bytes.p + end)]; i; i = pf->next[i - 1]) {
         if (pf->windows[i - 1] != window) continue;
         struct mu_str text = pf->literals[i - 1].text;
         size_t lead = pf->window_end[i - 1];
@@ -108,7 +118,7 @@ size_t mu_health_prefilter_scan(const struct mu_health_prefilter *pf, struct mu_
 {
     size_t n = 0, end = MU_MAX(*pos, (size_t)WINDOW);
     while (end <= bytes.len) {
-        unsigned shift = pf->shifts[hash3(bytes.p + end - 3)];
+        unsigned shift = pf->shifts[hash3_before(bytes.p + end)];
         if (shift) {
             end += shift;
             continue;
