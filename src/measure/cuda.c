@@ -49,11 +49,13 @@
     X(enable, "cuCtxEnablePeerAccess", (void *, unsigned))                                         \
     X(between, "cuMemcpyPeer", (uint64_t, void *, uint64_t, void *, size_t))
 
+/* Parameters cannot stand in parentheses. NOLINTBEGIN(bugprone-macro-parentheses) */
 struct functions {
 #define POINTER_(name, symbol, params) int(*name) params;
     CUDA_FUNCTIONS(POINTER_)
 #undef POINTER_
 };
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 enum { GOOD, NO_FUNCTION = -1, PEER_ENABLED = 704 };
 

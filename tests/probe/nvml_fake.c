@@ -307,9 +307,8 @@ U32(nvmlDeviceGetMaxPcieLinkGeneration, g->generation_max)
 U32(nvmlDeviceGetCurrPcieLinkWidth, g->width)
 U32(nvmlDeviceGetMaxPcieLinkWidth, g->width_max)
 U32(nvmlDeviceGetPcieReplayCounter, g->replays)
-SYSTEM(nvmlDeviceGetPcieThroughput, (struct gpu * g, unsigned counter, unsigned *out), {
-    *out = fake.rubbish ? 0xffffffffu : (unsigned)g->pcie_kbs / (counter + 1);
-})
+SYSTEM(nvmlDeviceGetPcieThroughput, (struct gpu * g, unsigned counter, unsigned *out),
+       { *out = fake.rubbish ? 0xffffffffu : (unsigned)g->pcie_kbs / (counter + 1); })
 SYSTEM(nvmlDeviceGetEccMode, (struct gpu * g, unsigned *a, unsigned *b), {
     if (g->ecc < 0) return 3;
     *a = *b = (unsigned)g->ecc;
