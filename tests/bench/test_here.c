@@ -6,6 +6,8 @@
 #include "base/base.h"
 #include "bench/bench.h"
 
+#include "../catalog.h"
+
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,33 +23,11 @@ static const char *const models[] = {
     "1_tiny/gpt_oss",   "1_tiny/deepseek_v3", "1_tiny/qwen2_moe",   "1_tiny/llama_bias_sharded",
     "synth:nano",       "synth:micro",        "synth:nano-moe",     "synth:nano-latent"};
 
-static struct mu_probe_catalog *catalog;
-
-static int load_catalog(void **state)
-{
-    (void)state;
-    return mu_probe_catalog_load(&catalog, NULL) == MU_OK ? 0 : -1;
-}
-
-static int drop_catalog(void **state)
-{
-    (void)state;
-    mu_probe_catalog_destroy(catalog);
-    return 0;
-}
-
 static struct mu_model_file *open_model(const char *name)
 {
-    const char *tests = getenv("MUSTER_TESTS");
-    char folder[256];
     struct mu_model_file *file = NULL;
     struct mu_err err = MU_ERR_INIT;
-    if (strncmp(name, "synth:", 6) == 0)
-        (void)snprintf(folder, sizeof folder, "%s", name);
-    else
-        (void)snprintf(folder, sizeof folder, "%s/golden/%s", tests ? tests : "tests", name);
-    if (mu_model_file_open(folder, MU_OPEN_HEADER_ONLY, &file, &err) != MU_OK)
-        fail_msg("%s: %s", name, err.what);
+    require(mu_model_file_open(golden_path(name), MU_OPEN_HEADER_ONLY, &file, &err), &err);
     return file;
 }
 

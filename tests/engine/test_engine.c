@@ -5,6 +5,8 @@
  */
 #include "engine/engine.h"
 
+#include "../data.h"
+
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,20 +27,6 @@ struct setup {
     enum mu_dtype kv;
 };
 
-static const char *golden(const char *name)
-{
-    static char path[512];
-    if (strncmp(name, "synth:", 6) == 0) return name;
-    const char *tests = getenv("MUSTER_TESTS");
-    (void)snprintf(path, sizeof path, "%s/golden/%s", tests ? tests : "tests", name);
-    return path;
-}
-
-static void require(mu_status status, const struct mu_err *err)
-{
-    if (status != MU_OK) fail_msg("%s", err->what);
-}
-
 static struct mu_engine *open_engine(const struct setup *s, struct mu_model_file **file)
 {
     struct mu_err err = MU_ERR_INIT;
@@ -52,7 +40,7 @@ static struct mu_engine *open_engine(const struct setup *s, struct mu_model_file
                                   .context = 256,
                                   .max_sequences = 4,
                                   .prefill_chunk = s->chunk};
-    require(mu_model_file_open(golden(s->model), 0, file, &err), &err);
+    require(mu_model_file_open(golden_path(s->model), 0, file, &err), &err);
     require(mu_devices_parse(s->devices ? s->devices : "cpu", s->threads, &o.devices, &err), &err);
     require(mu_engine_open(*file, &o, &engine, &err), &err);
     return engine;
@@ -157,7 +145,7 @@ static void test_digest_does_not_depend_on_the_number_of_devices(void **state)
         uint64_t want = digest_of(&one);
         struct mu_model_file *file;
         struct mu_err err = MU_ERR_INIT;
-        require(mu_model_file_open(golden(models[m]), 0, &file, &err), &err);
+        require(mu_model_file_open(golden_path(models[m]), 0, &file, &err), &err);
         uint32_t tp_max = mu_model_tp_max(mu_model_file_config(file));
         mu_model_file_close(file);
         for (uint32_t tp = 1; tp <= tp_max; tp++)
@@ -358,7 +346,7 @@ static void test_what_does_not_fit_is_refused_before_loading(void **state)
     struct mu_engine *engine = NULL;
     struct mu_engine_memory memory;
     struct mu_engine_options o = {.kv_type = MU_DTYPE_F16, .context = 128};
-    require(mu_model_file_open(golden("1_tiny/llama_gqa"), 0, &file, &err), &err);
+    require(mu_model_file_open(golden_path("1_tiny/llama_gqa"), 0, &file, &err), &err);
     require(mu_devices_parse("cpu", 1, &o.devices, &err), &err);
     require(mu_engine_memory(file, &o, &memory, &err), &err);
     assert_true(memory.fits);
@@ -387,7 +375,7 @@ static void test_every_rank_takes_what_was_predicted(void **state)
         struct mu_engine_memory memory;
         struct mu_engine_options o = {
             .tp = 2, .pp = 2, .dp = 2, .kv_type = MU_DTYPE_F16, .context = 128, .max_sequences = 5};
-        require(mu_model_file_open(golden(shapes[m]), 0, &file, &err), &err);
+        require(mu_model_file_open(golden_path(shapes[m]), 0, &file, &err), &err);
         require(mu_devices_parse("cpu:8", 1, &o.devices, &err), &err);
         require(mu_engine_memory(file, &o, &memory, &err), &err);
         for (unsigned i = 0; i < memory.n_ranks; i++)

@@ -7,6 +7,8 @@
 
 #include "base/alloc.h"
 
+#include "../data.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,20 +20,6 @@
 
 #define N_PROMPT 70
 #define N_TOKENS 6
-
-static const char *golden(const char *name)
-{
-    static char path[512];
-    if (strncmp(name, "synth:", 6) == 0) return name;
-    const char *tests = getenv("MUSTER_TESTS");
-    (void)snprintf(path, sizeof path, "%s/golden/%s", tests ? tests : "tests", name);
-    return path;
-}
-
-static void require(mu_status status, const struct mu_err *err)
-{
-    if (status != MU_OK) fail_msg("%s", err->what);
-}
 
 /* Two requests side by side in pieces of 40, so that steps follow each other closely. */
 static uint64_t digests_of(struct mu_engine *engine)
@@ -127,7 +115,7 @@ static void deal_out(unsigned homes, enum mu_dtype weights)
     for (size_t m = 0; m < MU_ARRAY_LEN(models); m++) {
         struct mu_err err = MU_ERR_INIT;
         struct mu_model_file *file;
-        require(mu_model_file_open(golden(models[m]), 0, &file, &err), &err);
+        require(mu_model_file_open(golden_path(models[m]), 0, &file, &err), &err);
         uint64_t want = run(file, 1, NULL, weights, 1);
         for (uint32_t seed = 1; seed <= 6; seed++) {
             uint32_t stages = 1 + seed % 4;

@@ -2,9 +2,9 @@
  * must be refused, accepted, or either, as the list says. */
 #include "format/format.h"
 
+#include "../data.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "data.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -3,7 +3,8 @@
 #include "format/format_int.h"
 
 #include "base/file.h"
-#include "data.h"
+
+#include "open.h"
 
 #include <dirent.h>
 #include <setjmp.h>
@@ -42,16 +43,6 @@ static int drop_folder(void **state)
     (void)state;
     remove_tree(folder, 6);
     return 0;
-}
-
-static struct mu_model_file *open_good(const char *model)
-{
-    struct mu_err err = MU_ERR_INIT;
-    struct mu_model_file *file = NULL;
-    char line[768];
-    if (mu_model_file_open(model, 0, &file, &err) != MU_OK)
-        fail_msg("%s", mu_err_line(&err, line, sizeof line));
-    return file;
 }
 
 static mu_status open_bad(const char *model, struct mu_err *err)

@@ -4,8 +4,8 @@
  */
 #include "format/format_int.h"
 
+#include "../data.h"
 #include "base/file.h"
-#include "data.h"
 #include "kernel/kernel.h"
 
 #include <math.h>

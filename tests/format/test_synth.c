@@ -3,22 +3,14 @@
 
 #include "format/synth.h"
 
+#include "open.h"
+
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 
 #include <cmocka.h>
-
-static struct mu_model_file *open_good(const char *model)
-{
-    struct mu_err err = MU_ERR_INIT;
-    struct mu_model_file *file = NULL;
-    char line[768];
-    if (mu_model_file_open(model, 0, &file, &err) != MU_OK)
-        fail_msg("%s", mu_err_line(&err, line, sizeof line));
-    return file;
-}
 
 /* As the publishers count them. */
 static void check_parameters(void **state)

@@ -4,6 +4,8 @@
 #include "base/file.h"
 #include "health/health_int.h"
 
+#include "../data.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,9 +18,8 @@ static struct mu_health_catalog *catalog;
 
 static void read_golden(const char *name, struct mu_text *out)
 {
-    const char *tests = getenv("MUSTER_TESTS");
     char path[512];
-    (void)snprintf(path, sizeof path, "%s/golden/logs/%s", tests ? tests : "tests", name);
+    (void)snprintf(path, sizeof path, "%s/golden/logs/%s", tests_folder(), name);
     mu_text_init(out, 1 << 20);
     assert_int_equal(mu_file_read(path, out, NULL), MU_OK);
 }
@@ -55,7 +56,6 @@ static void test_rows_are_complete(void **state)
 static void test_pages_exist(void **state)
 {
     (void)state;
-    const char *tests = getenv("MUSTER_TESTS");
     for (unsigned i = 0; i < catalog->n_rows; i++) {
         const struct mu_health_row *row = &catalog->rows[i];
         const char *family = mu_health_family_of(row->cause);
@@ -63,8 +63,7 @@ static void test_pages_exist(void **state)
         char path[512], heading[64];
         struct mu_text page;
         mu_text_init(&page, 1 << 20);
-        (void)snprintf(path, sizeof path, "%s/../docs/findings/%s.md", tests ? tests : "tests",
-                       family);
+        (void)snprintf(path, sizeof path, "%s/../docs/findings/%s.md", tests_folder(), family);
         (void)snprintf(heading, sizeof heading, "## %s\n", row->cause);
         assert_int_equal(mu_file_read(path, &page, NULL), MU_OK);
         if (!strstr(mu_text_get(&page), heading)) fail_msg("%s lacks '%s'", path, heading);

@@ -4,6 +4,8 @@
 #include "base/json.h"
 #include "health/health.h"
 
+#include "../data.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,9 +17,8 @@ static struct mu_health_catalog *catalog;
 
 static char *golden(const char *name)
 {
-    const char *tests = getenv("MUSTER_TESTS");
     char path[512];
-    (void)snprintf(path, sizeof path, "%s/golden/logs/%s", tests ? tests : "tests", name);
+    (void)snprintf(path, sizeof path, "%s/golden/logs/%s", tests_folder(), name);
     return mu_strdup(path);
 }
 

@@ -1,6 +1,8 @@
 /* Stored blocks against golden values, bit for bit, and encoders against their own decoders. */
 #include "kernel_test.h"
 
+#include "../data.h"
+
 #include <jansson.h>
 #include <stdlib.h>
 
@@ -53,9 +55,8 @@ static void check_golden(json_t *entry)
 static void golden_blocks(void **state)
 {
     char path[512];
-    const char *root = getenv("MUSTER_TESTS");
     (void)state;
-    snprintf(path, sizeof path, "%s/golden/6_quant/gguf/blocks.json", root ? root : "tests");
+    snprintf(path, sizeof path, "%s/golden/6_quant/gguf/blocks.json", tests_folder());
     json_t *all = json_load_file(path, 0, NULL);
     assert_non_null(all);
     assert_int_equal(json_array_size(all), 91);

@@ -5,6 +5,8 @@
 #include "base/base.h"
 #include "plan/plan.h"
 
+#include "../data.h"
+
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,8 +16,7 @@
 
 static json_t *golden(const char *name)
 {
-    const char *tests = getenv("MUSTER_TESTS");
-    char *path = mu_path_join(tests ? tests : "tests", name);
+    char *path = mu_path_join(tests_folder(), name);
     struct mu_text text;
     mu_text_init(&text, 1 << 20);
     struct mu_err err = MU_ERR_INIT;

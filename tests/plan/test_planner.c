@@ -6,6 +6,8 @@
 #include "format/format.h"
 #include "plan/plan.h"
 
+#include "../catalog.h"
+
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,22 +16,6 @@
 #include <time.h>
 
 #include <cmocka.h>
-
-static struct mu_probe_catalog *catalog;
-
-static int load_catalog(void **state)
-{
-    struct mu_err err = MU_ERR_INIT;
-    (void)state;
-    return mu_probe_catalog_load(&catalog, &err) == MU_OK ? 0 : -1;
-}
-
-static int drop_catalog(void **state)
-{
-    (void)state;
-    mu_probe_catalog_destroy(catalog);
-    return 0;
-}
 
 /* A question with all that it borrows. */
 struct asked {
@@ -133,7 +119,6 @@ static void files_to_the_byte(void **state)
     static const char *const folders[] = {
         "deepseek_v3",        "gpt_oss", "llama3_tied", "llama_gqa",
         "llama_bias_sharded", "mixtral", "qwen2",       "qwen2_moe"};
-    const char *tests = getenv("MUSTER_TESTS");
     (void)state;
     for (size_t i = 0; i < MU_ARRAY_LEN(folders); i++) {
         struct asked a;
@@ -141,8 +126,7 @@ static void files_to_the_byte(void **state)
         char path[300];
         ask(&a, "nano", "bf16", "h100", "vllm", 1);
         mu_model_file_close(a.file);
-        (void)snprintf(path, sizeof path, "%s/golden/1_tiny/%s", tests ? tests : "tests",
-                       folders[i]);
+        (void)snprintf(path, sizeof path, "%s/golden/1_tiny/%s", tests_folder(), folders[i]);
         if (mu_model_file_open(path, MU_OPEN_HEADER_ONLY, &a.file, &err) != MU_OK)
             fail_msg("%s: %s", path, err.what);
         a.request.config = mu_model_file_config(a.file);

@@ -3,27 +3,14 @@
 #include "base/base.h"
 #include "plan/plan.h"
 
+#include "../catalog.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
-
-static struct mu_probe_catalog *catalog;
-
-static int load_catalog(void **state)
-{
-    (void)state;
-    return mu_probe_catalog_load(&catalog, NULL) == MU_OK ? 0 : -1;
-}
-
-static int drop_catalog(void **state)
-{
-    (void)state;
-    mu_probe_catalog_destroy(catalog);
-    return 0;
-}
 
 static void read_yaml(const char *yaml, struct mu_plan_rack *out)
 {
@@ -35,8 +22,7 @@ static void read_yaml(const char *yaml, struct mu_plan_rack *out)
 
 static void the_example_of_the_documentation(void **state)
 {
-    const char *tests = getenv("MUSTER_TESTS");
-    char *path = mu_path_join(tests ? tests : "tests", "../docs/rack.yaml");
+    char *path = mu_path_join(tests_folder(), "../docs/rack.yaml");
     struct mu_text text;
     struct mu_plan_rack rack;
     (void)state;

@@ -6,6 +6,8 @@
 #include "base/thread.h"
 #include "probe/probe_int.h"
 
+#include "../data.h"
+
 #include <dlfcn.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -374,8 +376,7 @@ int main(void)
     if (!slash) return 1;
     *slash = '\0';
     (void)snprintf(library, sizeof library, "%s/libnvidia-ml.so.1", exe);
-    const char *tests = getenv("MUSTER_TESTS");
-    (void)snprintf(folder, sizeof folder, "%s/probe/nvml", tests ? tests : "tests");
+    (void)snprintf(folder, sizeof folder, "%s/probe/nvml", tests_folder());
     void *handle = dlopen(library, RTLD_NOW);
     if (!handle) return 1;
     void *load = dlsym(handle, "nvml_fake_load"), *hides = dlsym(handle, "nvml_fake_hides");

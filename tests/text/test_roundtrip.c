@@ -2,6 +2,8 @@
  * many more texts and vocabularies: tests/oracle/roundtrip.py. */
 #include "small.h"
 
+#include "../data.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,13 +14,11 @@
 
 static struct mu_tokenizer *open_golden(const char *name)
 {
-    const char *root = getenv("MUSTER_TESTS");
     char path[512];
     struct mu_err err = MU_ERR_INIT;
     struct mu_tokenizer_spec *spec;
     struct mu_tokenizer *t;
-    (void)snprintf(path, sizeof path, "%s/golden/1_tiny/%s/tokenizer.json", root ? root : "tests",
-                   name);
+    (void)snprintf(path, sizeof path, "%s/golden/1_tiny/%s/tokenizer.json", tests_folder(), name);
     if (mu_tokenizer_spec_read_file(path, &spec, &err) != MU_OK) fail_msg("%s", err.what);
     if (mu_tokenizer_create(spec, &t, &err) != MU_OK) fail_msg("%s", err.what);
     mu_tokenizer_spec_destroy(spec);

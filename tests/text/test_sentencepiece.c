@@ -3,6 +3,8 @@
  * cut. */
 #include "small.h"
 
+#include "../data.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,20 +12,13 @@
 
 #include <cmocka.h>
 
-static void golden_path(char path[512], const char *name)
-{
-    const char *root = getenv("MUSTER_TESTS");
-    (void)snprintf(path, 512, "%s/golden/sentencepiece/%s", root ? root : "tests", name);
-}
-
 static struct mu_tokenizer_spec *read_model(const char *kind)
 {
-    char name[32], path[512];
+    char name[64];
     struct mu_err err = MU_ERR_INIT;
     struct mu_tokenizer_spec *spec;
-    (void)snprintf(name, sizeof name, "%s/tokenizer.model", kind);
-    golden_path(path, name);
-    if (mu_tokenizer_spec_read_file(path, &spec, &err) != MU_OK) fail_msg("%s", err.what);
+    (void)snprintf(name, sizeof name, "sentencepiece/%s/tokenizer.model", kind);
+    require(mu_tokenizer_spec_read_file(golden_path(name), &spec, &err), &err);
     return spec;
 }
 
@@ -48,7 +43,7 @@ static struct mu_model_file *as_gguf(struct mu_tokenizer_spec *spec)
     mu_gguf_out_close(out);
     mu_text_fini(&notes);
     mu_tokenizer_spec_destroy(spec);
-    if (mu_model_file_open(path, 0, &file, &err) != MU_OK) fail_msg("%s", err.what);
+    require(mu_model_file_open(path, 0, &file, &err), &err);
     (void)unlink(path);
     return file;
 }
@@ -76,13 +71,11 @@ static void check_vector(const struct mu_tokenizer *t, const json_t *vector)
 /* All vectors of a kind; gives up the spec. */
 static void check_vectors(const char *kind, struct mu_tokenizer_spec *spec)
 {
-    char path[512];
     struct mu_err err = MU_ERR_INIT;
     struct mu_tokenizer *t;
-    if (mu_tokenizer_create(spec, &t, &err) != MU_OK) fail_msg("%s", err.what);
+    require(mu_tokenizer_create(spec, &t, &err), &err);
     mu_tokenizer_spec_destroy(spec);
-    golden_path(path, "vectors.json");
-    json_t *all = json_load_file(path, JSON_ALLOW_NUL, NULL);
+    json_t *all = json_load_file(golden_path("sentencepiece/vectors.json"), JSON_ALLOW_NUL, NULL);
     const json_t *list = json_object_get(all, kind);
     assert_true(json_array_size(list) > 100);
     for (size_t i = 0; i < json_array_size(list); i++)
@@ -104,7 +97,7 @@ static void a_unigram_model_answers_the_same_from_gguf(void **state)
     struct mu_tokenizer_spec *spec;
     (void)state;
     struct mu_model_file *file = as_gguf(read_model("unigram"));
-    if (mu_tokenizer_spec_read(file, &spec, &err) != MU_OK) fail_msg("%s", err.what);
+    require(mu_tokenizer_spec_read(file, &spec, &err), &err);
     check_vectors("unigram", spec);
     mu_model_file_close(file);
 }
@@ -112,10 +105,8 @@ static void a_unigram_model_answers_the_same_from_gguf(void **state)
 static void a_model_that_was_cut_is_refused_or_smaller(void **state)
 {
     static char bytes[1 << 17];
-    char path[512];
     (void)state;
-    golden_path(path, "unigram/tokenizer.model");
-    FILE *f = fopen(path, "rb");
+    FILE *f = fopen(golden_path("sentencepiece/unigram/tokenizer.model"), "rb");
     assert_non_null(f);
     size_t n = fread(bytes, 1, sizeof bytes, f);
     (void)fclose(f);

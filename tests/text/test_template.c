@@ -4,6 +4,8 @@
 #include "base/alloc.h"
 #include "base/file.h"
 
+#include "../data.h"
+
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -57,8 +59,7 @@ static void refuses(const char *source, const char *what, const char *where)
 static void small_golden_templates(void **state)
 {
     (void)state;
-    const char *tests = getenv("MUSTER_TESTS");
-    char *path = mu_path_join(tests ? tests : "tests", "golden/chat_mini.jsonl");
+    char *path = mu_path_join(tests_folder(), "golden/chat_mini.jsonl");
     struct mu_text text;
     mu_text_init(&text, 1 << 20);
     assert_int_equal(mu_file_read(path, &text, NULL), MU_OK);

@@ -4,6 +4,8 @@
 
 #include "base/utf8.h"
 
+#include "../data.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -74,9 +76,8 @@ static void check_golden(const char *name)
     struct mu_tokenizer *t;
     json_t *root, *c;
     size_t i;
-    const char *tests = getenv("MUSTER_TESTS");
     mu_text_init(&path, 4096);
-    mu_text_printf(&path, "%s/golden/1_tiny/%s", tests ? tests : "tests", name);
+    mu_text_printf(&path, "%s/golden/1_tiny/%s", tests_folder(), name);
     assert_int_equal(mu_model_file_open(mu_text_get(&path), MU_OPEN_TEXT_ONLY, &file, &err), MU_OK);
     assert_int_equal(mu_tokenizer_open(file, &t, &err), MU_OK);
     mu_model_file_close(file);
