@@ -8,6 +8,7 @@
 #include "comm/comm.h"
 
 #include <fcntl.h>
+#include <locale.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -217,6 +218,14 @@ static void say_line(const char *line)
     mu_cli_say("muster: %s\n", line);
 }
 
+/* Text is UTF-8 here, whatever the user's locale: otherwise libedit drops what is typed beyond
+ * ASCII, and tables show it as numbers. */
+static void take_text_as_utf8(void)
+{
+    locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+    if (utf8) (void)uselocale(utf8);
+}
+
 int main(int argc, char **argv)
 {
     int watched;
@@ -226,6 +235,7 @@ int main(int argc, char **argv)
     (void)sigaction(SIGINT, &act, NULL);
     (void)sigaction(SIGTERM, &act, NULL);
     act.sa_handler = SIG_IGN;
+    take_text_as_utf8();
     (void)sigaction(SIGPIPE, &act, NULL);
 
     struct mu_err err = MU_ERR_INIT;

@@ -522,11 +522,14 @@ def a_chat_at_a_terminal_stops_answers_and_keeps_its_history():
     with ModelCopy() as model, tempfile.TemporaryDirectory() as state:
         (model / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
         words = ["chat", str(model), "--greedy", "-n", "4"]
-        chat = Terminal(*words, XDG_STATE_HOME=state)
+        chat = Terminal(*words, XDG_STATE_HOME=state, LC_ALL="C")
+        chat.read_until("> ")
+        chat.type("one caf\u00e9 \u4f60\r")
         chat.read_until("> ")
         chat.type("one\r")
         chat.read_until("> ")
         chat.type("/load /nowhere\r")
+        assert "one caf\u00e9 \u4f60" in pathlib.Path(state, "saved.json").read_text()
         assert "/nowhere: cannot open" in chat.read_until("> ")
         assert chat.end_with("\x15\x04") == 0
         history = pathlib.Path(state, "muster/chat_history")
