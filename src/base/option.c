@@ -199,7 +199,8 @@ static mu_status read_environment(const struct mu_option_spec *spec, void *value
         for (char *p = name; *p; p++)
             *p = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
         const char *value = getenv(name);
-        if (value) MU_TRY(option_give(spec, i, value, name, values, &seen, err));
+        /* Empty is how a script says none: XDG's variables read so, and so do these. */
+        if (value && value[0]) MU_TRY(option_give(spec, i, value, name, values, &seen, err));
     }
     result->given |= seen;
     return MU_OK;

@@ -101,7 +101,8 @@ void mu_cli_manual(struct mu_text *out)
         add_command(out, &(*c)->spec);
     mu_text_str(out, ".SH ENVIRONMENT\n"
                      "Every option can be given as MUSTER_NAME: \\fB\\-\\-max\\-memory\\fR as "
-                     "MUSTER_MAX_MEMORY.\nThe command line beats the environment, which beats the "
+                     "MUSTER_MAX_MEMORY;\nan empty one counts as none.\nThe command line beats the "
+                     "environment, which beats the "
                      "config file.\n"
                      ".SH FILES\n.TP\n.I ~/.config/muster/config\n"
                      "Lines \"name = value\"; those after a line \"[COMMAND]\" are for that "

@@ -90,6 +90,8 @@ static mu_status file_open(struct mu_store *s, enum mu_store_mode mode, struct m
 mu_status mu_store_open(const char *path, enum mu_store_mode mode, struct mu_store **out,
                         struct mu_err *err)
 {
+    /* To SQLite that is a file of its own that is gone when it is closed. */
+    if (path && !path[0]) return mu_fail(err, MU_E_USAGE, "the name of the store is empty");
     MU_TRY(store_sqlite_load(err));
     struct mu_store *s = mu_calloc(1, sizeof *s);
     if (!s) return mu_fail_memory(err, sizeof *s);

@@ -167,6 +167,10 @@ static void the_nearer_source_wins(void **state)
     assert_int_equal(values.tags.n, 1);
     assert_string_equal(values.tags.items[0], "e");
 
+    (void)setenv("MUSTER_COUNT", "", 1);
+    assert_int_equal(PARSE("model"), MU_OK);
+    assert_int_equal(values.count, 11);
+
     assert_int_equal(PARSE("model", "--count", "31", "-t", "c1", "-t", "c2"), MU_OK);
     assert_int_equal(values.count, 31);
     assert_int_equal(values.tags.n, 2);

@@ -99,6 +99,9 @@ def what_cannot_be_kept_costs_a_line():
         out, err = muster("runs", env={"XDG_DATA_HOME": folder})
         assert out == "" and "no run is like that" in err
         assert muster(*NANO, env={"XDG_DATA_HOME": "", "HOME": ""})[1].count("no home") == 1
+        assert muster(*NANO, env={"XDG_DATA_HOME": folder, "MUSTER_STORE": ""})[1] == ""
+        assert (pathlib.Path(folder) / "muster/muster.db").exists()
+        assert "is empty" in muster("runs", "--store", "", status=2)[1]
 
 
 @case
