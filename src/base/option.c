@@ -206,21 +206,27 @@ static mu_status read_environment(const struct mu_option_spec *spec, void *value
     return MU_OK;
 }
 
+static void take_nearer(const char *name, const char *known, const char **best, unsigned *distance)
+{
+    unsigned d = mu_text_distance(name, known);
+    if (d >= *distance) return;
+    *best = known;
+    *distance = d;
+}
+
 static mu_status fail_unknown(const struct mu_option_spec *spec, const char *word,
                               struct mu_err *err)
 {
     char name[64];
     const char *body = word + strspn(word, "-");
     (void)snprintf(name, sizeof name, "%.*s", (int)strcspn(body, "="), body);
+    static const char *const everywhere[] = {"help", "version"};
     const char *best = NULL;
     unsigned best_distance = 4;
-    for (const struct mu_option *o = spec->options; o->name; o++) {
-        unsigned d = mu_text_distance(name, o->name);
-        if (d < best_distance) {
-            best = o->name;
-            best_distance = d;
-        }
-    }
+    for (size_t i = 0; i < MU_ARRAY_LEN(everywhere); i++)
+        take_nearer(name, everywhere[i], &best, &best_distance);
+    for (const struct mu_option *o = spec->options; o->name; o++)
+        take_nearer(name, o->name, &best, &best_distance);
     mu_status status = mu_fail(err, MU_E_USAGE, "%s has no option %s", spec->command, word);
     if (best)
         mu_err_cure(err, "did you mean --%s?", best);

@@ -103,6 +103,11 @@ static void add_overview(struct mu_text *out)
 
 static const struct mu_command *command_find(const char *name, struct mu_err *err)
 {
+    if (name[0] == '-') {
+        (void)mu_fail(err, MU_E_USAGE, "muster has no option %s", name);
+        mu_err_cure(err, "it has --help, --version and --man; others follow a command");
+        return NULL;
+    }
     const char *nearest = NULL;
     /* A word none of whose letters fit is no misspelling. */
     unsigned nearest_distance = (unsigned)MU_MIN(strlen(name), (size_t)4);
@@ -213,11 +218,6 @@ static void occupy_standard_descriptors(void)
             (void)open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
 }
 
-static void say_line(const char *line)
-{
-    mu_cli_say("muster: %s\n", line);
-}
-
 /* Text is UTF-8 here, whatever the user's locale: otherwise libedit drops what is typed beyond
  * ASCII, and tables show it as numbers. */
 static void take_text_as_utf8(void)
@@ -226,16 +226,21 @@ static void take_text_as_utf8(void)
     if (utf8) (void)uselocale(utf8);
 }
 
+static void say_line(const char *line)
+{
+    mu_cli_say("muster: %s\n", line);
+}
+
 int main(int argc, char **argv)
 {
     int watched;
     occupy_standard_descriptors();
+    take_text_as_utf8();
     if (mu_watch_split(say_line, &watched)) return watched;
     struct sigaction act = {.sa_handler = on_interrupt};
     (void)sigaction(SIGINT, &act, NULL);
     (void)sigaction(SIGTERM, &act, NULL);
     act.sa_handler = SIG_IGN;
-    take_text_as_utf8();
     (void)sigaction(SIGPIPE, &act, NULL);
 
     struct mu_err err = MU_ERR_INIT;

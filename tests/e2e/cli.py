@@ -43,7 +43,9 @@ def every_command_explains_itself():
 def mistakes_get_one_line_and_exit_2():
     for words, want in ((["completoin"], "did you mean completion?"), (["zzz"], "muster --help"),
                         (["completion"], "wants bash|zsh|fish"), (["completion", "tcsh"], "not 'tcsh'"),
-                        (["completion", "bash", "--xyz"], "no option --xyz")):
+                        (["completion", "bash", "--xyz"], "no option --xyz"),
+                        (["generate", "--hlep"], "did you mean --help?"),
+                        (["--versoin"], "--help, --version and --man"), (["-n", "3"], "follow a command")):
         out, err = muster(*words, status=2)
         assert out == "" and err.count("\n") == 1 and want in err, err
 
