@@ -50,8 +50,8 @@ static mu_status cut_windows(const struct perplexity_options *o, uint32_t n_ids,
                                 .first = (uint32_t)o->window / 2 + 1};
     }
     if (out->n == 0 || out->size < 2)
-        return mu_fail(err, MU_E_INPUT, "%u tokens cannot be scored in windows of %u", n_ids,
-                       out->size);
+        return mu_fail(err, MU_E_INPUT, "the text has %u tokens; to score it takes %llu", n_ids,
+                       (unsigned long long)MU_MAX(o->window, 2u));
     return MU_OK;
 }
 

@@ -48,11 +48,20 @@ static mu_status add_prompt(struct mu_prompts *prompts, uint32_t *ids, uint32_t 
     return MU_OK;
 }
 
+/* Without a tokenizer a model takes and gives ids. */
+static mu_status need_tokenizer(struct mu_session *session, struct mu_err *err)
+{
+    if (session->tokenizer) return MU_OK;
+    mu_status status = mu_session_tokenizer(session, err);
+    if (status != MU_OK) mu_err_cure(err, "it still takes ids: --tokens 1,2,3");
+    return status;
+}
+
 static mu_status add_text(struct mu_session *session, struct mu_str text, const char *where,
                           struct mu_prompts *prompts, struct mu_err *err)
 {
     uint32_t *ids, n;
-    if (!session->tokenizer) MU_TRY(mu_session_tokenizer(session, err));
+    MU_TRY(need_tokenizer(session, err));
     MU_TRY(mu_session_encode(session, text, true, &ids, &n, err));
     return add_prompt(prompts, ids, n, where, err);
 }
@@ -61,7 +70,7 @@ static mu_status add_conversation(struct mu_session *session, json_t *conversati
                                   const char *where, struct mu_prompts *prompts, struct mu_err *err)
 {
     uint32_t *ids, n;
-    if (!session->tokenizer) MU_TRY(mu_session_tokenizer(session, err));
+    MU_TRY(need_tokenizer(session, err));
     MU_TRY(mu_session_encode_conversation(session, conversation, &ids, &n, err));
     return add_prompt(prompts, ids, n, where, err);
 }

@@ -222,7 +222,10 @@ mu_status mu_session_engine(struct mu_session *session, const struct mu_run_opti
         mu_status status = mu_fail(
             err, MU_E_INPUT, "%llu tokens are more than the model's context of %llu",
             (unsigned long long)MU_MAX(context, options->context), (unsigned long long)longest);
-        mu_err_cure(err, "shorten the prompt or ask for fewer tokens");
+        if (options->context > longest)
+            mu_err_cure(err, "--context %llu is the most", (unsigned long long)longest);
+        else
+            mu_err_cure(err, "shorten the prompt or ask for fewer tokens");
         return status;
     }
     MU_TRY(mu_session_engine_options(options, context, n_prompt, &o, err));

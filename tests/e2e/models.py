@@ -315,6 +315,7 @@ def prompts_together_are_answered_as_alone():
             says=["standard input:2", "messages"])
     refused(3, "generate", MODEL, "--prompts", "-", stdin=lines({"prompt": [-1]}), says="no token id")
     refused(3, "generate", MODEL, "--prompts", "-", stdin="\n", says="no prompt")
+    refused(3, "generate", "synth:nano", "-p", "a", says=["no tokenizer", "--tokens"])
     refused(3, "generate", MODEL, "-p", "the cat", "-p", "", says=["prompt 2: ", "prompt is empty"])
 
 
@@ -526,10 +527,10 @@ def a_chat_at_a_terminal_stops_answers_and_keeps_its_history():
         chat.read_until("> ")
         chat.type("one caf\u00e9 \u4f60\r")
         chat.read_until("> ")
-        chat.type("one\r")
+        chat.type(f"/save {state}/saved.json\r")
         chat.read_until("> ")
-        chat.type("/load /nowhere\r")
         assert "one caf\u00e9 \u4f60" in pathlib.Path(state, "saved.json").read_text()
+        chat.type("/load /nowhere\r")
         assert "/nowhere: cannot open" in chat.read_until("> ")
         assert chat.end_with("\x15\x04") == 0
         history = pathlib.Path(state, "muster/chat_history")
@@ -551,7 +552,7 @@ def a_chat_at_a_terminal_stops_answers_and_keeps_its_history():
 
 @case
 def more_than_the_models_context_is_refused():
-    refused(3, "generate", MODEL, "--tokens", "1,2", "--context", "513", says="context of 512")
+    refused(3, "generate", MODEL, "--tokens", "1,2", "--context", "513", says=["context of 512", "--context 512"])
     refused(3, "generate", MODEL, "--tokens", "1,2", "-n", "511", says="context of 512")
     assert len(generate("--tokens", ",".join(["7"] * 500), "--greedy")["ids"]) == 12
 
