@@ -97,7 +97,9 @@ mu_status mu_store_open(const char *path, enum mu_store_mode mode, struct mu_sto
     if (!s) return mu_fail_memory(err, sizeof *s);
     s->path = path ? mu_strdup(path) : default_path();
     mu_status status = MU_OK;
-    if (!s->path) {
+    if (!s->path && path) {
+        status = mu_fail_memory(err, strlen(path) + 1);
+    } else if (!s->path) {
         status = mu_fail(err, MU_E_MISSING, "there is no home to keep runs in");
         mu_err_cure(err, "name a file with --store FILE");
     }
