@@ -449,6 +449,8 @@ mu_status mu_tpl_generator(struct render *r, const char *type, struct value list
                            struct value *out);
 
 mu_status mu_tpl_dict(struct render *r, struct value *out);
+/* Room for so many entries in all. */
+mu_status mu_tpl_dict_reserve(struct render *r, struct dict *d, uint32_t room);
 mu_status mu_tpl_dict_set(struct render *r, struct dict *d, struct value key, struct value v);
 mu_status mu_tpl_dict_get(struct render *r, struct dict *d, struct value key,
                           const struct value **out);
