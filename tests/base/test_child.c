@@ -98,6 +98,6 @@ int main(void)
         cmocka_unit_test(test_pause),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    mu_shared_free((void *)seen, sizeof *seen);
+    mu_shared_free((void *)(uintptr_t)seen, sizeof *seen);
     return failed;
 }
