@@ -36,7 +36,8 @@ static const struct mu_plan_format *own_format(const struct question *q)
     return made ? mu_plan_format(MU_STR("bf16"), NULL) : mu_here_format(q->model.file);
 }
 
-/* The model's own format first, unless --weights names others. */
+/* The model's own format first, unless --weights names others; "all" are those that the engine
+ * reads. */
 static mu_status read_formats(struct question *q, struct mu_err *err)
 {
     static const char every[] = "bf16,fp8,int8,awq,q8_0,q6_k,q4_k";
@@ -54,10 +55,11 @@ static mu_status read_formats(struct question *q, struct mu_err *err)
     while (rest.len && r->n_formats < MU_PLAN_FORMATS_MAX) {
         const struct mu_plan_format *f = mu_plan_format(mu_str_take(&rest, ','), err);
         if (!f) return MU_E_USAGE;
-        bool there = false;
+        bool skip = false;
         for (uint32_t i = 0; i < r->n_formats; i++)
-            there |= r->formats[i] == f;
-        if (!there) r->formats[r->n_formats++] = f;
+            skip |= r->formats[i] == f;
+        skip |= all && !mu_plan_engine_reads(r->engine, f);
+        if (!skip) r->formats[r->n_formats++] = f;
     }
     if (r->formats[0] != format) r->n_tensors = 0;
     return MU_OK;

@@ -134,6 +134,8 @@ def a_model_has_the_type_it_is_published_in():
 
 @case
 def types_and_goals_are_compared():
+    d = plan("llama-3.1-8b", "--on", "2xh100", "--weights", "all", "--engine", "vllm")
+    assert {c["weights"] for c in d["candidates"]} == {"bf16", "fp8", "int8", "awq"}
     d = plan("llama-3.1-8b", "--on", "2xrtx_4090", "--weights", "all", "--goal", "fit")
     assert d["candidates"][0]["fits"] and len(d["candidates"][0]["devices"]) == 1
     assert {c["weights"] for c in d["candidates"]} >= {"bf16", "fp8", "awq", "q4_k"}
