@@ -114,18 +114,21 @@ static void row_judge(struct look *l, const json_t *row, int gpu)
               value * f->scale, f->unit, usual * f->scale, others ? "; but others use it now" : "");
 }
 
+/* Of one device or pair, or of all GPUs, whose row is called "cuda". */
 static void row_missing(struct look *l, const json_t *row)
 {
-    const char *peer = text_of(row, "peer");
-    bool fault = json_is_true(json_object_get(row, "fault"));
-    if (strcmp(text_of(row, "device"), "cuda") == 0) look_source(l, "cuda", text_of(row, "why"));
-    if (fault)
+    const char *device = text_of(row, "device"), *peer = text_of(row, "peer");
+    const char *why = text_of(row, "why");
+    bool all = strcmp(device, "cuda") == 0;
+    if (all) look_source(l, "cuda", why);
+    for (unsigned g = 0; all && g < l->after->n_gpus; g++)
+        look_find(l, LOOK_NOTE, LOOK_HARDWARE, (int)g, "not_timed", "", "was not timed: %s", why);
+    if (json_is_true(json_object_get(row, "fault")))
         look_find(l, LOOK_BAD, LOOK_HARDWARE, -1, "timing_failed", "see the kernel's log; reset it",
-                  "%s%s%s fails when it is used: %s", text_of(row, "device"), peer[0] ? " to " : "",
-                  peer, text_of(row, "why"));
-    else if (l->after->n_gpus || strcmp(text_of(row, "device"), "cuda") != 0)
+                  "%s%s%s fails when it is used: %s", device, peer[0] ? " to " : "", peer, why);
+    else if (!all)
         look_find(l, LOOK_NOTE, LOOK_HARDWARE, -1, "not_timed", "", "%s%s%s was not timed: %s",
-                  text_of(row, "device"), peer[0] ? " to " : "", peer, text_of(row, "why"));
+                  device, peer[0] ? " to " : "", peer, why);
 }
 
 /* Whether a device was timed; "cuda:" stands for any GPU. */

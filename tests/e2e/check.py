@@ -644,6 +644,8 @@ def devices_are_timed_alone():
     d = json.loads(done.stdout)
     slow = [f for f in d["findings"] if f["code"] == "slower_than_peers" and f["text"].startswith("cuda:2 moves its memory")]
     assert done.returncode == 1 and slow and slow[0]["level"] == "bad", d["findings"]
+    d = json.loads(check("--deep", "--json", env=dict(driver("ada4"), MUSTER_CUDA="/nonexistent.so")).stdout)
+    assert [f["device"] for f in d["findings"] if "no CUDA here" in f["text"]] == [f"cuda:{i}" for i in range(4)], d["findings"]
     done = check("--deep", "--json", env=dict(NO_DRIVER, MUSTER_CUDA="/nonexistent.so"))
     d = json.loads(done.stdout)
     assert [r["figure"] for r in d["alone"] if r["device"].startswith("cpu")].count("memory_bytes_per_s") >= 1, d
