@@ -1,4 +1,4 @@
-"""Every allocation of a run over tensor and pipeline ranks fails once: status 3 or 4 with one line, no leak, no hang.
+"""Every allocation of a run over four ranks fails once: status 3 or 4 with one line, no leak, no hang.
 
 For the build under the address sanitizer with internal checks (make faults); EVERY=n takes each n-th only.
 """
@@ -15,7 +15,7 @@ from _case import MUSTER, ROOT, Skip, case, finish  # noqa: E402
 EVERY = int(os.environ.get("EVERY", "1"))
 RANKS = ["--devices", "cpu:4", "--tp", "2", "--pp", "2"]
 ENV = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:allocator_may_return_null=1")
-LIMIT_S = 60
+LIMIT_S = 300  # far above what a loaded machine needs: only a hang takes so long
 
 
 def run(words, fault):
@@ -25,11 +25,14 @@ def run(words, fault):
 
 def one(words, n):
     """What is wrong with how a run ends whose n-th allocation fails; None if nothing is."""
-    done = run(words, f"alloc:{n}")
+    try:
+        done = run(words, f"alloc:{n}")
+    except subprocess.TimeoutExpired:
+        return f"alloc:{n} does not end"
     told = done.stderr.decode(errors="replace")
-    if done.returncode == 0 and not told:
-        return None  # threads race to it: this time the run had fewer
-    if done.returncode in (3, 4) and told.count("\n") == 1 and told.startswith("muster: "):
+    # 0: threads race to it, and this time there were fewer; or it was what keeps the run's record.
+    said = told.count("\n") == 1 and told.startswith("muster: ")
+    if (done.returncode in (3, 4) and said) or (done.returncode == 0 and (said or not told)):
         return None
     return f"alloc:{n} ends with {done.returncode}: {told[:2000]}"
 
