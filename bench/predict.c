@@ -1,11 +1,12 @@
 /*
  * One run of the engine beside what was predicted for it, as a line of JSON:
- * `build/bench/predict MODEL PLACEMENT STREAMS INPUT OUTPUT [predict]`; placements are called as
- * `muster prove` calls them.
+ * `build/bench/predict MODEL PLACEMENT STREAMS INPUT OUTPUT [predict | measure]`; placements
+ * are called as `muster prove` calls them.
  *
  * Costs that were not timed before are timed first, before anything else is at work; with `predict`
- * that is all. Measured are: one prompt alone (the median of several), and the tokens of all
- * streams while every one of them decodes. bench/predictions.py asks for many.
+ * that is all, with `measure` it is left out. Measured are: one prompt alone (the median of
+ * several), the prompts of all streams until each has its first token, and the tokens of all
+ * streams while every one of them decodes. bench/predictions.py and bench/scaling.py ask for many.
  */
 #include "base/base.h"
 #include "bench/bench.h"
@@ -30,7 +31,7 @@ struct bench {
     struct mu_engine *engine;
     struct mu_engine_memory memory;
     uint32_t *ids; /* of a prompt */
-    double prefill_s[PROMPTS_MOST], decode_tokens_per_s;
+    double prefill_s[PROMPTS_MOST], prompts_s, decode_tokens_per_s;
     struct control costs, run_control; /* when costs were timed; meanwhile, the least seen */
     int n_prefills;
 };
@@ -88,7 +89,7 @@ static mu_status measure_decode(struct bench *b, struct mu_err *err)
     struct mu_event event;
     uint32_t n = b->run.batch, begun = 0, tokens = 0, done = 0;
     uint32_t seen[STREAMS_MAX] = {0};
-    uint64_t begin = 0;
+    uint64_t begin = 0, submitted = mu_clock_ns();
     double seconds = 0;
     for (uint32_t i = 0; i < n; i++)
         MU_TRY(submit(b, i, b->run.input, b->run.output, &requests[i], err));
@@ -103,6 +104,7 @@ static mu_status measure_decode(struct bench *b, struct mu_err *err)
         tokens += all_decode;
         if (seen[i]++ == 0 && ++begun == n) begin = mu_clock_ns();
     }
+    b->prompts_s = (double)(begin - submitted) * 1e-9;
     for (uint32_t i = 0; i < n; i++)
         mu_request_destroy(requests[i]);
     if (begin == 0 || tokens == 0)
@@ -120,24 +122,26 @@ static int by_value(const void *a, const void *b)
 static void print(struct bench *b, const struct mu_plan_prediction *p)
 {
     uint64_t predicted = 0, high = 0;
-    double decode = b->run.batch / p->step_s, prefill = p->prefill_tokens_per_s / b->run.dp;
     for (unsigned i = 0; b->engine && i < b->memory.n_ranks; i++) {
         struct mu_device_usage usage;
         mu_engine_usage(b->engine, i, &usage);
         predicted += b->memory.ranks[i].total_bytes;
         high += usage.total_high_bytes;
     }
-    printf("{\"control\":{\"costs\":[%.4g,%.4g],\"run\":[%.4g,%.4g]},", b->costs.read,
-           b->costs.multiplies, b->run_control.read, b->run_control.multiplies);
-    printf("\"predicted\":{\"decode_tokens_per_s\":%.6g,\"prefill_tokens_per_s\":%.6g,"
-           "\"total_bytes\":%llu}",
-           decode, prefill, (unsigned long long)predicted);
+    printf("{");
+    if (p->step_s > 0)
+        printf("\"control\":{\"costs\":[%.4g,%.4g],\"run\":[%.4g,%.4g]},"
+               "\"predicted\":{\"decode_tokens_per_s\":%.6g,\"prefill_tokens_per_s\":%.6g,"
+               "\"total_bytes\":%llu}%s",
+               b->costs.read, b->costs.multiplies, b->run_control.read, b->run_control.multiplies,
+               b->run.batch / p->step_s, p->prefill_tokens_per_s / b->run.dp,
+               (unsigned long long)predicted, b->engine ? "," : "");
     if (b->engine) {
         qsort(b->prefill_s, (size_t)b->n_prefills, sizeof *b->prefill_s, by_value);
-        printf(",\"measured\":{\"decode_tokens_per_s\":%.6g,\"prefill_tokens_per_s\":%.6g,"
-               "\"total_bytes\":%llu}",
+        printf("\"measured\":{\"decode_tokens_per_s\":%.6g,\"prefill_tokens_per_s\":%.6g,"
+               "\"prompts_tokens_per_s\":%.6g,\"total_bytes\":%llu}",
                b->decode_tokens_per_s, b->run.input / b->prefill_s[b->n_prefills / 2],
-               (unsigned long long)high);
+               (double)b->run.batch * b->run.input / b->prompts_s, (unsigned long long)high);
     }
     printf("}\n");
 }
@@ -189,18 +193,22 @@ static mu_status look(struct bench *b, struct mu_err *err)
     return MU_OK;
 }
 
-static mu_status bench(struct bench *b, bool predict_only, struct mu_err *err)
+static mu_status bench(struct bench *b, const char *part, struct mu_err *err)
 {
-    struct mu_plan_prediction predicted;
+    struct mu_plan_prediction predicted = {.step_s = 0};
     struct mu_here_run *r = &b->run;
     if (r->batch > STREAMS_MAX || r->input > CONTEXT_MAX || r->output > CONTEXT_MAX)
         return mu_fail(err, MU_E_USAGE, "too many streams or tokens");
     MU_TRY(place(b, err));
-    MU_TRY(mu_here_predict(r, &predicted, err));
-    MU_TRY(mu_here_control(r, &b->costs.read, &b->costs.multiplies, err));
-    MU_TRY(look(b, err));
-    if (!predict_only) MU_TRY(measure(b, err));
-    MU_TRY(look(b, err));
+    if (strcmp(part, "measure") == 0) {
+        MU_TRY(measure(b, err));
+    } else {
+        MU_TRY(mu_here_predict(r, &predicted, err));
+        MU_TRY(mu_here_control(r, &b->costs.read, &b->costs.multiplies, err));
+        MU_TRY(look(b, err));
+        if (strcmp(part, "predict") != 0) MU_TRY(measure(b, err));
+        MU_TRY(look(b, err));
+    }
     print(b, &predicted);
     return MU_OK;
 }
@@ -226,7 +234,7 @@ int main(int argc, char **argv)
     b.at = placements[0];
     b.ids = mu_calloc(CONTEXT_MAX, sizeof *b.ids);
     if (status == MU_OK && !b.ids) status = mu_fail_memory(&err, CONTEXT_MAX * sizeof *b.ids);
-    if (status == MU_OK) status = bench(&b, argc > 6, &err);
+    if (status == MU_OK) status = bench(&b, argc > 6 ? argv[6] : "", &err);
     if (status != MU_OK) (void)fprintf(stderr, "predict: %s\n", err.what);
     mu_engine_close(b.engine);
     mu_placed_fini(&b.placed);
