@@ -63,7 +63,7 @@ class Slurm:
             if not shutil.which(tool):
                 raise Skip(f"{tool} is not here")
         self.folder = tempfile.mkdtemp(prefix="muster-slurm-")
-        self.daemons = []
+        self.daemons, self.runs = [], []
         try:
             self.start()
         except BaseException:
@@ -98,6 +98,9 @@ class Slurm:
                                              stderr=subprocess.DEVNULL, start_new_session=True))
 
     def __exit__(self, *_):
+        for run in self.runs:
+            if run.poll() is None:
+                run.kill()
         for daemon in reversed(self.daemons):
             daemon.send_signal(signal.SIGTERM)
             try:
@@ -115,9 +118,11 @@ class Slurm:
         return next(p for p in mine if tree[p] in mine)
 
     def launch(self, n, *words):
-        return subprocess.Popen(["srun", "--mpi=pmix", "-n", str(n), MUSTER, *words], env=self.env,
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                start_new_session=True)
+        run = subprocess.Popen(["srun", "--mpi=pmix", "-n", str(n), MUSTER, *words], env=self.env,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               start_new_session=True)
+        self.runs.append(run)
+        return run
 
 
 @case
