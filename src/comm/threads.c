@@ -62,8 +62,10 @@ static mu_status meet(struct threads *group)
 {
     if (aborted(group)) return MU_E_PEER;
     uint32_t phase = atomic_load_explicit(&group->phase, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&group->arrived, 1, memory_order_acq_rel) + 1 < group->n)
-        return wait_change(group, &group->phase, phase);
+    if (atomic_fetch_add_explicit(&group->arrived, 1, memory_order_acq_rel) + 1 < group->n) {
+        MU_TRY(wait_change(group, &group->phase, phase));
+        return aborted(group) ? MU_E_PEER : MU_OK; /* then not all may have come */
+    }
     atomic_store_explicit(&group->arrived, 0, memory_order_relaxed);
     atomic_store_explicit(&group->phase, phase + 1, memory_order_release);
     mu_wake_word(&group->phase);

@@ -66,10 +66,10 @@ mu_status mu_measure_exchange(unsigned n_ranks, double *latency_s, double *bytes
                          : mu_fail_memory(err, (n_ranks + 1) * LARGE_BYTES);
     }
     if (status != MU_OK) mu_comm_abort(group);
-    for (unsigned i = 0; i < n_ranks; i++) {
+    for (unsigned i = 0; i < n_ranks; i++)
         mu_thread_join(&peers[i].thread);
+    for (unsigned i = 0; i < n_ranks; i++) /* none reads another's any more */
         mu_free(peers[i].room);
-    }
     mu_comm_destroy(group);
     if (status != MU_OK) return status;
     *latency_s = peers[0].small_s;

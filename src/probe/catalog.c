@@ -242,26 +242,26 @@ static mu_status read_engines(struct mu_probe_catalog *c, struct table *t)
     return MU_OK;
 }
 
+/* A row whose device is not in the table of devices is left out: that table may be the user's. */
 static mu_status read_published(struct mu_probe_catalog *c, struct table *t)
 {
     while (next_line(t)) {
-        struct mu_probe_published *p = &c->published[c->n_published++];
+        struct mu_probe_published *p = &c->published[c->n_published];
         double n;
+        if (mu_probe_find_device(c, t->cells[3], &p->device, NULL) != MU_OK) continue;
         p->model = copy(c, t->cells[0]);
         p->format = copy(c, t->cells[1]);
         p->source = copy(c, t->cells[6]);
         if (!p->model || !p->format || !p->source) return mu_fail_memory(t->err, 64);
         MU_TRY(number(t, 2, 1, &n));
+        MU_TRY(number(t, 4, 1, &p->low));
+        MU_TRY(number(t, 5, 1, &p->high));
         p->n = (unsigned)MU_MIN(n, 1e6);
-        mu_status status = mu_probe_find_device(c, t->cells[3], &p->device, t->err);
-        if (status == MU_OK) status = number(t, 4, 1, &p->low);
-        if (status == MU_OK) status = number(t, 5, 1, &p->high);
-        mu_err_where(t->err, "%s, line %u", t->name, t->line);
-        if (status != MU_OK) return status;
         if (!p->model[0] || p->n == 0 || p->high < p->low)
             return mu_fail(t->err, MU_E_INPUT,
                            "published.tsv, line %u: a model, devices, and low to high are needed",
                            t->line);
+        c->n_published++;
     }
     return MU_OK;
 }
