@@ -146,12 +146,13 @@ static mu_status math_make(struct alone *a, struct mu_err *err)
     memset(a->math_memory, 0, bytes); /* numbers that are 0 are multiplied like others */
     char *p = a->math_memory;
     w->data = p;
-    a->math = (struct mu_linear_args){.weight = w,
-                                      .x = p + weight_bytes,
-                                      .x_stride = stride,
-                                      .y = (float *)(p + weight_bytes + MATH_BATCH * stride),
-                                      .y_stride = MATH_ROWS,
-                                      .n_rows = MATH_BATCH};
+    a->math =
+        (struct mu_linear_args){.weight = w,
+                                .x = p + weight_bytes,
+                                .x_stride = stride,
+                                .y = (float *)(void *)(p + weight_bytes + MATH_BATCH * stride),
+                                .y_stride = MATH_ROWS,
+                                .n_rows = MATH_BATCH};
     return MU_OK;
 }
 
