@@ -183,26 +183,35 @@ static struct numbers block_values(const struct attending *t, uint32_t position,
     return (struct numbers){MU_DTYPE_F32, widened, t->dim * sizeof(float), widened};
 }
 
-/* The scores of N queries for all keys of the block, whose first is key `at` of the chunk. */
-SIMD void scores_tile(const struct attending *t, const unsigned N, enum mu_dtype type,
-                      const struct numbers *keys, uint32_t query, uint32_t at)
+/* Few queries take their scores of several blocks together, so that as many sums are under way as
+ * an addition's latency wants. */
+#define BLOCKS_AT_ONCE(queries) ((queries)*4 <= QUERIES ? 4 : (queries)*2 <= QUERIES ? 2 : 1)
+#define BLOCKS_MOST             4
+
+/* The scores of N queries for all keys of B blocks, whose first is key `at` of the chunk. */
+SIMD void scores_tile(const struct attending *t, const unsigned N, const unsigned B,
+                      enum mu_dtype type, const struct numbers *keys, uint32_t query, uint32_t at)
 {
     const size_t size = type == MU_DTYPE_F32 ? 4 : 2;
-    vf sum[QUERIES][2];
-    UNROLL for (unsigned n = 0; n < N; n++) sum[n][0] = sum[n][1] = vf_set1(0);
+    vf sum[QUERIES * 2];
+    UNROLL for (unsigned j = 0; j < N * B * 2; j++) sum[j] = vf_set1(0);
     for (uint32_t i = 0; i < t->a->head_dim; i++) {
-        const char *key = keys->at + (size_t)i * BLOCK_KEYS * size;
-        fetch(keys->ahead + (size_t)i * BLOCK_KEYS * size, BLOCK_KEYS * size);
-        vf low = vf_load_cache(key, type), high = vf_load_cache(key + MU_LANES * size, type);
-        UNROLL for (unsigned n = 0; n < N; n++)
+        const size_t step = (size_t)i * BLOCK_KEYS * size;
+        UNROLL for (unsigned b = 0; b < B; b++)
         {
-            vf q = vf_set1(t->q[query + n][i]);
-            sum[n][0] = vf_fma(q, low, sum[n][0]);
-            sum[n][1] = vf_fma(q, high, sum[n][1]);
+            vf low = vf_load_cache(keys[b].at + step, type);
+            vf high = vf_load_cache(keys[b].at + step + MU_LANES * size, type);
+            fetch(keys[b].ahead + step, BLOCK_KEYS * size);
+            UNROLL for (unsigned n = 0; n < N; n++)
+            {
+                vf q = vf_set1(t->q[query + n][i]), *to = &sum[(n * B + b) * 2];
+                to[0] = vf_fma(q, low, to[0]);
+                to[1] = vf_fma(q, high, to[1]);
+            }
         }
     }
-    UNROLL for (unsigned n = 0; n < N; n++) UNROLL for (unsigned j = 0; j < 2; j++)
-        vf_store(t->score + (size_t)(query + n) * MU_ATTEND_CHUNK + at + MU_LANES * j, sum[n][j]);
+    UNROLL for (unsigned n = 0; n < N; n++) UNROLL for (unsigned j = 0; j < B * 2; j++) vf_store(
+        t->score + (size_t)(query + n) * MU_ATTEND_CHUNK + at + MU_LANES * j, sum[n * B * 2 + j]);
 }
 
 /* Adds keys [first, end) of the block to NV vectors, from the i-th number on, of the values of N
@@ -239,17 +248,27 @@ SIMD void values_tile(const struct attending *t, const unsigned N, const unsigne
 #define TILE_SIZES(X) X(1) X(2)
 #endif
 
-static void scores_add(const struct attending *t, const struct numbers *keys, uint32_t n,
-                       uint32_t query, uint32_t at)
+SIMD void scores_some(const struct attending *t, const unsigned N, enum mu_dtype type,
+                      const struct numbers *keys, unsigned blocks, uint32_t query, uint32_t at)
+{
+    if (BLOCKS_AT_ONCE(N) > 1 && blocks > 1)
+        scores_tile(t, N, BLOCKS_AT_ONCE(N), type, keys, query, at);
+    else
+        scores_tile(t, N, 1, type, keys, query, at);
+}
+
+/* Of one block, or as many as may be taken at once. */
+static void scores_add(const struct attending *t, const struct numbers *keys, unsigned blocks,
+                       uint32_t n, uint32_t query, uint32_t at)
 {
 #define CASE_(N)                                                                                   \
     case N:                                                                                        \
         if (keys->type == MU_DTYPE_F16)                                                            \
-            scores_tile(t, N, MU_DTYPE_F16, keys, query, at);                                      \
+            scores_some(t, N, MU_DTYPE_F16, keys, blocks, query, at);                              \
         else if (keys->type == MU_DTYPE_BF16)                                                      \
-            scores_tile(t, N, MU_DTYPE_BF16, keys, query, at);                                     \
+            scores_some(t, N, MU_DTYPE_BF16, keys, blocks, query, at);                             \
         else                                                                                       \
-            scores_tile(t, N, MU_DTYPE_F32, keys, query, at);                                      \
+            scores_some(t, N, MU_DTYPE_F32, keys, blocks, query, at);                              \
         break;
     switch (n) {
         TILE_SIZES(CASE_)
@@ -286,13 +305,36 @@ static void values_add(const struct attending *t, const struct numbers *values, 
 #undef CASE_
 }
 
-/* Scores of one query become exp(score - largest), in keys [begin, end) of a chunk; the other lanes
- * of their vectors 0. */
+/* Scores of one query become exp(score - largest), for all keys of a chunk. */
+SIMD void weights_whole(float *w, vf scale, float *max, float *sum)
+{
+    vf v[MU_ATTEND_CHUNK / MU_LANES], largest = vf_set1(-INFINITY), total = vf_set1(0);
+    UNROLL for (unsigned i = 0; i < MU_ATTEND_CHUNK / MU_LANES; i++)
+    {
+        v[i] = vf_mul(vf_load(w + i * MU_LANES), scale);
+        largest = vf_max(largest, v[i]);
+    }
+    *max = vf_largest(largest);
+    largest = vf_set1(*max);
+    UNROLL for (unsigned i = 0; i < MU_ATTEND_CHUNK / MU_LANES; i++)
+    {
+        v[i] = vf_exp(vf_sub(v[i], largest));
+        vf_store(w + i * MU_LANES, v[i]);
+        total = vf_add(total, v[i]);
+    }
+    *sum = vf_sum(total);
+}
+
+/* The same for keys [begin, end); the other lanes of their vectors become 0. */
 static void weights(const struct mu_attend_args *a, float *w, uint32_t begin, uint32_t end,
                     float *max, float *sum)
 {
     uint32_t first = begin / MU_LANES * MU_LANES, last = MU_ROUND_UP(end, (uint32_t)MU_LANES);
     vf largest = vf_set1(-INFINITY), total = vf_set1(0), scale = vf_set1(a->scale);
+    if (last - first == MU_ATTEND_CHUNK && end - begin == last - first && a->softcap == 0) {
+        weights_whole(w, scale, max, sum);
+        return;
+    }
     for (uint32_t k = first; k < last; k += MU_LANES)
         vf_store(w + k, vf_mul(vf_load(w + k), scale));
     for (uint32_t k = begin; a->softcap > 0 && k < end; k++)
@@ -336,16 +378,25 @@ static uint32_t chunk_rows(struct attending *t, uint32_t first, uint32_t *from)
 static void chunk_scores(const struct attending *t, uint32_t first, uint32_t row, uint32_t n)
 {
     uint32_t heads = t->tile->n_heads, last = t->rows[row + n - 1].end;
-    for (uint32_t at = t->rows[row].begin / BLOCK_KEYS * BLOCK_KEYS; at < last; at += BLOCK_KEYS) {
-        struct numbers keys =
-            block_keys(t, first + at, MU_MIN(last - at, (uint32_t)BLOCK_KEYS), n * heads);
+    uint32_t end = MU_ROUND_UP(last, (uint32_t)BLOCK_KEYS), step;
+    for (uint32_t at = t->rows[row].begin / BLOCK_KEYS * BLOCK_KEYS; at < end; at += step) {
+        struct numbers keys[BLOCKS_MOST];
         while (t->rows[row].end <= at) { /* it sees no later block either */
             row++;
             n--;
         }
+        /* Widened keys have room for one block. */
+        uint32_t blocks = t->a->keys_turned ? BLOCKS_AT_ONCE(n * heads) : 1;
+        if (at + blocks * BLOCK_KEYS > end) blocks = 1;
+        step = blocks * BLOCK_KEYS;
+        for (uint32_t b = 0; b < blocks; b++) {
+            uint32_t position = at + b * BLOCK_KEYS;
+            keys[b] = block_keys(t, first + position, MU_MIN(last - position, (uint32_t)BLOCK_KEYS),
+                                 n * heads);
+        }
         for (uint32_t q = row * heads, left = n * heads, some; left > 0; q += some, left -= some) {
             some = MU_MIN(left, (uint32_t)QUERIES);
-            scores_add(t, &keys, some, q, at);
+            scores_add(t, keys, blocks, some, q, at);
         }
     }
 }
@@ -390,11 +441,12 @@ static void partials_merge(const struct attending *t, uint32_t row, uint32_t lev
     for (uint32_t h = 0; h < t->tile->n_heads; h++) {
         size_t left = (size_t)level * t->n_queries + row * t->tile->n_heads + h;
         size_t right = left + t->n_queries;
-        float max = MU_MAX(t->max[left], t->max[right]);
-        float a = mu_expf(t->max[left] - max), b = mu_expf(t->max[right] - max);
+        bool larger = t->max[left] >= t->max[right]; /* one factor is e^0 */
+        float e = mu_expf(-fabsf(t->max[left] - t->max[right]));
+        float a = larger ? 1.0f : e, b = larger ? e : 1.0f;
         float *x = t->v + left * t->dim;
         const float *y = t->v + right * t->dim;
-        t->max[left] = max;
+        t->max[left] = larger ? t->max[left] : t->max[right];
         t->sum[left] = t->sum[left] * a + t->sum[right] * b;
         for (uint32_t i = 0; i < t->dim; i++)
             x[i] = x[i] * a + y[i] * b;
