@@ -67,6 +67,15 @@ mu_status mu_kernels_choose(const char *name, const struct mu_kernels **out, str
     return status;
 }
 
+uint32_t mu_attend_run_chunks(uint32_t tiles, uint32_t chunks, uint32_t threads, uint32_t each)
+{
+    uint32_t n = 1;
+    if (threads == 1 || 2 * tiles > threads * each) return chunks;
+    while (tiles * MU_CEIL_DIV(chunks, n) > threads * each)
+        n *= 2;
+    return n;
+}
+
 void mu_key_store(const struct mu_kernels *kernels, void *block, enum mu_dtype type, const float *x,
                   uint32_t n, uint32_t token)
 {

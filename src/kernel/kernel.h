@@ -91,6 +91,9 @@ struct mu_linear_args {
  * a binary counter counts: after piece i, the two topmost partials are merged once for every
  * trailing one bit of i. At the end those that wait are merged from the top, the latest, down; then
  * the sink joins. Only positions decide, so chunking, batching and blocks cannot change a bit.
+ *
+ * A single row's pieces may be shared out in runs of 2^i, the n-th run from piece n 2^i on: what a
+ * run leaves, merged, is pushed on another stack in the same way, and gives the same tree.
  */
 /*
  * Where the attention of one step finds everything. Cache layout of a layer, for keys and values
@@ -128,6 +131,13 @@ struct mu_attend_tile {
     uint32_t row, n_rows;
     uint32_t head, n_heads;
     uint32_t kv; /* of this device's KV heads, the one they read */
+};
+
+/* Pieces [first, first + n) of a single row; attend_run leaves for head j of the tile at
+ * partials[j * (value_dim + 2)] the largest score, the sum, and the values. */
+struct mu_attend_run {
+    uint32_t first, n;
+    float *partials;
 };
 
 enum mu_activation {
@@ -173,11 +183,20 @@ struct mu_kernels {
     /* Rounds n values to the cache's type. */
     void (*kv_store)(void *out, enum mu_dtype type, const float *x, uint32_t n);
     void (*attend)(const struct mu_attend_args *args, const struct mu_attend_tile *tile);
+    void (*attend_run)(const struct mu_attend_args *args, const struct mu_attend_tile *tile,
+                       const struct mu_attend_run *run);
+    /* What attend gives, from all runs of the row: their partials lie `stride` floats apart. */
+    void (*attend_join)(const struct mu_attend_args *args, const struct mu_attend_tile *tile,
+                        const float *partials, size_t stride, uint32_t n_runs);
     /* Floats of scratch that attend needs for tiles of that many queries (rows times heads) and
      * positions below `context`. */
     size_t (*attend_scratch)(uint32_t queries, uint32_t head_dim, uint32_t value_dim,
                              uint32_t context);
 };
+
+/* How many chunks a run should have, for so many tiles of a row each that see up to `chunks`:
+ * all, or the least that leave no more than `each` pieces to a thread. */
+uint32_t mu_attend_run_chunks(uint32_t tiles, uint32_t chunks, uint32_t threads, uint32_t each);
 
 /* Rounds a key of n numbers to the cache's type, into its place in a block of turned keys. */
 void mu_key_store(const struct mu_kernels *kernels, void *block, enum mu_dtype type, const float *x,

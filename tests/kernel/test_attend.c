@@ -1,7 +1,7 @@
 /*
  * attend of every family against double precision, and its bits: they depend on positions alone,
- * not on the company in a tile, on which blocks hold the keys, nor on what lies in the cache beyond
- * them.
+ * not on the company in a tile, on who computed which of a row's keys, on which blocks hold them,
+ * nor on what lies in the cache beyond them.
  */
 #include "kernel_test.h"
 
@@ -110,9 +110,29 @@ static void *cache_fill(const struct mu_kernels *k, const struct sequence *q, co
     return cache;
 }
 
-/* All queries, in tiles of up to that many rows and heads: out[row][head][value_dim]. */
+/* One row's keys, in runs of so many chunks, the last run first. */
+static void attend_runs(const struct mu_kernels *k, const struct mu_attend_args *a,
+                        const struct mu_attend_tile *tile, uint32_t chunks)
+{
+    uint32_t end = a->positions[tile->row] + 1;
+    uint32_t begin = a->window && end > a->window ? end - a->window : 0;
+    uint32_t n = MU_CEIL_DIV(end, MU_ATTEND_CHUNK) - begin / MU_ATTEND_CHUNK;
+    uint32_t runs = MU_CEIL_DIV(n, chunks);
+    size_t stride = tile->n_heads * (size_t)(a->value_dim + 2) + 5;
+    float *partials = random_values(runs * stride);
+    for (uint32_t r = runs; r-- > 0;) {
+        struct mu_attend_run one = {
+            .first = r * chunks, .n = chunks, .partials = partials + r * stride};
+        k->attend_run(a, tile, &one);
+    }
+    k->attend_join(a, tile, partials, stride, runs);
+    mu_free(partials);
+}
+
+/* All queries, in tiles of up to that many rows and heads: out[row][head][value_dim]. When `chunks`
+ * is not 0, rows are taken alone and their keys in runs. */
 static void run(const struct mu_kernels *k, const struct sequence *q, const uint32_t *table,
-                uint32_t rows, uint32_t heads, bool turned, float *out)
+                uint32_t rows, uint32_t heads, bool turned, uint32_t chunks, float *out)
 {
     const struct shape *s = &q->s;
     static const uint32_t sequences[MAX_ROWS];
@@ -153,7 +173,10 @@ static void run(const struct mu_kernels *k, const struct sequence *q, const uint
                                               .n_heads = MU_MIN(heads, s->group - h),
                                               .kv = kv};
                 a.out = out + row * a.out_stride + (size_t)tile.head * s->value_dim;
-                k->attend(&a, &tile);
+                if (chunks > 0)
+                    attend_runs(k, &a, &tile, chunks);
+                else
+                    k->attend(&a, &tile);
             }
     if (!s->shared) mu_free(values);
     mu_free(keys);
@@ -201,7 +224,7 @@ static void check_head(const struct mu_kernels *k, const struct sequence *q, uin
     }
 }
 
-/* One query at a time is right, and tiles of any size give its bits. */
+/* One query at a time is right, and tiles of any size give its bits, and runs of its keys. */
 static void check_shape(const struct mu_kernels *k, struct shape s)
 {
     if (s.value_dim == 0) s.value_dim = s.head_dim;
@@ -213,15 +236,18 @@ static void check_shape(const struct mu_kernels *k, struct shape s)
         table[i] = i;
         other[i] = BLOCKS - 1 - i;
     }
-    run(k, &q, table, 1, 1, false, one);
+    run(k, &q, table, 1, 1, false, 0, one);
     for (uint32_t row = 0; row < s.n_rows; row += MU_MAX(s.n_rows - 1, 1u))
         for (uint32_t h = 0; h<n_heads(&s); h += s.head_dim> 256 ? 7 : 1)
             check_head(k, &q, row, h, one + ((size_t)row * n_heads(&s) + h) * s.value_dim);
-    run(k, &q, other, 1, s.group, !s.shared, two);
+    uint32_t chunks = 1u << s.position % 3;
+    run(k, &q, other, 1, s.group, !s.shared, 0, two);
+    assert_memory_equal(one, two, out_values(&s) * sizeof *one);
+    run(k, &q, other, 1, s.group, !s.shared, chunks, two);
     assert_memory_equal(one, two, out_values(&s) * sizeof *one);
     for (uint32_t rows = MU_MIN(s.n_rows, MU_ATTEND_QUERIES / s.group); rows > 1;
          rows = rows * 2 / 3) {
-        run(k, &q, table, rows, s.group, !s.shared && rows % 2, two);
+        run(k, &q, table, rows, s.group, !s.shared && rows % 2, 0, two);
         assert_memory_equal(one, two, out_values(&s) * sizeof *one);
     }
     mu_free(one);

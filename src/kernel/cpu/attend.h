@@ -453,7 +453,23 @@ static void partials_merge(const struct attending *t, uint32_t row, uint32_t lev
     }
 }
 
-/* The partial results of the chunk that begins with key `first`; kernel.h says how they combine. */
+/* A row's newest partial is in its place; kernel.h says how they combine. */
+static void partial_push(struct attending *t, uint32_t row)
+{
+    struct attending_row *r = &t->rows[row];
+    r->depth++;
+    for (uint32_t carry = r->chunks++; carry & 1; carry >>= 1, r->depth--)
+        partials_merge(t, row, r->depth - 2);
+}
+
+/* All that wait become the partial of level 0. */
+static void row_merge(const struct attending *t, uint32_t row)
+{
+    for (uint32_t depth = t->rows[row].depth; depth > 1; depth--)
+        partials_merge(t, row, depth - 2);
+}
+
+/* The partial results of the chunk that begins with key `first`. */
 static void chunk_attend(struct attending *t, uint32_t first)
 {
     uint32_t heads = t->tile->n_heads, row = 0, n = chunk_rows(t, first, &row);
@@ -467,19 +483,14 @@ static void chunk_attend(struct attending *t, uint32_t first)
         memset(t->v + at * t->dim, 0, t->dim * sizeof *t->v);
     }
     chunk_values(t, first, row, n);
-    for (uint32_t i = row; i < row + n; i++) {
-        struct attending_row *r = &t->rows[i];
-        r->depth++;
-        for (uint32_t carry = r->chunks++; carry & 1; carry >>= 1, r->depth--)
-            partials_merge(t, i, r->depth - 2);
-    }
+    for (uint32_t i = row; i < row + n; i++)
+        partial_push(t, i);
 }
 
 static void row_finish(struct attending *t, uint32_t row)
 {
     const struct mu_attend_args *a = t->a;
-    for (uint32_t depth = t->rows[row].depth; depth > 1; depth--)
-        partials_merge(t, row, depth - 2);
+    row_merge(t, row);
     for (uint32_t h = 0; h < t->tile->n_heads; h++) {
         size_t at = row * t->tile->n_heads + h;
         float scale = 1.0f, sum = t->sum[at];
@@ -505,29 +516,80 @@ static void first_fetch(const struct attending *t, uint32_t first, uint32_t end)
         fetch(block_at(t, a->keys, a->key_stride, at), bytes);
 }
 
+/* The tile's account, and where in the scratch its parts lie. */
+static void attending_begin(struct attending *t, const struct mu_attend_args *a,
+                            const struct mu_attend_tile *tile)
+{
+    t->a = a;
+    t->tile = tile;
+    uint32_t levels = mu_attend_levels(a->positions[tile->row + tile->n_rows - 1] + 1);
+    t->n_queries = tile->n_rows * tile->n_heads;
+    MU_ASSERT(t->n_queries <= MU_ATTEND_QUERIES);
+    t->dim = MU_ROUND_UP(a->value_dim, (uint32_t)MU_LANES);
+    t->score = a->scratch;
+    t->key = t->score + (size_t)t->n_queries * MU_ATTEND_CHUNK;
+    t->value = t->key + (size_t)MU_ROUND_UP(a->head_dim, (uint32_t)MU_LANES) * BLOCK_KEYS;
+    t->v = t->value + (size_t)t->dim * BLOCK_KEYS;
+    t->max = t->v + (size_t)levels * t->n_queries * t->dim;
+    t->sum = t->max + (size_t)levels * t->n_queries;
+    for (uint32_t i = 0; i < t->n_queries; i++)
+        t->q[i] = a->q + (tile->row + i / tile->n_heads) * a->q_stride +
+                  (size_t)(tile->head + i % tile->n_heads) * a->head_dim;
+    for (uint32_t r = 0; r < tile->n_rows; r++)
+        t->rows[r] = (struct attending_row){0};
+}
+
+/* Pieces [from, from + n) of what the rows see, or those of them that are. */
+static void pieces_attend(struct attending *t, uint32_t from, uint32_t n)
+{
+    const uint32_t *position = t->a->positions + t->tile->row, window = t->a->window;
+    uint32_t begin = window && position[0] + 1 > window ? position[0] + 1 - window : 0;
+    uint32_t chunk = begin / MU_ATTEND_CHUNK + from;
+    uint32_t chunks = position[t->tile->n_rows - 1] / MU_ATTEND_CHUNK + 1;
+    uint32_t last = chunk + MU_MIN(n, chunks - chunk);
+    first_fetch(t, chunk * MU_ATTEND_CHUNK, position[t->tile->n_rows - 1] + 1);
+    for (; chunk < last; chunk++)
+        chunk_attend(t, chunk * MU_ATTEND_CHUNK);
+}
+
 static void attend(const struct mu_attend_args *a, const struct mu_attend_tile *tile)
 {
-    struct attending t = {.a = a, .tile = tile, .n_queries = tile->n_rows * tile->n_heads};
-    const uint32_t *position = a->positions + tile->row;
-    uint32_t context = position[tile->n_rows - 1] + 1, levels = mu_attend_levels(context);
-    MU_ASSERT(t.n_queries <= MU_ATTEND_QUERIES);
-    t.dim = MU_ROUND_UP(a->value_dim, (uint32_t)MU_LANES);
-    t.score = a->scratch;
-    t.key = t.score + (size_t)t.n_queries * MU_ATTEND_CHUNK;
-    t.value = t.key + (size_t)MU_ROUND_UP(a->head_dim, (uint32_t)MU_LANES) * BLOCK_KEYS;
-    t.v = t.value + (size_t)t.dim * BLOCK_KEYS;
-    t.max = t.v + (size_t)levels * t.n_queries * t.dim;
-    t.sum = t.max + (size_t)levels * t.n_queries;
-    for (uint32_t i = 0; i < t.n_queries; i++)
-        t.q[i] = a->q + (tile->row + i / tile->n_heads) * a->q_stride +
-                 (size_t)(tile->head + i % tile->n_heads) * a->head_dim;
-    for (uint32_t r = 0; r < tile->n_rows; r++)
-        t.rows[r] = (struct attending_row){0};
-    uint32_t first = a->window && position[0] + 1 > a->window ? position[0] + 1 - a->window : 0;
-    first -= first % MU_ATTEND_CHUNK;
-    first_fetch(&t, first, context);
-    for (; first < context; first += MU_ATTEND_CHUNK)
-        chunk_attend(&t, first);
+    struct attending t;
+    attending_begin(&t, a, tile);
+    pieces_attend(&t, 0, UINT32_MAX);
     for (uint32_t r = 0; r < tile->n_rows; r++)
         row_finish(&t, r);
+}
+
+static void attend_run(const struct mu_attend_args *a, const struct mu_attend_tile *tile,
+                       const struct mu_attend_run *run)
+{
+    struct attending t;
+    attending_begin(&t, a, tile);
+    pieces_attend(&t, run->first, run->n);
+    row_merge(&t, 0);
+    float *out = run->partials;
+    for (uint32_t h = 0; h < tile->n_heads; h++, out += a->value_dim + 2) {
+        out[0] = t.max[h];
+        out[1] = t.sum[h];
+        memcpy(out + 2, t.v + (size_t)h * t.dim, a->value_dim * sizeof *out);
+    }
+}
+
+static void attend_join(const struct mu_attend_args *a, const struct mu_attend_tile *tile,
+                        const float *partials, size_t stride, uint32_t n_runs)
+{
+    struct attending t;
+    attending_begin(&t, a, tile);
+    for (uint32_t r = 0; r < n_runs; r++) {
+        const float *in = partials + r * stride;
+        for (uint32_t h = 0; h < tile->n_heads; h++, in += a->value_dim + 2) {
+            size_t at = (size_t)t.rows[0].depth * t.n_queries + h;
+            t.max[at] = in[0];
+            t.sum[at] = in[1];
+            memcpy(t.v + at * t.dim, in + 2, a->value_dim * sizeof *in);
+        }
+        partial_push(&t, 0);
+    }
+    row_finish(&t, 0);
 }

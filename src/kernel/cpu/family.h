@@ -22,5 +22,7 @@ const struct mu_kernels FAMILY_TABLE = {
     .glu = glu,
     .kv_store = kv_store,
     .attend = attend,
+    .attend_run = attend_run,
+    .attend_join = attend_join,
     .attend_scratch = attend_scratch,
 };

@@ -316,45 +316,119 @@ static void chunk_attend(const struct mu_attend_args *a, const struct mu_attend_
     }
 }
 
-/* One head of one row; kernel.h says how the chunks combine. */
-static void head_attend(const struct mu_attend_args *a, const struct mu_attend_tile *t,
-                        uint32_t row, uint32_t h, float *out)
+/* Partials that wait to be merged; kernel.h says how they combine. */
+struct waiting {
+    struct partial partials[MU_ATTEND_LEVELS];
+    uint32_t depth, pushed;
+    float *v; /* [level][value_dim] */
+    uint32_t n;
+};
+
+static struct waiting waiting_none(const struct mu_attend_args *a)
 {
-    struct partial stack[MU_ATTEND_LEVELS];
-    float *partials = a->scratch + MU_MAX(a->head_dim, a->value_dim);
+    return (struct waiting){.v = a->scratch + MU_MAX(a->head_dim, a->value_dim), .n = a->value_dim};
+}
+
+/* Where the next partial goes. */
+static struct partial *waiting_top(struct waiting *w)
+{
+    struct partial *top = &w->partials[w->depth];
+    top->v = w->v + (size_t)w->depth * w->n;
+    return top;
+}
+
+static void top_merge(struct waiting *w)
+{
+    w->depth--;
+    partial_merge(&w->partials[w->depth - 1], &w->partials[w->depth], w->n);
+}
+
+static void top_push(struct waiting *w)
+{
+    w->depth++;
+    for (uint32_t carry = w->pushed++; carry & 1; carry >>= 1)
+        top_merge(w);
+}
+
+static struct partial *waiting_merge(struct waiting *w)
+{
+    while (w->depth > 1)
+        top_merge(w);
+    return &w->partials[0];
+}
+
+/* Pieces [first, first + n) of what head h of a row sees, or those of them that are. */
+static void pieces_attend(const struct mu_attend_args *a, const struct mu_attend_tile *t,
+                          uint32_t row, uint32_t h, uint32_t first, uint32_t n, struct waiting *w)
+{
     const float *q = a->q + row * a->q_stride + (size_t)h * a->head_dim;
     uint32_t end = a->positions[row] + 1;
     uint32_t begin = a->window && end > a->window ? end - a->window : 0;
-    uint32_t first = begin, chunk = 0;
-    unsigned depth = 0;
-    do { /* at least once: a token sees itself */
-        uint32_t stop = MU_MIN(first - first % MU_ATTEND_CHUNK + MU_ATTEND_CHUNK, end);
-        stack[depth].v = partials + depth * (size_t)a->value_dim;
-        chunk_attend(a, t, q, first, stop, &stack[depth++]);
-        for (uint32_t carry = chunk; carry & 1; carry >>= 1, depth--)
-            partial_merge(&stack[depth - 2], &stack[depth - 1], a->value_dim);
-        first = stop;
-        chunk++;
-    } while (first < end);
-    for (; depth > 1; depth--)
-        partial_merge(&stack[depth - 2], &stack[depth - 1], a->value_dim);
-    float max = stack[0].max, scale = 1.0f;
+    uint32_t chunk = begin / MU_ATTEND_CHUNK + first, chunks = MU_CEIL_DIV(end, MU_ATTEND_CHUNK);
+    uint32_t last = chunk + MU_MIN(n, chunks - chunk);
+    do { /* at least once: no run is empty */
+        uint32_t at = chunk * MU_ATTEND_CHUNK;
+        chunk_attend(a, t, q, MU_MAX(at, begin), MU_MIN(at + MU_ATTEND_CHUNK, end), waiting_top(w));
+        top_push(w);
+    } while (++chunk < last);
+}
+
+/* The sink joins, and all is divided by the sum. */
+static void head_finish(const struct mu_attend_args *a, uint32_t h, struct partial *p, float *out)
+{
+    float max = p->max, scale = 1.0f;
     if (a->sinks) {
         max = MU_MAX(max, a->sinks[h]);
-        scale = mu_expf(stack[0].max - max);
-        stack[0].sum = stack[0].sum * scale + mu_expf(a->sinks[h] - max);
+        scale = mu_expf(p->max - max);
+        p->sum = p->sum * scale + mu_expf(a->sinks[h] - max);
     }
-    float factor = scale / stack[0].sum;
+    float factor = scale / p->sum;
     for (uint32_t i = 0; i < a->value_dim; i++)
-        out[i] = stack[0].v[i] * factor;
+        out[i] = p->v[i] * factor;
 }
 
 static void attend(const struct mu_attend_args *a, const struct mu_attend_tile *t)
 {
     for (uint32_t i = 0; i < t->n_rows; i++)
-        for (uint32_t j = 0; j < t->n_heads; j++)
-            head_attend(a, t, t->row + i, t->head + j,
+        for (uint32_t j = 0; j < t->n_heads; j++) {
+            struct waiting w = waiting_none(a);
+            pieces_attend(a, t, t->row + i, t->head + j, 0, UINT32_MAX, &w);
+            head_finish(a, t->head + j, waiting_merge(&w),
                         a->out + i * a->out_stride + (size_t)j * a->value_dim);
+        }
+}
+
+static void attend_run(const struct mu_attend_args *a, const struct mu_attend_tile *t,
+                       const struct mu_attend_run *run)
+{
+    for (uint32_t j = 0; j < t->n_heads; j++) {
+        struct waiting w = waiting_none(a);
+        float *out = run->partials + j * (size_t)(a->value_dim + 2);
+        pieces_attend(a, t, t->row, t->head + j, run->first, run->n, &w);
+        const struct partial *p = waiting_merge(&w);
+        out[0] = p->max;
+        out[1] = p->sum;
+        memcpy(out + 2, p->v, a->value_dim * sizeof *out);
+    }
+}
+
+static void attend_join(const struct mu_attend_args *a, const struct mu_attend_tile *t,
+                        const float *partials, size_t stride, uint32_t n_runs)
+{
+    for (uint32_t j = 0; j < t->n_heads; j++) {
+        struct waiting w = waiting_none(a);
+        const float *in = partials + j * (size_t)(a->value_dim + 2);
+        uint32_t r = 0;
+        do {
+            struct partial *p = waiting_top(&w);
+            p->max = in[0];
+            p->sum = in[1];
+            memcpy(p->v, in + 2, a->value_dim * sizeof *in);
+            top_push(&w);
+            in += stride;
+        } while (++r < n_runs);
+        head_finish(a, t->head + j, waiting_merge(&w), a->out + (size_t)j * a->value_dim);
+    }
 }
 
 static size_t attend_scratch(uint32_t queries, uint32_t head_dim, uint32_t value_dim,
@@ -379,5 +453,7 @@ const struct mu_kernels mu_kernels_ref = {
     .glu = glu,
     .kv_store = kv_store,
     .attend = attend,
+    .attend_run = attend_run,
+    .attend_join = attend_join,
     .attend_scratch = attend_scratch,
 };
