@@ -86,7 +86,7 @@ static void run_embed(const struct run *run, const struct mu_op *op, uint32_t i,
 /* How many outputs of a linear one piece takes. */
 uint32_t mu_run_linear_step(const struct run *run, uint32_t rows)
 {
-    uint32_t pieces = mu_team_size(run->rank->team) * PIECES_A_THREAD;
+    uint32_t pieces = mu_team_size(run->rank->team) * MU_PIECES_A_THREAD;
     uint32_t tile = run->k->row_tile;
     return MU_ROUND_UP(MU_MAX(MU_CEIL_DIV(rows, pieces), 1u), tile);
 }
@@ -316,7 +316,7 @@ static uint32_t op_pieces(const struct run *run, const struct mu_op *op)
     case MU_OP_LOGITS:
         return op_rows(run, op) ? linear_pieces(run, op) : 0;
     case MU_OP_ATTEND:
-        return mu_run_attend_pieces(run);
+        return mu_run_attend_pieces(run, op);
     case MU_OP_GLU:
         return MU_CEIL_DIV(op->width, mu_run_glu_step(run, op->width));
     case MU_OP_EMBED:

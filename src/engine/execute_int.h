@@ -7,8 +7,6 @@
 
 #include "engine/rank.h"
 
-#define PIECES_A_THREAD 12 /* enough that a late thread leaves little to wait for */
-
 struct run {
     struct mu_rank *rank;
     const struct mu_program *p;
@@ -44,7 +42,7 @@ uint32_t mu_run_linear_step(const struct run *run, uint32_t rows);
 void mu_run_rope_kv(const struct run *run, const struct mu_op *op, uint32_t row);
 /* Whether the pieces of attention rotate their heads themselves, so that ROPE_KV is left out. */
 bool mu_run_attend_rotates(const struct run *run);
-uint32_t mu_run_attend_pieces(const struct run *run);
+uint32_t mu_run_attend_pieces(const struct run *run, const struct mu_op *op);
 void mu_run_attend(const struct run *run, const struct mu_op *op, uint32_t i, uint32_t piece,
                    unsigned member);
 /* Where a layer's key (value: 1) of a token in a block of the cache lies. */

@@ -120,7 +120,7 @@ static size_t scratch_floats(const struct mu_rank *rank)
     const struct mu_rank_common *c = rank->common;
     size_t most =
         c->kernels->attend_scratch(MU_ATTEND_QUERIES, p->key_dim, p->value_dim, c->context) +
-        (size_t)MU_ATTEND_QUERIES * p->value_dim; /* and the tile's results */
+        (size_t)MU_ATTEND_QUERIES * (p->value_dim + p->key_dim); /* and its results, and queries */
     most = MU_MAX(most, (size_t)c->config->hidden * 2);
     most = MU_MAX(most, (size_t)MU_GLU_VALUES * 2);
     if (p->latent) {
@@ -149,6 +149,11 @@ static void size_buffers(struct mu_rank *rank)
     }
     rank->scratch_floats = scratch_floats(rank);
     rank->scratch_bytes = rank->scratch_floats * sizeof(float) * rank->spec->n_threads;
+    /* A run is of one KV head at least, and no more are made than a team may have pieces. */
+    uint64_t pieces = (uint64_t)rank->spec->n_threads * MU_PIECES_A_THREAD;
+    rank->partials_bytes = MU_CEIL_DIV(pieces, p->n_kv_heads) * p->n_heads *
+                           ((uint64_t)p->value_dim + 2) * sizeof(float);
+    rank->runs_bytes = rank->partials_bytes + pieces * sizeof(uint32_t);
     uint64_t slots = (uint64_t)c->layout.max_rows * c->config->n_experts_used;
     if (p->width[MU_BUFFER_ROUTES] > 0)
         rank->groups_bytes =
@@ -209,7 +214,7 @@ void mu_rank_need(const struct mu_rank *rank, uint64_t bytes[MU_PURPOSE_COUNT])
     bytes[MU_PURPOSE_KV] = rank->cache_bytes;
     for (int b = 0; b < MU_BUFFER_COUNT; b++)
         bytes[MU_PURPOSE_ACTIVATIONS] += rank->buffer_bytes[b];
-    bytes[MU_PURPOSE_ACTIVATIONS] += rank->scratch_bytes + rank->groups_bytes;
+    bytes[MU_PURPOSE_ACTIVATIONS] += rank->scratch_bytes + rank->groups_bytes + rank->runs_bytes;
     bytes[MU_PURPOSE_TABLES] =
         rank->rope_bytes * (rank->common->config->rope_local_theta > 0 ? 4 : 2);
 }
@@ -253,6 +258,17 @@ static mu_status make_groups(struct mu_rank *rank, struct mu_err *err)
     return MU_OK;
 }
 
+static mu_status make_runs(struct mu_rank *rank, struct mu_err *err)
+{
+    void *runs;
+    MU_TRY(mu_device_alloc(rank->device, MU_PURPOSE_ACTIVATIONS, rank->runs_bytes,
+                           "what threads leave each other of attention", &runs, err));
+    rank->runs.partials = runs;
+    rank->runs.done = (_Atomic uint32_t *)(void *)((char *)runs + rank->partials_bytes);
+    memset(rank->runs.done, 0, rank->runs_bytes - rank->partials_bytes);
+    return MU_OK;
+}
+
 mu_status mu_rank_load(struct mu_rank *rank, struct mu_err *err)
 {
     const struct mu_device_spec *spec = rank->spec;
@@ -270,6 +286,7 @@ mu_status mu_rank_load(struct mu_rank *rank, struct mu_err *err)
     MU_TRY(mu_device_alloc(rank->device, MU_PURPOSE_ACTIVATIONS, rank->scratch_bytes,
                            "the threads' scratch", (void **)&rank->scratch, err));
     MU_TRY(make_groups(rank, err));
+    MU_TRY(make_runs(rank, err));
     MU_TRY(mu_rank_load_weights(rank, err));
     return mu_staging_load(rank, err);
 }
@@ -295,6 +312,7 @@ void mu_rank_fini(struct mu_rank *rank)
         mu_device_free(rank->device, MU_PURPOSE_ACTIVATIONS, rank->scratch, rank->scratch_bytes);
         mu_device_free(rank->device, MU_PURPOSE_ACTIVATIONS, rank->groups.n_active,
                        rank->groups_bytes);
+        mu_device_free(rank->device, MU_PURPOSE_ACTIVATIONS, rank->runs.partials, rank->runs_bytes);
         mu_device_close(rank->device);
     }
     mu_file_scratch_free(rank->disk, rank->disk_bytes);

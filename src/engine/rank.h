@@ -51,6 +51,15 @@ struct mu_groups {
     float *weight;    /* [slots] */
 };
 
+#define MU_PIECES_A_THREAD 12 /* enough that a late thread leaves little to wait for */
+
+/* Attention of rows that decode, shared out by runs of their keys: what runs leave, and how many
+ * are done of those that see the same with the same heads. */
+struct mu_runs {
+    float *partials; /* [row][run][head]: mu_attend_run.partials */
+    _Atomic uint32_t *done;
+};
+
 struct mu_profile; /* profile.h */
 
 struct mu_rank {
@@ -79,6 +88,8 @@ struct mu_rank {
     struct mu_profile *profile; /* NULL unless asked for */
     struct mu_groups groups;
     uint64_t groups_bytes;
+    struct mu_runs runs;
+    uint64_t partials_bytes, runs_bytes; /* of runs.partials; of all of it */
     /* [layer][K, V][block][kv head][token][key_dim], but K turned: [key_dim][token]; where the key
      * is the value, one part a layer, not turned */
     void *cache;

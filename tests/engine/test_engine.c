@@ -131,6 +131,7 @@ static void test_digest_does_not_depend_on_threads_chunks_or_company(void **stat
             for (uint32_t company = 1; company <= 3; company++) {
                 struct setup s = one;
                 s.company = company;
+                s.threads = company;
                 s.chunk = 19;
                 assert_int_equal(digest_of(&s), want);
             }
