@@ -281,7 +281,10 @@ static bool bench_type(const struct mu_kernels *k, struct mu_team *const *teams,
 
 /* ---- attention ---- */
 
-enum { CACHED_MOST = 128 << 20 }; /* bytes of keys and values: more than caches hold */
+enum {
+    PIECES_A_THREAD = 12 /* as the engine cuts */,
+    CACHED_MOST = 128 << 20
+}; /* bytes of keys and values: more than caches hold */
 
 /* Rows of sequences of so many keys each, or the last rows of one: a layer's work in a step. */
 struct attention {
@@ -305,6 +308,8 @@ struct attention_job {
     struct mu_attend_args args;
     size_t scratch_floats, layer_bytes; /* of keys, and of values */
     uint32_t layers, layer, tile_rows;
+    uint32_t run_chunks, n_runs; /* how the keys of a decoding row are shared out */
+    float *partials;             /* the last run to be done would join them, in no time */
 };
 
 static void attention_member(void *arg, unsigned member)
@@ -312,20 +317,28 @@ static void attention_member(void *arg, unsigned member)
     struct attention_job *j = arg;
     const struct attention *w = j->what;
     const uint32_t group = w->heads / w->kv_heads;
-    uint32_t n = MU_CEIL_DIV(w->rows, j->tile_rows) * w->kv_heads, i;
+    uint32_t n = MU_CEIL_DIV(w->rows, j->tile_rows) * w->kv_heads * j->n_runs, i;
     struct mu_attend_args args = j->args;
     args.keys = (const char *)args.keys + 2 * j->layer * j->layer_bytes;
     args.values = (const char *)args.keys + j->layer_bytes;
     args.scratch += member * j->scratch_floats;
     while ((i = mu_team_claim(j->team, member, n)) < n) {
-        uint32_t kv = i % w->kv_heads, row = i / w->kv_heads * j->tile_rows;
+        uint32_t number = i % j->n_runs, at = i / j->n_runs;
+        uint32_t kv = at % w->kv_heads, row = at / w->kv_heads * j->tile_rows;
         struct mu_attend_tile tile = {.row = row,
                                       .n_rows = MU_MIN(j->tile_rows, w->rows - row),
                                       .head = kv * group,
                                       .n_heads = group,
                                       .kv = kv};
         args.out = j->args.out + row * args.out_stride + (size_t)tile.head * w->head_dim;
-        j->k->attend(&args, &tile);
+        struct mu_attend_run run = {.first = number * j->run_chunks,
+                                    .n = j->run_chunks,
+                                    .partials =
+                                        j->partials + (size_t)i * group * (w->head_dim + 2)};
+        if (j->n_runs > 1)
+            j->k->attend_run(&args, &tile, &run);
+        else
+            j->k->attend(&args, &tile);
     }
     mu_team_barrier(j->team, member);
 }
@@ -344,65 +357,93 @@ static double attention_seconds(struct attention_job *j)
     return best;
 }
 
-static bool bench_attention(const struct mu_kernels *k, struct mu_team *const *teams,
-                            const struct limits *limits, const struct attention *w)
+static bool attention_alloc(struct attention_job *j, uint16_t **cache, uint32_t **words)
 {
-    const uint32_t sequences = w->prompt ? 1 : w->rows;
+    const struct attention *w = j->what;
     const uint32_t blocks = MU_CEIL_DIV(w->keys, MU_KV_BLOCK_TOKENS);
-    const size_t q = (size_t)w->heads * w->head_dim;
-    const double key_bytes = 4.0 * w->kv_heads * w->head_dim; /* two numbers of two bytes */
-    struct attention_job j = {.what = w, .k = k};
-    j.tile_rows = w->prompt ? MU_ATTEND_QUERIES / (w->heads / w->kv_heads) : 1;
-    j.layer_bytes = (size_t)sequences * blocks * w->kv_heads * MU_KV_BLOCK_TOKENS * w->head_dim * 2;
-    j.layers = w->prompt ? 1 : (uint32_t)(CACHED_MOST / (2 * j.layer_bytes));
-    j.scratch_floats = MU_ROUND_UP(
-        k->attend_scratch(MU_ATTEND_QUERIES, w->head_dim, w->head_dim, w->keys), (size_t)16);
-    const size_t huge = (size_t)2 << 20, bytes = MU_ROUND_UP(2 * j.layers * j.layer_bytes, huge);
-    uint16_t *cache = mu_alloc_aligned(huge, bytes);
-    float *floats = mu_alloc_aligned(64, (2 * w->rows * q + THREADS_MAX * j.scratch_floats) * 4);
-    uint32_t *words = mu_alloc((2 * w->rows + (size_t)sequences * blocks) * sizeof *words);
-    if (!cache || !floats || !words) return false;
-    (void)madvise(cache, bytes, MADV_HUGEPAGE); /* as a device's memory is */
-    for (size_t i = 0; i < j.layers * j.layer_bytes; i++)
-        cache[i] = (uint16_t)(0x3000 | (i * 2654435761u >> 7 & 0x83ff)); /* near an eighth */
+    const size_t huge = (size_t)2 << 20, q = (size_t)w->heads * w->head_dim;
+    const uint32_t sequences = w->prompt ? 1 : w->rows;
+    j->layer_bytes =
+        (size_t)sequences * blocks * w->kv_heads * MU_KV_BLOCK_TOKENS * w->head_dim * 2;
+    j->layers = w->prompt ? 1 : (uint32_t)(CACHED_MOST / (2 * j->layer_bytes));
+    j->scratch_floats = MU_ROUND_UP(
+        j->k->attend_scratch(MU_ATTEND_QUERIES, w->head_dim, w->head_dim, w->keys), (size_t)16);
+    size_t bytes = MU_ROUND_UP(2 * j->layers * j->layer_bytes, huge);
+    size_t n_floats = 2 * w->rows * q + THREADS_MAX * j->scratch_floats;
+    size_t partials = (size_t)THREADS_MAX * PIECES_A_THREAD * (w->heads / w->kv_heads);
+    *cache = mu_alloc_aligned(huge, bytes);
+    *words = mu_calloc(2 * w->rows + (size_t)sequences * blocks, sizeof **words);
+    float *floats =
+        mu_alloc_aligned(64, (n_floats + partials * (w->head_dim + 2)) * sizeof *floats);
+    if (!*cache || !*words || !floats) return false;
+    (void)madvise(*cache, bytes, MADV_HUGEPAGE); /* as a device's memory is */
+    for (size_t i = 0; i < j->layers * j->layer_bytes; i++)
+        (*cache)[i] = (uint16_t)(0x3000 | (i * 2654435761u >> 7 & 0x83ff)); /* near an eighth */
     for (size_t i = 0; i < w->rows * q; i++)
         floats[i] = random_value(i);
     for (uint32_t r = 0; r < w->rows; r++) {
-        words[r] = w->keys - 1 - (w->prompt ? w->rows - 1 - r : 0);
-        words[w->rows + r] = w->prompt ? 0 : r;
+        (*words)[r] = w->keys - 1 - (w->prompt ? w->rows - 1 - r : 0);
+        (*words)[w->rows + r] = w->prompt ? 0 : r;
     }
     for (uint32_t i = 0; i < sequences * blocks; i++)
-        words[2 * w->rows + i] = i;
-    j.args = (struct mu_attend_args){.q = floats,
-                                     .q_stride = q,
-                                     .out = floats + w->rows * q,
-                                     .out_stride = q,
-                                     .keys = cache,
-                                     .key_stride = w->head_dim,
-                                     .value_stride = w->head_dim,
-                                     .keys_turned = true,
-                                     .cache_type = MU_DTYPE_F16,
-                                     .n_kv_heads = w->kv_heads,
-                                     .head_dim = w->head_dim,
-                                     .value_dim = w->head_dim,
-                                     .positions = words,
-                                     .sequences = words + w->rows,
-                                     .tables = words + 2 * w->rows,
-                                     .table_stride = blocks,
-                                     .scale = 0.125f,
-                                     .scratch = floats + 2 * w->rows * q};
-    for (int t = 0; t < THREADS_MAX; t++) {
+        (*words)[2 * w->rows + i] = i;
+    j->args.q = floats;
+    j->args.out = floats + w->rows * q;
+    j->args.scratch = floats + 2 * w->rows * q;
+    j->partials = floats + n_floats;
+    return true;
+}
+
+static void attention_print(struct attention_job *j, unsigned threads, const struct limits *limits)
+{
+    const struct attention *w = j->what;
+    const uint32_t chunks = MU_CEIL_DIV(w->keys, MU_ATTEND_CHUNK);
+    const double values = (double)w->rows * w->heads * w->head_dim;
+    const double key_bytes = 4.0 * w->kv_heads * w->head_dim; /* two numbers of two bytes */
+    j->run_chunks =
+        w->prompt ? chunks
+                  : mu_attend_run_chunks(w->rows * w->kv_heads, chunks, threads, PIECES_A_THREAD);
+    j->n_runs = MU_CEIL_DIV(chunks, j->run_chunks);
+    double s = attention_seconds(j), seen = w->keys - (w->prompt ? (w->rows - 1) / 2.0 : 0);
+    printf("%-16s %-10s %s %4u %5u %7u %10.1f", j->k->family, w->name,
+           w->prompt ? "prompt" : "decode", w->rows, w->keys, threads, s * 1e6);
+    if (w->prompt)
+        printf(" %8s     -", "-");
+    else
+        print_rate(w->rows * w->keys * key_bytes / s, limits->read);
+    print_rate(4 * values * seen / s, limits->ops[MU_FORM_F32]);
+    printf("\n");
+    fflush(stdout);
+}
+
+static bool bench_attention(const struct mu_kernels *k, struct mu_team *const *teams,
+                            const struct limits *limits, const struct attention *w)
+{
+    uint16_t *cache;
+    uint32_t *words;
+    struct attention_job j = {.what = w,
+                              .k = k,
+                              .tile_rows =
+                                  w->prompt ? MU_ATTEND_QUERIES / (w->heads / w->kv_heads) : 1};
+    if (!attention_alloc(&j, &cache, &words)) return false;
+    j.args.q_stride = j.args.out_stride = (size_t)w->heads * w->head_dim;
+    j.args.keys = cache;
+    j.args.keys_turned = true;
+    j.args.cache_type = MU_DTYPE_F16;
+    j.args.n_kv_heads = w->kv_heads;
+    j.args.key_stride = j.args.value_stride = w->head_dim;
+    j.args.head_dim = j.args.value_dim = w->head_dim;
+    j.args.positions = words;
+    j.args.sequences = words + w->rows;
+    j.args.tables = words + 2 * w->rows;
+    j.args.table_stride = MU_CEIL_DIV(w->keys, MU_KV_BLOCK_TOKENS);
+    j.args.scale = 0.125f;
+    for (unsigned t = 0; t < THREADS_MAX; t++) {
         j.team = teams[t];
-        double s = attention_seconds(&j), seen = w->keys - (w->prompt ? (w->rows - 1) / 2.0 : 0);
-        printf("%-16s %-10s %s %4u %5u %7d %10.1f", k->family, w->name,
-               w->prompt ? "prompt" : "decode", w->rows, w->keys, t + 1, s * 1e6);
-        print_rate(w->rows * (w->prompt ? 0 : w->keys) * key_bytes / s, limits[t].read);
-        print_rate(4 * w->rows * seen * (double)q / s, limits[t].ops[MU_FORM_F32]);
-        printf("\n");
-        fflush(stdout);
+        attention_print(&j, t + 1, &limits[t]);
     }
     mu_free(cache);
-    mu_free(floats);
+    mu_free((void *)(uintptr_t)j.args.q);
     mu_free(words);
     return true;
 }

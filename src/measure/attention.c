@@ -14,15 +14,18 @@ struct attend {
     struct mu_attend_args args;
     uint32_t n_rows, tile_rows, group; /* group: heads of a tile */
     uint32_t n_sequences, n_rounds;    /* of n_rows sequences each */
+    uint32_t run_chunks, n_runs;       /* how a decoding row's keys are shared out */
     size_t scratch_floats;
-    bool prompt; /* all rows are of one sequence */
+    float *partials; /* of a piece after the other; joining them would take no time to speak of */
+    bool prompt;     /* all rows are of one sequence */
 };
 
 static void attend_piece(void *arg, uint32_t pass, uint32_t piece, unsigned member)
 {
     struct attend *a = arg;
     struct mu_attend_args args = a->args;
-    uint32_t kv = piece % args.n_kv_heads, row = piece / args.n_kv_heads * a->tile_rows;
+    uint32_t number = piece % a->n_runs, tiles = piece / a->n_runs;
+    uint32_t kv = tiles % args.n_kv_heads, row = tiles / args.n_kv_heads * a->tile_rows;
     struct mu_attend_tile tile = {.row = row,
                                   .n_rows = MU_MIN(a->tile_rows, a->n_rows - row),
                                   .head = kv * a->group,
@@ -31,7 +34,15 @@ static void attend_piece(void *arg, uint32_t pass, uint32_t piece, unsigned memb
     args.scratch += member * a->scratch_floats;
     args.out += row * args.out_stride + (size_t)tile.head * args.value_dim;
     if (!a->prompt) args.tables += pass % a->n_rounds * (size_t)a->n_rows * args.table_stride;
-    a->k->attend(&args, &tile);
+    if (a->n_runs == 1) {
+        a->k->attend(&args, &tile);
+        return;
+    }
+    struct mu_attend_run run = {.first = number * a->run_chunks,
+                                .n = a->run_chunks,
+                                .partials =
+                                    a->partials + (size_t)piece * a->group * (args.value_dim + 2)};
+    a->k->attend_run(&args, &tile, &run);
 }
 
 static mu_status make(struct attend *a, struct mu_timed *t, struct mu_err *err)
@@ -50,11 +61,14 @@ static mu_status make(struct attend *a, struct mu_timed *t, struct mu_err *err)
         MU_ROUND_UP(a->k->attend_scratch(MU_ATTEND_QUERIES, hd, hd, KEYS), (size_t)16);
     void *floats, *words, *cache;
     size_t n_floats = 2 * most_rows * q + mu_team_size(t->team) * a->scratch_floats;
+    size_t partials = n_floats;
+    n_floats += (size_t)mu_team_size(t->team) * MU_TIMED_PIECES_A_THREAD * a->group * (hd + 2);
     MU_TRY(mu_timed_alloc(t, n_floats * sizeof(float), &floats, err));
     MU_TRY(mu_timed_alloc(t, (2 * most_rows + (uint64_t)a->n_sequences * blocks) * sizeof(uint32_t),
                           &words, err));
     MU_TRY(mu_timed_alloc(t, a->n_sequences * bytes, &cache, err));
     memset(cache, 0, a->n_sequences * bytes); /* each page its own: zero pages are in caches */
+    a->partials = (float *)floats + partials;
     uint32_t *positions = words, *sequences = positions + most_rows;
     uint32_t *tables = sequences + most_rows;
     for (uint32_t i = 0; i < a->n_sequences * blocks; i++)
@@ -98,8 +112,11 @@ static double decode_seconds(struct attend *a, struct mu_timed *t, uint32_t rows
     a->n_rows = rows;
     a->tile_rows = 1;
     a->n_rounds = MU_MAX(n / rows, 1u);
-    struct mu_timed_op op = {
-        .piece = attend_piece, .arg = a, .n_pieces = rows * a->args.n_kv_heads};
+    uint32_t tiles = rows * a->args.n_kv_heads, chunks = MU_CEIL_DIV(keys, MU_ATTEND_CHUNK);
+    a->run_chunks =
+        mu_attend_run_chunks(tiles, chunks, mu_team_size(t->team), MU_TIMED_PIECES_A_THREAD);
+    a->n_runs = MU_CEIL_DIV(chunks, a->run_chunks);
+    struct mu_timed_op op = {.piece = attend_piece, .arg = a, .n_pieces = tiles * a->n_runs};
     return mu_timed_seconds(t, &op);
 }
 
@@ -115,6 +132,7 @@ static double prompt_seconds(struct attend *a, struct mu_timed *t, uint32_t rows
     a->prompt = true;
     a->n_rows = rows;
     a->tile_rows = rows / TILES;
+    a->n_runs = 1;
     struct mu_timed_op op = {
         .piece = attend_piece, .arg = a, .n_pieces = TILES * a->args.n_kv_heads};
     return mu_timed_seconds(t, &op);
