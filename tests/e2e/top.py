@@ -3,6 +3,7 @@ import contextlib
 import fcntl
 import http.client
 import http.server
+import itertools
 import json
 import os
 import pathlib
@@ -200,14 +201,20 @@ def where_it_listens_is_said():
 
 # --- the screen ---------------------------------------------------------------------------------
 
+SESSIONS = itertools.count()
+
+
 @contextlib.contextmanager
 def tmux_session(columns, rows, command, env):
     """A terminal of this size in which the command runs: (tmux, wait_for)."""
     if not shutil.which("tmux"):
         raise Skip("no tmux here")
 
+    # A server that was just told to end would take a new session along: each has its own.
+    name = f"muster{os.getpid()}-{next(SESSIONS)}"
+
     def tmux(*words):
-        done = subprocess.run(["tmux", "-L", f"muster{os.getpid()}", "-f", "/dev/null", *words], capture_output=True, text=True,
+        done = subprocess.run(["tmux", "-L", name, "-f", "/dev/null", *words], capture_output=True, text=True,
                               env=dict(os.environ, **env, TERM="xterm-256color", LC_ALL="C.UTF-8"))
         return done.stdout
 
