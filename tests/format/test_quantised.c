@@ -4,9 +4,9 @@
  */
 #include "format/format_int.h"
 
-#include "../data.h"
 #include "base/file.h"
 #include "kernel/kernel.h"
+#include "open.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -195,16 +195,6 @@ static void parts_golden(struct parts *p, const char *root, const char *file)
     mu_free(data);
 }
 
-static struct mu_model_file *open_good(void)
-{
-    struct mu_err err = MU_ERR_INIT;
-    struct mu_model_file *file = NULL;
-    char line[768];
-    if (mu_model_file_open(folder, 0, &file, &err) != MU_OK)
-        fail_msg("%s", mu_err_line(&err, line, sizeof line));
-    return file;
-}
-
 /* ---- Values -------------------------------------------------------------------------------- */
 
 /* All rows as floats, made `step` at a time. */
@@ -228,7 +218,7 @@ static void check_values(const char *root, const json_t *entry)
     float tolerance = json_is_true(json_object_get(entry, "double_quant")) ? 1e-5f : 1e-6f;
     parts_golden(&p, root, name);
     parts_save(&p);
-    struct mu_model_file *file = open_good();
+    struct mu_model_file *file = open_good(folder);
     const struct mu_tensor *t = mu_model_file_find(file, "weight"), *all;
     const struct mu_tensor *expected = mu_model_file_find(file, "expected");
     assert_true(t && expected && t->quantised && t->n_values == expected->n_values);
@@ -458,7 +448,7 @@ static void unknown_forms_are_left_alone(void **state)
         p.config = json_loads(configs[i], 0, NULL);
         assert_non_null(p.config);
         parts_save(&p);
-        struct mu_model_file *file = open_good();
+        struct mu_model_file *file = open_good(folder);
         assert_non_null(mu_model_file_find(file, "qweight"));
         assert_false(mu_model_file_config(file)->quant_known);
         mu_model_file_close(file);
