@@ -1,13 +1,14 @@
 /*
  * Staging: matrices of a rank that do not lie on its device. Owns the two slots, the thread that
- * fills them and the table of what is brought when; knows nothing of what operations compute. The
- * rank's team calls it inside steps, rank.c around them. See rank.h.
+ * fills them where a core is left for it, and the table of what is brought when; knows nothing of
+ * what operations compute. The rank's team calls it inside steps, rank.c around them. See rank.h.
  *
  * What is brought at once is a load: all matrices of one operation. Loads follow each other in the
  * order of the program, step after step, so which comes next is known without being asked; they are
- * counted from the start, and load u of the count goes into slot u mod 2. A load is cut into
- * pieces, which the thread and the waiting members claim by one word that names the load too: who
- * comes late claims nothing of the next one.
+ * counted from the start, and load u of the count goes into slot u mod 2. A load is opened by the
+ * thread, or by the member that was last with the load before; then it is cut into pieces, which
+ * the thread and the waiting members claim by one word that names the load too: who comes late
+ * claims nothing of the next one. Who copies the last piece says that the load is there.
  */
 #include "engine/rank.h"
 
@@ -15,7 +16,7 @@
 
 #define SLOTS      2
 #define COPY_BYTES ((uint64_t)512 << 10) /* that one piece copies */
-#define WAIT_SPINS 500
+#define WAIT_SPINS 2000                  /* as team.c */
 #define NOT_STAGED UINT32_MAX
 
 /* One matrix on its way. */
@@ -159,15 +160,28 @@ static void fill_piece(const struct mu_staging *s, const struct load *load, uint
            MU_MIN(COPY_BYTES, from->bytes - at));
 }
 
+static void tell_members(struct mu_staging *s)
+{
+    atomic_fetch_add_explicit(&s->news, 1, memory_order_release);
+    mu_wake_word(&s->news);
+}
+
+static void say_filled(struct mu_staging *s, uint32_t u)
+{
+    atomic_store_explicit(&s->filled, u + 1, memory_order_release);
+    if (s->core_left) mu_wake_word(&s->filled);
+    tell_members(s);
+}
+
 /* Fills pieces of load u until none is left to claim. */
 static void work(struct mu_staging *s, uint32_t u, const struct load *load)
 {
     uint32_t piece;
     while (claim(s, u, load->n_pieces, &piece)) {
         fill_piece(s, load, piece);
-        /* release: the thread, which waits for the last one, publishes them all. */
+        /* acq_rel: who copied the last piece publishes them all. */
         if (atomic_fetch_add_explicit(&s->done, 1, memory_order_acq_rel) + 1 == load->n_pieces)
-            mu_wake_word(&s->done);
+            say_filled(s, u);
     }
 }
 
@@ -182,53 +196,49 @@ static void tell_pages(const struct mu_staging *s, const struct load *load,
     }
 }
 
-static bool stopping(const struct mu_staging *s)
-{
-    return atomic_load_explicit(&s->stop, memory_order_acquire) != 0;
-}
-
-static void tell_members(struct mu_staging *s)
-{
-    atomic_fetch_add_explicit(&s->news, 1, memory_order_release);
-    mu_wake_word(&s->news);
-}
-
-static void fill(struct mu_staging *s, uint32_t u, uint32_t k)
+/* Lets load u, which is number k of the step, be filled; nobody reads its slot any more. With no
+ * more loads than slots, each comes once and stays: false. */
+static bool open_load(struct mu_staging *s, uint32_t u, uint32_t k)
 {
     const struct load *load = &s->loads[k];
     uint8_t *slot = s->slots + u % s->n_slots * s->slot_bytes;
-    uint32_t done;
+    if (s->holds[u % s->n_slots] == k) {
+        say_filled(s, u);
+        return false;
+    }
+    s->holds[u % s->n_slots] = k;
     for (uint32_t i = load->first_item; i < load->first_item + load->n_items; i++)
         s->rank->weights[s->items[i].tensor].data = slot + s->items[i].offset;
     atomic_store_explicit(&s->done, 0, memory_order_relaxed);
     atomic_store_explicit(&s->claim, (uint64_t)u << 32, memory_order_release);
     tell_members(s);
     tell_pages(s, &s->loads[(k + 1) % s->n_loads], mu_file_ahead);
-    /* On a core of the team it would only keep those waiting whom it works for: they fill. */
-    if (s->core_left) work(s, u, load);
-    while ((done = atomic_load_explicit(&s->done, memory_order_acquire)) < load->n_pieces) {
-        if (stopping(s)) return;
-        mu_wait_word(&s->done, done);
+    return true;
+}
+
+/* Waits until more than `u` of what the word counts are done; false: the engine closes. */
+static bool wait_for(const struct mu_staging *s, _Atomic uint32_t *word, uint32_t u)
+{
+    uint32_t seen, spins = 0;
+    while ((int32_t)((seen = atomic_load_explicit(word, memory_order_acquire)) - u) <= 0) {
+        if (atomic_load_explicit(&s->stop, memory_order_acquire)) return false;
+        if (spins++ < WAIT_SPINS)
+            mu_cpu_relax();
+        else
+            mu_wait_word(word, seen);
     }
-    s->holds[u % s->n_slots] = k;
+    return atomic_load_explicit(&s->stop, memory_order_acquire) == 0;
 }
 
 static void staging_main(void *arg)
 {
     struct mu_staging *s = arg;
     for (uint32_t u = 0, k = 0;; u++, k = (k + 1) % s->n_loads) {
-        uint32_t used;
-        while (u - (used = atomic_load_explicit(&s->used, memory_order_acquire)) >= s->n_slots) {
-            if (stopping(s)) return;
-            mu_wait_word(&s->used, used);
-        }
-        if (stopping(s)) return;
-        /* With no more loads than slots, each comes once and stays. */
-        bool fresh = s->holds[u % s->n_slots] != k;
-        if (fresh) fill(s, u, k);
-        atomic_store_explicit(&s->filled, u + 1, memory_order_release);
-        tell_members(s);
-        if (fresh) tell_pages(s, &s->loads[k], mu_file_release);
+        if (!wait_for(s, &s->used, u - s->n_slots)) return;
+        if (!open_load(s, u, k)) continue;
+        work(s, u, &s->loads[k]);
+        if (!wait_for(s, &s->filled, u)) return;
+        tell_pages(s, &s->loads[k], mu_file_release);
     }
 }
 
@@ -250,7 +260,10 @@ mu_status mu_staging_load(struct mu_rank *rank, struct mu_err *err)
         mu_cpu_usable((int[MU_DEVICE_CPUS_MAX]){0}, MU_DEVICE_CPUS_MAX) > rank->spec->n_threads;
     /* No load has the count UINT32_MAX yet: members that come before the first fill claim none. */
     atomic_store_explicit(&s->claim, UINT64_MAX, memory_order_relaxed);
-    return mu_thread_start(&s->thread, staging_main, s, "muster-staging", -1, err);
+    if (s->core_left)
+        return mu_thread_start(&s->thread, staging_main, s, "muster-staging", -1, err);
+    (void)open_load(s, 0, 0);
+    return MU_OK;
 }
 
 void mu_staging_fini(struct mu_rank *rank)
@@ -260,9 +273,9 @@ void mu_staging_fini(struct mu_rank *rank)
     atomic_store_explicit(&s->stop, 1, memory_order_release);
     /* Changed, so that no wait begins after this; nobody goes by these counts any more. */
     atomic_fetch_add_explicit(&s->used, 1, memory_order_release);
-    atomic_fetch_add_explicit(&s->done, 1, memory_order_release);
+    atomic_fetch_add_explicit(&s->filled, 1, memory_order_release);
     mu_wake_word(&s->used);
-    mu_wake_word(&s->done);
+    mu_wake_word(&s->filled);
     mu_thread_join(&s->thread);
     if (rank->device)
         mu_device_free(rank->device, MU_PURPOSE_STAGING, s->slots, mu_staging_bytes(rank));
@@ -289,9 +302,16 @@ void mu_staging_await(struct mu_rank *rank, uint32_t serial, uint32_t i)
 void mu_staging_done(struct mu_rank *rank, uint32_t serial, uint32_t i)
 {
     struct mu_staging *s = rank->staging;
-    if (s->load_of[i] == NOT_STAGED) return;
-    atomic_store_explicit(&s->used, serial * s->n_loads + s->load_of[i] + 1, memory_order_release);
-    mu_wake_word(&s->used);
+    uint32_t k = s->load_of[i], u = serial * s->n_loads + k;
+    if (k == NOT_STAGED) return;
+    if (s->core_left) {
+        atomic_store_explicit(&s->used, u + 1, memory_order_release);
+        mu_wake_word(&s->used);
+        return;
+    }
+    /* On a core of the team a thread would only keep those waiting whom it works for: they fill. */
+    if (s->n_loads > s->n_slots) tell_pages(s, &s->loads[k], mu_file_release);
+    (void)open_load(s, u + 1, (k + 1) % s->n_loads);
 }
 
 void mu_staging_row(const struct mu_rank *rank, uint32_t tensor, uint32_t row, float *out)
