@@ -4,21 +4,22 @@
     bench/predictions.py --predict build/bench/predict --models FOLDER... [--seconds 170]
 
 First every prediction is made, and with it every cost timed that is not in the user's cache: none is
-changed by what follows. Then each case runs once. What was measured is kept in --kept, so that a
-call that is ended by --seconds goes on with the next one; --again forgets it.
+changed by what follows. Then each case runs ROUNDS times, in rounds over all of them, and the median
+of each figure counts. What was measured is kept in --kept, so that a call that is ended by --seconds
+goes on with the next one; --again forgets it.
 
 A machine that others share is slower at times. Two controls (how fast all cores read memory, and
 how fast they multiply) are timed with the costs, and with each run. Costs are timed again, TRIES times
 at most and before anything is judged, when memory was read at less than SLOW of the most that was
-seen; a run whose controls are further than STEADY from those of its costs is done again, TRIES times
-at most over all calls, and the one that was nearest counts. Both ratios stand in the table. Prints a Markdown table with the
-error of each case, then medians, 90th percentiles and worst against GOALS, of all cases and of
-those whose controls were within STEADY. Run it alone on the machine.
+seen. What the controls of the runs were of those of the costs stands in the table. Prints a Markdown
+table with the error of each case, then medians, 90th percentiles and worst against GOALS, of all
+cases and of those whose controls were within STEADY. Run it alone on the machine.
 """
 import argparse
 import json
 import math
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -49,7 +50,7 @@ CASES = [
 ]
 ONE = ("tp1", "tp1xt1")
 FIGURES = ["decode_tokens_per_s", "prefill_tokens_per_s", "total_bytes"]
-STEADY, SLOW, TRIES = 0.08, 0.85, 3
+ROUNDS, TRIES, SLOW, STEADY = 3, 3, 0.85, 0.08
 GOALS = [("decode_tokens_per_s", 50, 10), ("prefill_tokens_per_s", 50, 15),
          ("decode_tokens_per_s", 100, 25), ("prefill_tokens_per_s", 100, 25),
          ("total_bytes", 100, 3)]
@@ -84,14 +85,22 @@ def ask(args, case, path, more=()):
     return json.loads(done.stdout)
 
 
-def controls(result):
+def median_run(runs):
+    """One result of several: the median of each figure, and all that decode was measured at."""
+    median = {part: {figure: statistics.median(run[part][figure] for run in runs)
+                     for figure in FIGURES} for part in ("measured", "predicted")}
+    median["controls"] = [statistics.median(c) for c in zip(*map(controls, runs))]
+    median["decode"] = [run["measured"]["decode_tokens_per_s"] for run in runs]
+    return median
+
+
+def controls(run):
     """What the run's controls are of its costs': memory, multiplications."""
-    return [run / costs for run, costs in zip(result["control"]["run"],
-                                              result["control"]["costs"])]
+    return [now / costs for now, costs in zip(run["control"]["run"], run["control"]["costs"])]
 
 
 def off(result):
-    return max(abs(c - 1) for c in controls(result))
+    return max(abs(c - 1) for c in result["controls"])
 
 
 def percentile(errors, p):
@@ -110,19 +119,20 @@ def summary(name, results):
 
 
 def report(results):
-    print("| model | placement | streams | context | decode tok/s | predicted | error % | "
-          "prefill tok/s | predicted | error % | MiB | error % | memory | multiplies | runs |")
+    print("| model | placement | streams | context | decode tok/s | runs | predicted | error % | "
+          "prefill tok/s | predicted | error % | MiB | error % | memory | multiplies |")
     print("|---" * 15 + "|")
     for case, r in results:
         m, p = r["measured"], r["predicted"]
-        read, multiplies = controls(r)
+        read, multiplies = r["controls"]
         print(f"| {case[0]} | {case[1]} | {case[2]} | {case[3]} "
-              f"| {m['decode_tokens_per_s']:.1f} | {p['decode_tokens_per_s']:.1f} "
+              f"| {m['decode_tokens_per_s']:.1f} | {min(r['decode']):.0f}..{max(r['decode']):.0f} "
+              f"| {p['decode_tokens_per_s']:.1f} "
               f"| {error(r, 'decode_tokens_per_s'):+.1f} "
               f"| {m['prefill_tokens_per_s']:.0f} | {p['prefill_tokens_per_s']:.0f} "
               f"| {error(r, 'prefill_tokens_per_s'):+.1f} "
               f"| {m['total_bytes'] / 2**20:.1f} | {error(r, 'total_bytes'):+.1f} "
-              f"| {read:.2f} | {multiplies:.2f} | {r['runs']} |")
+              f"| {read:.2f} | {multiplies:.2f} |")
     print()
     good = True
     summary("one device", [r for c, r in results if c[1] in ONE])
@@ -166,20 +176,16 @@ def out_of_time(args, begin, kept):
 
 
 def run(args, begin, kept, cases):
-    """False: time is up. Rounds, so that a case that is done again has another time of the day."""
-    for _ in range(TRIES):
+    """False: time is up. In rounds, so that the runs of a case are minutes apart."""
+    for done in range(ROUNDS):
         for case, path in cases:
-            old = kept.get(str(case))
-            if old and (off(old) <= STEADY or old["runs"] >= TRIES):
+            runs = kept.setdefault(str(case), [])
+            if len(runs) > done:
                 continue
             if out_of_time(args, begin, kept):
                 return False
-            new = ask(args, case, path)
-            new["runs"] = old["runs"] + 1 if old else 1
-            if old and off(old) < off(new):
-                new = dict(old, runs=new["runs"])
-            kept[str(case)] = new
-            print(f"{case}: controls {controls(new)}", file=sys.stderr)
+            runs.append(ask(args, case, path))
+            print(f"{case}: controls {controls(runs[-1])}", file=sys.stderr)
     return True
 
 
@@ -217,7 +223,7 @@ def main():
         if not run(args, begin, kept, cases):
             return
         out_of_time(args, begin, kept)
-    good = report([(c, kept[str(c)]) for c, _ in cases if str(c) in kept])
+    good = report([(c, median_run(kept[str(c)])) for c, _ in cases if kept.get(str(c))])
     sys.exit(not good)
 
 
