@@ -86,11 +86,14 @@ static void set_device(struct mu_here *h, const struct mu_probe_cpu *cpu)
 
 static mu_status measure_link(struct mu_here *h, unsigned n_ranks, struct mu_err *err)
 {
-    double latency_s, bytes_per_s;
+    struct mu_measure_exchanged found;
     unsigned n = MU_MIN(MU_MAX(n_ranks, 2u), (unsigned)MU_MEASURE_PEERS_MAX);
-    MU_TRY(mu_measure_exchange(n, &latency_s, &bytes_per_s, err));
-    h->link = (struct mu_probe_link){
-        .name = "memory", .bytes_per_s = bytes_per_s, .latency_s = latency_s, .efficiency = 1};
+    MU_TRY(mu_measure_exchange(n, &found, err));
+    h->link = (struct mu_probe_link){.name = "memory",
+                                     .bytes_per_s = found.bytes_per_s,
+                                     .latency_s = found.latency_s,
+                                     .wake_s = found.wake_s,
+                                     .efficiency = 1};
     return MU_OK;
 }
 

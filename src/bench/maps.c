@@ -18,10 +18,10 @@ static struct mu_part_place back(const struct dealing *d, uint32_t part, uint32_
     return (struct mu_part_place){.stage = part == OUTSIDE ? 0 : (uint8_t)(layer % d->n)};
 }
 
-/* Attention, MLP and norms of a layer apart. */
+/* Attention, MLP and the norm before each on devices that follow each other. */
 static struct mu_part_place split(const struct dealing *d, uint32_t part, uint32_t layer)
 {
-    return (struct mu_part_place){.stage = (uint8_t)((layer + 2 * part) % d->n)};
+    return (struct mu_part_place){.stage = (uint8_t)((layer + part) % d->n)};
 }
 
 /* A third of the layers on the devices one after another, then one on the cpu, one on the disk. */

@@ -7,17 +7,22 @@
 #include "comm/comm.h"
 #include "device/device.h"
 
+#include <stdlib.h>
+
 #define SMALL_BYTES ((size_t)64)
 #define LARGE_BYTES ((size_t)1 << 18)
 #define ROUNDS      8
 #define EXCHANGES   16 /* of one round */
+#define LATE_SENDS  21
+#define LATE_NS     400000 /* after which a receiver sleeps, and its core too */
 
 struct peer {
     struct mu_comm *comm;
     struct mu_thread thread;
-    unsigned n;
+    unsigned rank, n;
     char *room; /* what it sends, then what it receives */
     double small_s, large_s;
+    double late_s[LATE_SENDS]; /* from a send until its receiver runs */
 };
 
 /* The shortest of several rounds: other programs may share the machine. */
@@ -34,6 +39,20 @@ static double exchange_seconds(struct peer *p, const size_t *bytes)
     return best;
 }
 
+/* The first sends the second what its clock says then, always after the second fell asleep. */
+static void send_late(struct peer *p)
+{
+    for (int i = 0; i < LATE_SENDS; i++) {
+        uint64_t now = mu_clock_ns(), then = now + LATE_NS;
+        while (p->rank == 0 && now < then)
+            now = mu_clock_ns();
+        mu_status status = p->rank == 0 ? mu_comm_send(p->comm, 1, &now, sizeof now)
+                                        : mu_comm_receive(p->comm, 0, &then, sizeof then);
+        if (status != MU_OK) return;
+        if (p->rank == 1) p->late_s[i] = mu_clock_seconds_since(then);
+    }
+}
+
 static void peer_main(void *arg)
 {
     struct peer *p = arg;
@@ -44,9 +63,28 @@ static void peer_main(void *arg)
     }
     p->small_s = exchange_seconds(p, small);
     p->large_s = exchange_seconds(p, large);
+    if (p->rank < 2) send_late(p);
 }
 
-mu_status mu_measure_exchange(unsigned n_ranks, double *latency_s, double *bytes_per_s,
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void tell(struct peer *peers, struct mu_measure_exchanged *out)
+{
+    const struct peer *first = &peers[0];
+    double seconds = MU_MAX(first->large_s - first->small_s, 1e-7);
+    double *late = peers[1].late_s;
+    qsort(late, LATE_SENDS, sizeof *late, by_value);
+    *out = (struct mu_measure_exchanged){
+        .latency_s = first->small_s,
+        .bytes_per_s = (double)((first->n - 1) * LARGE_BYTES) / seconds,
+        .wake_s = MU_MAX(late[LATE_SENDS / 2] - first->small_s, 0)};
+}
+
+mu_status mu_measure_exchange(unsigned n_ranks, struct mu_measure_exchanged *out,
                               struct mu_err *err)
 {
     MU_ASSERT(n_ranks > 1 && n_ranks <= MU_MEASURE_PEERS_MAX);
@@ -59,7 +97,7 @@ mu_status mu_measure_exchange(unsigned n_ranks, double *latency_s, double *bytes
     mu_status status = MU_OK;
     for (unsigned i = 0; status == MU_OK && i < n_ranks; i++) {
         struct peer *p = &peers[i];
-        *p = (struct peer){.comm = mu_comm_rank(group, i), .n = n_ranks};
+        *p = (struct peer){.comm = mu_comm_rank(group, i), .rank = i, .n = n_ranks};
         p->room = mu_calloc(n_ranks + 1, LARGE_BYTES);
         status = p->room ? mu_thread_start(&p->thread, peer_main, p, "muster-peer",
                                            pinned ? cpus[i] : -1, err)
@@ -72,8 +110,6 @@ mu_status mu_measure_exchange(unsigned n_ranks, double *latency_s, double *bytes
         mu_free(peers[i].room);
     mu_comm_destroy(group);
     if (status != MU_OK) return status;
-    *latency_s = peers[0].small_s;
-    *bytes_per_s =
-        (double)((n_ranks - 1) * LARGE_BYTES) / MU_MAX(peers[0].large_s - peers[0].small_s, 1e-7);
+    tell(peers, out);
     return MU_OK;
 }

@@ -55,9 +55,14 @@ mu_status mu_measure_file(const char *path, double *bytes_per_s, struct mu_err *
 
 #define MU_MEASURE_PEERS_MAX 8
 
-/* What one exchange among `n_ranks` (2 and more) threads of this process takes when it is small,
- * and the bytes a second that each receives when it is large. Takes some milliseconds. */
-mu_status mu_measure_exchange(unsigned n_ranks, double *latency_s, double *bytes_per_s,
+struct mu_measure_exchanged {
+    double latency_s;   /* of a small exchange, all being awake */
+    double bytes_per_s; /* that each receives in a large one */
+    double wake_s;      /* that a receiver takes longer that waited until it fell asleep */
+};
+
+/* Of `n_ranks` (2 and more) threads of this process. Takes some milliseconds. */
+mu_status mu_measure_exchange(unsigned n_ranks, struct mu_measure_exchanged *out,
                               struct mu_err *err);
 
 /* --- devices alone ---------------------------------------------------------------------------- */

@@ -183,9 +183,10 @@ static struct pass pass_of(const struct replica *r, const struct mu_plan_step *s
     for (uint32_t s = 0; s < pp; s++) {
         const struct mu_plan_device *d = &r->devices[s * tp];
         double t = stage_seconds(r, s, d->layer_first, d->layer_end, step);
-        if (s + 1 < pp) {
+        if (s + 1 < pp) { /* of many steps at once, the next stage is busy with others */
             const struct mu_probe_link *link =
                 mu_plan_rack_link(r->request->rack, r->slot + (s + 1) * tp - 1, 2);
+            pass.sum += mu_plan_wake(link, t);
             t += mu_plan_hand_over(r->shards, e, link, step->streams + step->chunk);
         }
         pass.sum += t;

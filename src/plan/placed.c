@@ -8,7 +8,10 @@
 struct stages {
     const struct mu_plan_placed_request *request;
     struct mu_plan_shard shards[MU_STAGES_MAX];
-    double sends[MU_STAGES_MAX]; /* hand-overs of each */
+    double sends[MU_STAGES_MAX]; /* hand-overs of each, */
+    double all_sends;            /* and of all */
+    double spans[MU_STAGES_MAX]; /* share of the parts from a stage's first to its last; 0: all
+                                  * between are its own */
     struct mu_plan_place place;
     struct mu_plan_staging staging;
 };
@@ -24,6 +27,7 @@ static mu_status make_stage(struct stages *s, unsigned i, const struct mu_plan_w
     for (uint32_t k = 0; k < s->shards[i].first[1]; k++) {
         const struct mu_plan_work *w = &s->shards[i].works[k];
         s->sends[i] += w->kind == MU_OP_SEND;
+        s->all_sends += w->kind == MU_OP_SEND;
         if (w->home != MU_HOME_DEVICE)
             out->bytes[w->home] += w->bytes * (w->experts ? s->shards[i].experts : 1);
     }
@@ -41,18 +45,39 @@ static double stage_seconds(const struct stages *s, unsigned i, const struct mu_
            mu_plan_staged_seconds(shard, &s->place, step, &s->staging);
 }
 
+/* A stage that is come back to waits for what stands between: it has its whole span for one part of
+ * the streams, and takes no other meanwhile. */
+static void find_spans(struct stages *s)
+{
+    const struct mu_plan_placed_request *q = s->request;
+    uint32_t n = mu_part_count(q->config), first[MU_STAGES_MAX], last[MU_STAGES_MAX];
+    uint32_t own[MU_STAGES_MAX] = {0};
+    for (uint32_t i = 0; i < n; i++) {
+        unsigned stage = q->places[i].stage;
+        if (own[stage]++ == 0) first[stage] = i;
+        last[stage] = i;
+    }
+    for (unsigned i = 0; i < q->n_stages; i++)
+        if (own[i] > 0 && last[i] - first[i] + 1 > own[i])
+            s->spans[i] = (double)(last[i] - first[i] + 1) / n;
+}
+
 /* All stages one after the other; or, of `parts` at work at once, as long as the slowest takes for
  * all. */
 static double pass_seconds(const struct stages *s, const struct mu_plan_step *step, double parts)
 {
     const struct mu_probe_engine *e = s->request->engine;
-    double sum = e->step_s + e->sequence_s * step->streams, slowest = 0;
+    double sum = 0, slowest = 0;
     for (unsigned i = 0; i < s->request->n_stages; i++) {
         double seconds = stage_seconds(s, i, step);
         sum += seconds;
         slowest = MU_MAX(slowest, seconds);
     }
-    return MU_MAX(sum, parts * slowest);
+    if (s->all_sends > 0)
+        sum += s->all_sends * mu_plan_wake(s->place.link, sum / (s->all_sends + 1));
+    for (unsigned i = 0; i < s->request->n_stages; i++)
+        slowest = MU_MAX(slowest, s->spans[i] * sum);
+    return MU_MAX(e->step_s + e->sequence_s * step->streams + sum, parts * slowest);
 }
 
 static void price(const struct stages *s, struct mu_plan_placed *out)
@@ -100,7 +125,10 @@ mu_status mu_plan_placed_price(const struct mu_plan_placed_request *request,
     }
     for (unsigned i = 0; status == MU_OK && i < request->n_stages; i++)
         status = make_stage(s, i, &weights, arena, out, err);
-    if (status == MU_OK) price(s, out);
+    if (status == MU_OK) {
+        find_spans(s);
+        price(s, out);
+    }
     mu_arena_destroy(arena);
     return status;
 }

@@ -5,7 +5,8 @@
 
 #include <math.h>
 
-#define ACTIVATION_BYTES 2.0 /* of a value between operations */
+#define ACTIVATION_BYTES 2.0   /* of a value between operations */
+#define AWAKE_S          50e-6 /* as long as who waits spins (comm/threads.c) */
 
 /* ---- From the program to works ------------------------------------------------------------- */
 
@@ -449,6 +450,11 @@ double mu_plan_hand_over(const struct mu_plan_shard *shard, const struct mu_prob
 {
     double bytes = rows * shard->hidden * (engine->trees > 0 ? 4 : ACTIVATION_BYTES);
     return exchange_seconds(link, engine, 2, bytes);
+}
+
+double mu_plan_wake(const struct mu_probe_link *link, double waited_s)
+{
+    return waited_s > AWAKE_S ? link->wake_s : 0;
 }
 
 /* Seconds until a load is there, when the operations since the one before took `since`: the thread

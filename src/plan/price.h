@@ -107,8 +107,10 @@ double mu_plan_stage_weights(const struct mu_plan_shard *shard, uint32_t first, 
 /* Cached values of `streams` sequences of `tokens` in it. */
 double mu_plan_stage_kv(const struct mu_plan_shard *shard, uint32_t first, uint32_t end,
                         double streams, double tokens);
-/* Seconds to hand the rows of a step to the next stage. */
+/* Seconds to hand the rows of a step to the next stage, which waits for them awake. */
 double mu_plan_hand_over(const struct mu_plan_shard *shard, const struct mu_probe_engine *engine,
                          const struct mu_probe_link *link, double rows);
+/* What it takes longer when the next stage has waited for `waited_s`. */
+double mu_plan_wake(const struct mu_probe_link *link, double waited_s);
 
 #endif

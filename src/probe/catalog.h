@@ -14,6 +14,7 @@ struct mu_probe_link {
     const char *name;
     double bytes_per_s; /* one direction, per device */
     double latency_s;   /* of a small all-reduce between two */
+    double wake_s;      /* more, when a receiver has waited long; 0: it never sleeps */
     double efficiency;  /* what a large one reaches */
     double crowding;    /* efficiency falls with (2 / devices) ^ crowding */
     uint32_t span;      /* how many devices one such link joins; 0: all of a host */

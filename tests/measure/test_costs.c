@@ -105,11 +105,12 @@ static void exchanges_are_timed(void **state)
 {
     (void)state;
     for (unsigned n = 2; n <= MU_MEASURE_PEERS_MAX; n += 3) {
-        double latency_s = 0, bytes_per_s = 0;
+        struct mu_measure_exchanged found = {0};
         struct mu_err err = MU_ERR_INIT;
-        assert_int_equal(mu_measure_exchange(n, &latency_s, &bytes_per_s, &err), MU_OK);
-        assert_true(latency_s > 0 && latency_s < 0.1);
-        assert_true(bytes_per_s > 1e6);
+        assert_int_equal(mu_measure_exchange(n, &found, &err), MU_OK);
+        assert_true(found.latency_s > 0 && found.latency_s < 0.1);
+        assert_true(found.bytes_per_s > 1e6);
+        assert_true(found.wake_s >= 0 && found.wake_s < 0.1);
     }
 }
 

@@ -166,12 +166,48 @@ static void stages_hand_over(void **state)
     drop(&a);
 }
 
+static void who_waits_long_is_woken(void **state)
+{
+    struct asked a;
+    (void)state;
+    setup(&a, "synth:smollm2-135m", true);
+    a.request.batch = 1;
+    mu_places_even(a.request.config, 3, a.places);
+    a.request.n_stages = 3;
+    double before = price(&a).step_s;
+    a.link.wake_s = 1e-3;
+    double more = price(&a).step_s - before;
+    if (fabs(more / 2e-3 - 1) > 1e-6) fail_msg("%g more", more);
+    drop(&a);
+}
+
+/* Stages overlap from one part of the streams to the next, unless they wait for each other inside.
+ */
+static void a_stage_that_is_come_back_to_does_not_overlap(void **state)
+{
+    struct asked a;
+    (void)state;
+    setup(&a, "synth:smollm2-135m", true);
+    a.link.latency_s = 1e-12;
+    a.request.batch = 2;
+    a.request.n_stages = 2;
+    mu_places_even(a.request.config, 2, a.places);
+    double apart = price(&a).step_s;
+    for (uint32_t i = 1; i < mu_part_norm(a.request.config); i++)
+        a.places[i].stage = (uint8_t)((i - 1) / MU_PARTS_A_LAYER % 2);
+    double mixed = price(&a).step_s;
+    if (mixed < 1.5 * apart || mixed > 2.1 * apart) fail_msg("%g and %g", apart, mixed);
+    drop(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(on_one_device_it_is_the_planners_price),
         cmocka_unit_test(what_is_elsewhere_is_waited_for),
         cmocka_unit_test(stages_hand_over),
+        cmocka_unit_test(who_waits_long_is_woken),
+        cmocka_unit_test(a_stage_that_is_come_back_to_does_not_overlap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
