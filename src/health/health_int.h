@@ -65,8 +65,8 @@ struct mu_health_literal {
 };
 
 struct mu_health_prefilter {
-    uint16_t *heads; /* by hash of the three bytes that end a window: literal index + 1 */
-    uint8_t *shifts;
+    uint16_t *heads; /* by hash of a window: literal index + 1 */
+    uint8_t *places; /* by hash of three bytes: bit i is set when a window has them at byte i */
     uint16_t *next;
     uint8_t *window_end; /* of each literal: where its window of LITERAL_MIN bytes ends */
     uint64_t *windows;   /* the bytes of that window */

@@ -149,6 +149,30 @@ static void test_prefilter_misses_nothing(void **state)
     assert_true(n_lines > 300);
 }
 
+/* Every text, after and before few bytes in memory of just this size. */
+static void test_prefilter_finds_at_every_place(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < catalog->n_literals; i++)
+        for (size_t place = 0; place < 64; place++) {
+            struct mu_str text = catalog->literals[i].text;
+            size_t before = place % 8, len = before + text.len + place / 8, pos = 0;
+            char *bytes = mu_alloc(len);
+            assert_non_null(bytes);
+            memset(bytes, '~', len);
+            memcpy(bytes + before, text.p, text.len);
+            struct mu_health_hit hits[8];
+            unsigned times = 0;
+            for (size_t n;
+                 (n = mu_health_prefilter_scan(&catalog->prefilter, (struct mu_str){bytes, len},
+                                               &pos, hits, MU_ARRAY_LEN(hits)));)
+                while (n-- > 0)
+                    times += hits[n].literal == i;
+            if (times != 1) fail_msg("found %u times at %zu: %s", times, before, text.p);
+            mu_free(bytes);
+        }
+}
+
 /* A text that is in most lines of a healthy log would cost the reader its speed. */
 static void test_common_lines_are_cheap(void **state)
 {
@@ -226,6 +250,7 @@ int main(void)
         cmocka_unit_test(test_pages_exist),
         cmocka_unit_test(test_samples),
         cmocka_unit_test(test_prefilter_misses_nothing),
+        cmocka_unit_test(test_prefilter_finds_at_every_place),
         cmocka_unit_test(test_common_lines_are_cheap),
         cmocka_unit_test(test_broken_catalogues),
     };
