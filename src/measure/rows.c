@@ -14,8 +14,9 @@ struct rows {
     const struct mu_kernels *k;
     const struct mu_measure_shape *s;
     enum mu_form form;
-    float *h, *tmp; /* [ROWS][width] */
-    char *formed;   /* [ROWS] rows, and the cache's */
+    float *h, *tmp;     /* [ROWS][width] */
+    const float *norms; /* [width] */
+    char *formed;       /* [ROWS] rows, and the cache's */
     size_t width, stride;
     float largest[ROWS];
 };
@@ -28,7 +29,7 @@ static void combine_piece(void *arg, uint32_t pass, uint32_t row, unsigned membe
     (void)pass, (void)member;
     for (uint32_t j = 0; j < a->s->hidden; j++)
         h[j] += tmp[j];
-    a->k->norm(tmp, h, a->h, a->s->hidden, 1e-5f, 0);
+    a->k->norm(tmp, h, a->norms, a->s->hidden, 1e-5f, 0);
     a->k->form_store(a->form, a->formed + row * a->stride, a->s->hidden, 0, a->s->hidden, tmp);
 }
 
@@ -71,12 +72,15 @@ mu_status mu_timed_rows(struct mu_timed *t, struct mu_err *err)
     a.stride = MU_MAX(t->k->form_bytes(a.form, s->hidden),
                       (size_t)MU_KV_BLOCK_TOKENS * s->head_dim * sizeof(float));
     a.stride = MU_ROUND_UP(a.stride, (size_t)64) | 64;
-    MU_TRY(mu_timed_alloc(t, ROWS * a.width * sizeof(float), &h, err));
+    MU_TRY(mu_timed_alloc(t, (ROWS + 1) * a.width * sizeof(float), &h, err));
     MU_TRY(mu_timed_alloc(t, ROWS * a.width * sizeof(float), &tmp, err));
     MU_TRY(mu_timed_alloc(t, ROWS * a.stride, &formed, err));
     a.h = h;
+    a.norms = a.h + ROWS * a.width;
     a.tmp = tmp;
     a.formed = formed;
+    for (size_t i = 0; i < a.width; i++)
+        a.h[ROWS * a.width + i] = mu_timed_value(i);
     for (size_t i = 0; i < ROWS * a.width; i++)
         a.tmp[i] = mu_timed_value(i) * 1e-3f; /* a turn, and what is added, again and again */
     struct mu_timed_op op = {.piece = combine_piece, .arg = &a, .n_pieces = 1};
