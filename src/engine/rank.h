@@ -1,7 +1,7 @@
 /*
  * A rank: one device, the program of its shard, its weights, cache and buffers, and the thread
  * whose team executes steps. Only the rank's own thread touches what is in here once it runs; the
- * engine reads `done`, `status` and, for a finished step, the logits.
+ * engine reads `done`, `state` with what follows it and, for a finished step, the logits.
  */
 #ifndef MU_ENGINE_RANK_H
 #define MU_ENGINE_RANK_H
@@ -105,11 +105,18 @@ struct mu_rank {
 
     _Alignas(MU_CACHE_LINE) _Atomic uint32_t done; /* steps finished; grows */
     _Atomic uint32_t state;                        /* enum mu_rank_state */
-    mu_status status;                              /* read once state or done says so */
+    /* Its own until the state says that it failed; then nothing of it changes any more. */
+    mu_status status;
     struct mu_err err;
+    uint32_t failed_in; /* step */
 };
 
 enum mu_rank_state { MU_RANK_NEW, MU_RANK_READY, MU_RANK_FAILED };
+
+static inline bool mu_rank_failed(const struct mu_rank *rank)
+{
+    return atomic_load_explicit(&rank->state, memory_order_acquire) == MU_RANK_FAILED;
+}
 
 /* Builds the program and decides forms and sizes; allocates nothing on the device. */
 mu_status mu_rank_init(struct mu_rank *rank, struct mu_rank_common *common,

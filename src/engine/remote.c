@@ -180,7 +180,7 @@ void mu_remote_main(void *replica)
     }
     if (status == MU_OK) return;
     for (unsigned i = 0; i < r->n_ranks; i++)
-        if (r->ranks[i].err.code != MU_OK && r->failed.code == MU_OK) r->failed = r->ranks[i].err;
+        if (mu_rank_failed(&r->ranks[i]) && r->failed.code == MU_OK) r->failed = r->ranks[i].err;
     (void)mu_fail(&r->failed, status, "the first rank cannot be reached");
 }
 

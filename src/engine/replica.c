@@ -57,24 +57,37 @@ uint64_t mu_replica_host_bytes(const struct mu_replica *r)
     return bytes;
 }
 
+static void tell_state(struct mu_rank *rank)
+{
+    atomic_store_explicit(&rank->state, rank->status == MU_OK ? MU_RANK_READY : MU_RANK_FAILED,
+                          memory_order_release);
+    mu_wake_word(&rank->state);
+}
+
+/* The others must not wait for this rank. */
+static void give_up(struct mu_rank *rank, uint32_t serial)
+{
+    rank->failed_in = serial;
+    tell_state(rank);
+    mu_comm_abort(rank->tp_group);
+    mu_comm_abort(rank->pp_group);
+    mu_remote_abort(rank->remote);
+}
+
 static void rank_main(void *arg)
 {
     struct mu_rank *rank = arg;
     struct mu_rank_common *c = rank->common;
     rank->status = mu_rank_load(rank, &rank->err);
     bool ready = rank->status == MU_OK;
-    atomic_store_explicit(&rank->state, ready ? MU_RANK_READY : MU_RANK_FAILED,
-                          memory_order_release);
-    mu_wake_word(&rank->state);
+    tell_state(rank);
     for (uint32_t serial = 0; ready; serial++) {
         while (atomic_load_explicit(&c->posted, memory_order_acquire) == serial)
             mu_wait_word(&c->posted, serial);
         if (atomic_load_explicit(&c->stop, memory_order_relaxed)) break;
-        if (mu_rank_execute(rank, serial) != MU_OK) { /* the others must not wait for this rank */
-            mu_comm_abort(rank->tp_group);
-            mu_comm_abort(rank->pp_group);
-            mu_remote_abort(rank->remote);
-        }
+        /* Once failed it only counts the steps that were under way: what it left in its buffers
+         * others may still be copying, and its staging stands where the step broke off. */
+        if (rank->status == MU_OK && mu_rank_execute(rank, serial) != MU_OK) give_up(rank, serial);
         if (rank->remote && rank->process != 0) mu_remote_report(rank, serial);
         atomic_store_explicit(&rank->done, serial + 1, memory_order_release);
         mu_wake_word(&rank->done);
@@ -177,7 +190,7 @@ mu_status mu_replica_await(struct mu_replica *r, void (*tell)(void *arg), void *
         }
     }
     for (unsigned i = 0; i < r->n_ranks; i++)
-        if (r->ranks[i].status != MU_OK) {
+        if (mu_rank_failed(&r->ranks[i])) {
             if (err && err->code == MU_OK) *err = r->ranks[i].err;
             return r->ranks[i].status;
         }

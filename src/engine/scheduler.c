@@ -365,33 +365,57 @@ static void settle(struct mu_replica *e, struct mu_request *r)
     }
 }
 
-static mu_status await_rank(struct mu_replica *e, unsigned i, uint32_t serial)
+static void await_done(struct mu_rank *rank, uint32_t serial)
 {
-    struct mu_rank *rank = &e->ranks[i];
     uint32_t done;
-    if (!rank->here) return mu_remote_await(e, i, serial);
     while ((int32_t)((done = atomic_load_explicit(&rank->done, memory_order_acquire)) -
                      (serial + 1)) < 0)
         mu_wait_word(&rank->done, done);
-    return rank->status;
 }
 
-/* Waits until all ranks are done with the step. Of those that failed, most did because the one that
- * knows a reason did. */
-static void await_ranks(struct mu_replica *e, uint32_t serial)
+/* Most ranks that fail do because another one did, which alone knows a reason and may be some steps
+ * ahead or behind. So all of this process first end what was posted; no group holds them up any
+ * more. NULL: nothing failed here. */
+static const struct mu_rank *find_failed(struct mu_replica *e)
 {
-    const struct mu_rank *failed = NULL;
+    const struct mu_rank *found = NULL;
     for (unsigned i = 0; i < e->n_ranks; i++) {
-        if (await_rank(e, i, serial) == MU_OK) continue;
-        if (!failed || e->ranks[i].err.code != MU_OK) failed = &e->ranks[i];
+        struct mu_rank *rank = &e->ranks[i];
+        if (!rank->here) continue;
+        await_done(rank, e->n_posted - 1);
+        if (!mu_rank_failed(rank)) continue;
+        if (!found || (found->err.code == MU_OK && rank->err.code != MU_OK)) found = rank;
     }
-    if (e->remote && mu_remote_release(e, serial) != MU_OK && !failed) failed = &e->ranks[0];
-    if (!failed) return;
+    return found;
+}
+
+static void tell_failure(struct mu_replica *e, const struct mu_rank *failed, uint32_t serial)
+{
     const struct mu_world *world = e->options.world;
     (void)mu_fail(&e->failed, MU_E_PEER, "rank %u (%s%s%s) failed in step %u: %s",
                   e->first_rank + failed->number, failed->spec->name, world ? " on host " : "",
                   world ? mu_world_host(world, failed->process) : "", serial,
                   failed->err.code ? failed->err.what : "another one cannot be reached");
+}
+
+/* Waits until all ranks are done with the step. */
+static void await_ranks(struct mu_replica *e, uint32_t serial)
+{
+    const struct mu_rank *remote = NULL; /* that failed, or cannot be reached */
+    bool failed = false;
+    for (unsigned i = 0; i < e->n_ranks; i++) {
+        struct mu_rank *rank = &e->ranks[i];
+        if (!rank->here) {
+            if (mu_remote_await(e, i, serial) != MU_OK && !remote) remote = rank;
+            continue;
+        }
+        await_done(rank, serial);
+        failed |= mu_rank_failed(rank);
+    }
+    if (e->remote && mu_remote_release(e, serial) != MU_OK && !remote) remote = &e->ranks[0];
+    if (!failed && !remote) return;
+    const struct mu_rank *here = find_failed(e);
+    tell_failure(e, here ? here : remote, here ? here->failed_in : serial);
 }
 
 /* Takes the logits of the oldest step, once it is done, and settles its requests. */

@@ -52,4 +52,17 @@ def every_fault_ends_in_order():
                 assert done.returncode == 0 or told.startswith("muster: "), (words, point, n, told)
 
 
+@case
+def the_rank_that_failed_is_told():
+    """Not one that stopped for its sake, though stages are at several steps, or stream weights from the disk."""
+    prompt = ",".join(str(i * 7 % 500) for i in range(400))
+    device_map = '{"model":0,"lm_head":"cpu","model.layers.1":1,"model.layers.1.mlp":"disk","model.layers.2.mlp":"disk"}'
+    for where in (["--devices", "cpu:8", "--tp", "2", "--pp", "4"], ["--devices", "cpu:2", "--device-map", device_map]):
+        words = ["generate", "synth:micro", "--tokens", prompt, "-n", "4", "--ignore-eos", *where]
+        for n in range(1, passages(words)["step"] + 1):
+            done = run(words, f"step:{n}")
+            told = done.stderr.decode(errors="replace")
+            assert done.returncode == 5 and "made to fail" in told and told.count("\n") == 1, (n, done.returncode, told)
+
+
 finish()
