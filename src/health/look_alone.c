@@ -155,8 +155,6 @@ static void hidden_find(struct look *l)
             look_find(l, LOOK_NOTE, LOOK_HARDWARE, (int)g, "not_timed", "",
                       "was not timed: CUDA does not show it");
     }
-    look_find(l, LOOK_NOTE, LOOK_HARDWARE, -1, "not_timed", "",
-              "how fast the GPUs multiply was not timed: that takes a program of their own");
 }
 
 void look_alone(struct look *l)

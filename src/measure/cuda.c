@@ -1,9 +1,8 @@
 /*
- * GPUs alone, timed by copies over CUDA's driver library: own declarations, found at run time. All
- * its calls are made by a child process, task by task, so that one that hangs or crashes costs its
- * task and no more: another child goes on behind it. What a child finds stands in memory that it
- * shares with its parent. Needs no kernel, so the rate of multiplication is not timed. The caller's
- * thread, and the child's.
+ * GPUs alone, timed by copies and one kernel over CUDA's driver library: own declarations, found at
+ * run time. All its calls are made by a child process, task by task, so that one that hangs or
+ * crashes costs its task and no more: another child goes on behind it. What a child finds stands in
+ * memory that it shares with its parent. The caller's thread, and the child's.
  */
 #include "base/alloc.h"
 #include "base/child.h"
@@ -25,6 +24,9 @@
 #define BYTES_LEAST ((size_t)64 << 20) /* beyond every cache */
 #define ROUND_S     0.004
 #define REPEATS     64
+#define BLOCKS      32768U /* so many that a last round of them that is not full hardly counts */
+#define THREADS     256U
+#define TIMES       64U
 #define ROWS_MAX    (GPUS_MAX * (GPUS_MAX + N_FIGURES))
 #define WHY_BYTES   120
 
@@ -47,7 +49,12 @@
     X(to_host, "cuMemcpyDtoH_v2", (void *, uint64_t, size_t))                                      \
     X(can_access, "cuDeviceCanAccessPeer", (int *, int, int))                                      \
     X(enable, "cuCtxEnablePeerAccess", (void *, unsigned))                                         \
-    X(between, "cuMemcpyPeer", (uint64_t, void *, uint64_t, void *, size_t))
+    X(between, "cuMemcpyPeer", (uint64_t, void *, uint64_t, void *, size_t))                       \
+    X(load, "cuModuleLoadData", (void **, const void *))                                           \
+    X(get, "cuModuleGetFunction", (void **, void *, const char *))                                 \
+    X(launch, "cuLaunchKernel",                                                                    \
+      (void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *,       \
+       void **, void **))
 
 /* Parameters cannot stand in parentheses. NOLINTBEGIN(bugprone-macro-parentheses) */
 struct functions {
@@ -75,9 +82,14 @@ static const struct {
     {101, false, "no such GPU"},
     {201, true, "its context is broken"},
     {205, true, "its memory cannot be mapped"},
+    {209, false, "this GPU is too old for our kernel"},
     {214, true, "an uncorrectable memory error"},
     {216, false, "another process uses it alone"},
     {217, false, "these two reach each other over the host only"},
+    {218, false, "this driver does not understand our kernel"},
+    {221, false, "the driver's compiler is missing (libnvidia-ptxjitcompiler.so.1)"},
+    {222, false, "this driver does not understand our kernel"},
+    {223, false, "the driver may compile nothing (CUDA_DISABLE_PTX_JIT)"},
     {700, true, "an illegal address"},
     {702, true, "the driver gave up waiting"},
     {719, true, "the GPU failed"},
@@ -89,9 +101,11 @@ static const struct {
     {999, true, "an unknown error: see the kernel's log"},
 };
 
-enum figure { WITHIN, FROM_HOST, TO_HOST, BETWEEN, N_FIGURES };
+/* In the order in which they are timed: copies wake the clocks that multiplying needs. */
+enum figure { WITHIN, FROM_HOST, TO_HOST, MULTIPLY, BETWEEN, N_FIGURES };
 static const char *const figure_names[N_FIGURES] = {"memory_bytes_per_s", "from_host_bytes_per_s",
-                                                    "to_host_bytes_per_s", "link_bytes_per_s"};
+                                                    "to_host_bytes_per_s", "fp32_flop_per_s",
+                                                    "link_bytes_per_s"};
 
 struct row {
     enum figure figure;
@@ -122,7 +136,7 @@ struct gpu {
     void *context, *events[2]; /* begin and end, which the GPU itself times */
     uint64_t memory[2];
     size_t bytes;
-    void *host;
+    void *host, *kernel;
 };
 
 struct child {
@@ -226,7 +240,21 @@ static int gpu_open(struct child *c, struct gpu *g)
     return code;
 }
 
-static int copy(struct child *c, enum figure figure, struct gpu *g, struct gpu *peer)
+static int kernel_open(struct child *c, struct gpu *g)
+{
+    void *module = NULL;
+    int code = CALL(c, load, &module, mu_multiply_ptx);
+    return code == GOOD ? CALL(c, get, &g->kernel, module, "multiply") : code;
+}
+
+static int multiply(struct child *c, struct gpu *g)
+{
+    unsigned times = TIMES;
+    void *parameters[] = {&g->memory[0], &times};
+    return CALL(c, launch, g->kernel, BLOCKS, 1, 1, THREADS, 1, 1, 0, NULL, parameters, NULL);
+}
+
+static int work(struct child *c, enum figure figure, struct gpu *g, struct gpu *peer)
 {
     switch (figure) {
     case WITHIN:
@@ -235,6 +263,8 @@ static int copy(struct child *c, enum figure figure, struct gpu *g, struct gpu *
         return CALL(c, from_host, g->memory[0], g->host, g->bytes);
     case TO_HOST:
         return CALL(c, to_host, g->host, g->memory[0], g->bytes);
+    case MULTIPLY:
+        return multiply(c, g);
     case BETWEEN:
         return CALL(c, between, peer->memory[1], peer->context, g->memory[0], g->context,
                     MU_MIN(g->bytes, peer->bytes));
@@ -244,14 +274,23 @@ static int copy(struct child *c, enum figure figure, struct gpu *g, struct gpu *
     return GOOD;
 }
 
-/* Seconds of a copy when so many are made one after another. */
-static int copies_time(struct child *c, const struct row *row, unsigned n, double *seconds)
+/* Bytes that one piece of work moves, or its operations. */
+static double work_size(enum figure figure, const struct gpu *g, const struct gpu *peer)
+{
+    if (figure == MULTIPLY) return 2.0 * MU_MULTIPLY_FMAS * TIMES * THREADS * BLOCKS;
+    if (figure == BETWEEN) return (double)MU_MIN(g->bytes, peer->bytes);
+    /* Within one memory it is read and written. */
+    return (double)g->bytes * (figure == WITHIN ? 2 : 1);
+}
+
+/* Seconds of a piece of work when so many are done one after another. */
+static int work_time(struct child *c, const struct row *row, unsigned n, double *seconds)
 {
     struct gpu *g = &c->gpus[row->device], *peer = &c->gpus[row->peer];
     float ms = 0;
     int code = CALL(c, record, g->events[0], NULL);
     for (unsigned i = 0; i < n && code == GOOD; i++)
-        code = copy(c, row->figure, g, peer);
+        code = work(c, row->figure, g, peer);
     if (code == GOOD) code = CALL(c, record, g->events[1], NULL);
     if (code == GOOD) code = CALL(c, wait, g->events[1]);
     if (code == GOOD) code = CALL(c, elapsed, &ms, g->events[0], g->events[1]);
@@ -261,16 +300,15 @@ static int copies_time(struct child *c, const struct row *row, unsigned n, doubl
 
 static void figure_time(struct child *c, struct row *row)
 {
-    const struct gpu *g = &c->gpus[row->device], *peer = &c->gpus[row->peer];
-    double bytes = (double)(row->figure == BETWEEN ? MU_MIN(g->bytes, peer->bytes) : g->bytes);
-    double seconds;
-    int code = copies_time(c, row, 1, &seconds); /* and wakes the clocks */
+    struct gpu *g = &c->gpus[row->device];
+    double size = work_size(row->figure, g, &c->gpus[row->peer]), seconds = 0;
+    int code = row->figure == MULTIPLY ? kernel_open(c, g) : GOOD;
+    if (code == GOOD) code = work_time(c, row, 1, &seconds); /* and wakes the clocks */
     double wanted = seconds > 0 ? ROUND_S / seconds : 1;
     unsigned repeats = wanted > REPEATS ? REPEATS : wanted < 1 ? 1 : (unsigned)wanted;
-    if (row->figure == WITHIN) bytes *= 2; /* read and written in one memory */
     while (code == GOOD && row->n < MU_ALONE_ROUNDS) {
-        code = copies_time(c, row, repeats, &seconds);
-        if (code == GOOD) row->values[row->n++] = bytes / MU_MAX(seconds, 1e-9);
+        code = work_time(c, row, repeats, &seconds);
+        if (code == GOOD) row->values[row->n++] = size / MU_MAX(seconds, 1e-9);
     }
     if (code != GOOD) {
         row->n = 0;

@@ -54,6 +54,11 @@ struct mu_timed_row {
 };
 mu_status mu_timed_row_add(json_t *rows, const struct mu_timed_row *row, struct mu_err *err);
 
+/* multiply.c: a kernel `multiply(out, times)` in PTX. Each thread of a block multiplies and adds
+ * MU_MULTIPLY_FMAS times `times` often, and writes a float to `out`. */
+#define MU_MULTIPLY_FMAS 64
+extern const char mu_multiply_ptx[];
+
 /* One pass of a team over memory of whole MiB, larger than any cache; the second in bytes a second.
  * Fill it first: memory lies near whom wrote it first. */
 void mu_timed_fill(struct mu_team *team, void *memory, size_t bytes);

@@ -614,17 +614,22 @@ def devices_are_timed_alone():
         d = json.loads(deep(*given, "--json").stdout)
         has_pages(d)
         gpus = [f for f in d["findings"] if "cpu" not in f["text"] and f["code"] in ("slower_than_peers", "timing_failed", "not_timed")]
-        return d, [(f["level"], f["code"], f["text"]) for f in gpus if "multiply" not in f["text"]]
+        return d, [(f["level"], f["code"], f["text"]) for f in gpus]
     d, found = document("gpus 8\n", "h100x8")
     assert found == [] and d["seconds"] < 30, found
     rows = {(r["figure"], r["device"], r["peer"]): r for r in d["alone"]}
     assert len([r for r in rows if r[0] == "link_bytes_per_s" and r[1].startswith("cuda")]) == 56
     assert abs(rows["memory_bytes_per_s", "cuda:7", None]["best"] / 2000e9 - 1) < 0.01
+    assert abs(rows["fp32_flop_per_s", "cuda:7", None]["best"] / 60e12 - 1) < 0.01
     assert rows["link_bytes_per_s", "cuda:0", "cuda:7"]["alike"].endswith("direct NV18")
     d, found = document("gpus 8\nslow 5 60\n", "h100x8")
     memory = [f for f in found if f[2].startswith("cuda:5 moves its memory")]
     assert [f[:2] for f in memory] == [("warn", "slower_than_peers")] and "others use it" in memory[0][2], found
     assert sum(f[2].startswith("cuda:5 to ") for f in found) == 7, found
+    d, found = document("gpus 8\nslow_fp32 3 11\nslow_fp32 4 9\n", "h100x8")
+    assert [f[2][:28] for f in found] == ["cuda:3 multiplies at 53400.0"], found
+    d, found = document("gpus 8\nfail cuModuleLoadData 221\n", "h100x8")
+    assert len(found) == 8 and all(f[:2] == ("note", "not_timed") and "the driver's compiler is missing" in f[2] for f in found), found
     d, found = document("gpus 8\nhang cuCtxSetCurrent 2\n", "h100x8")
     assert ("bad", "timing_failed") in [f[:2] for f in found] and d["exit_status"] == 1 and d["seconds"] < 30, found
     assert "cuda:2 fails when it is used: cuCtxSetCurrent did not return in time" in [f[2] for f in found], found
@@ -639,11 +644,12 @@ def devices_are_timed_alone():
         script.write("gpus 4\nutil 0\n")
         script.flush()
         with tempfile.TemporaryDirectory() as folder:
-            env = dict(driver("ada4"), MUSTER_NVML_FAKE=script.name, **cuda("gpus 4\nslow 2 60\n", folder))
+            env = dict(driver("ada4"), MUSTER_NVML_FAKE=script.name, **cuda("gpus 4\nslow 2 60\nslow_fp32 3 11\n", folder))
             done = check("--deep", "--json", env=env)
     d = json.loads(done.stdout)
-    slow = [f for f in d["findings"] if f["code"] == "slower_than_peers" and f["text"].startswith("cuda:2 moves its memory")]
-    assert done.returncode == 1 and slow and slow[0]["level"] == "bad", d["findings"]
+    for words in ("cuda:2 moves its memory", "cuda:3 multiplies"):
+        slow = [f for f in d["findings"] if f["code"] == "slower_than_peers" and f["text"].startswith(words)]
+        assert done.returncode == 1 and slow and slow[0]["level"] == "bad", d["findings"]
     d = json.loads(check("--deep", "--json", env=dict(driver("ada4"), MUSTER_CUDA="/nonexistent.so")).stdout)
     assert [f["device"] for f in d["findings"] if "no CUDA here" in f["text"]] == [f"cuda:{i}" for i in range(4)], d["findings"]
     done = check("--deep", "--json", env=dict(NO_DRIVER, MUSTER_CUDA="/nonexistent.so"))

@@ -1,9 +1,9 @@
 /*
  * CUDA's driver library for tests, built as libcuda.so.1: GPUs that copy as fast as the script in
- * MUSTER_CUDA_FAKE says. "gpus N"; "within", "link" and "host" are GB/s; "slow N PERCENT" makes
- * one GPU slower by that; "alone A B" parts two GPUs. "fail FUNCTION CODE", "hang FUNCTION",
- * "crash FUNCTION" (with a GPU behind it: there alone) and "hide FUNCTION" are about calls. Not
- * linked with muster: plain C only.
+ * MUSTER_CUDA_FAKE says. "gpus N"; "within", "link" and "host" are GB/s; "fp32" is TFLOP/s; "slow N
+ * PERCENT" makes one GPU slower by that, "slow_fp32 N PERCENT" in multiplying alone; "alone A B"
+ * parts two GPUs. "fail FUNCTION CODE", "hang FUNCTION", "crash FUNCTION" (with a GPU behind it:
+ * there alone) and "hide FUNCTION" are about calls. Not linked with muster: plain C only.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -17,7 +17,7 @@
 #define RULES    16
 
 static struct {
-    long gpus, within, link, host, alone[2], slow[GPUS_MAX];
+    long gpus, within, link, host, fp32, alone[2], slow[GPUS_MAX], slow_fp32[GPUS_MAX];
     struct {
         char kind, function[64];
         long code, gpu;
@@ -41,8 +41,11 @@ static void line_take(char *line)
     GLOBAL(within)
     GLOBAL(link)
     GLOBAL(host)
+    GLOBAL(fp32)
     if (!strcmp(key, "slow") && b)
         fake.slow[strtoimax(a, NULL, 10) % GPUS_MAX] = strtoimax(b, NULL, 10);
+    if (!strcmp(key, "slow_fp32") && b)
+        fake.slow_fp32[strtoimax(a, NULL, 10) % GPUS_MAX] = strtoimax(b, NULL, 10);
     if (!strcmp(key, "alone") && b) {
         fake.alone[0] = strtoimax(a, NULL, 10);
         fake.alone[1] = strtoimax(b, NULL, 10);
@@ -67,6 +70,7 @@ EXPORT __attribute__((constructor)) void cuda_fake_load(void)
     fake.within = 2000;
     fake.link = 300;
     fake.host = 50;
+    fake.fp32 = 60;
     fake.alone[0] = fake.alone[1] = -1;
     for (long i = 0; i < GPUS_MAX; i++)
         contexts[i] = i;
@@ -167,4 +171,30 @@ FUNCTION(cuMemcpyPeer,
          {
              if (!to || !from || to_context == from_context) return 1;
              work(current, bytes, fake.link);
+         })
+
+/* A module is the text it was made of, a kernel the number of multiply-adds in it. */
+static long n_fmas;
+FUNCTION(cuModuleLoadData, (void **out, void *image), current, {
+    if (strncmp(image, ".version", 8) != 0) return 218;
+    *out = image;
+})
+FUNCTION(cuModuleGetFunction, (void **out, const char *module, const char *name), current, {
+    char entry[80];
+    snprintf(entry, sizeof entry, ".entry %s(", name);
+    if (!strstr(module, entry)) return 500;
+    n_fmas = 0;
+    for (const char *p = module; (p = strstr(p, "fma.rn.f32 ")); p++)
+        n_fmas++;
+    *out = &n_fmas;
+})
+FUNCTION(cuLaunchKernel,
+         (const long *kernel, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+          unsigned bz, unsigned shared, void *stream, void **parameters, void **extra),
+         current, {
+             if (shared || stream || extra || !*(const uint64_t *)parameters[0]) return 1;
+             double threads = (double)gx * gy * gz * bx * by * bz;
+             double flop = 2.0 * (double)*kernel * *(const unsigned *)parameters[1] * threads;
+             clock_s += flop / ((double)fake.fp32 * 1e12 * (double)(100 - fake.slow[current]) /
+                                100 * (double)(100 - fake.slow_fp32[current]) / 100);
          })

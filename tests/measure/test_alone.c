@@ -90,11 +90,13 @@ static void test_gpus(void **state)
 {
     (void)state;
     json_t *rows = timed("gpus 3\nslow 1 60\nalone 0 2\n");
-    assert_int_equal(json_array_size(rows), 3 * 3 + 6);
-    assert_int_equal(n_measured(rows), 3 * 3 + 6);
+    assert_int_equal(json_array_size(rows), 3 * 4 + 6);
+    assert_int_equal(n_measured(rows), 3 * 4 + 6);
     double whole = best(row_of(rows, "memory_bytes_per_s", GPU0, ""));
     double slow = best(row_of(rows, "memory_bytes_per_s", GPU1, ""));
     assert_true(fabs(whole - 2000e9) < 1e9 && fabs(slow - 800e9) < 1e9);
+    assert_true(fabs(best(row_of(rows, "fp32_flop_per_s", GPU0, "")) - 60e12) < 1e10);
+    assert_true(fabs(best(row_of(rows, "fp32_flop_per_s", GPU1, "")) - 24e12) < 1e10);
     assert_true(best(row_of(rows, "to_host_bytes_per_s", GPU0, "")) <= 50.1e9);
     assert_true(best(row_of(rows, "link_bytes_per_s", GPU1, GPU0)) <= 121e9);
     const json_t *link = row_of(rows, "link_bytes_per_s", GPU0, "0000:12:00.0");
@@ -133,20 +135,27 @@ static const char *const functions[] = {"cuInit",
                                         "cuEventRecord",
                                         "cuEventSynchronize",
                                         "cuEventElapsedTime",
-                                        "cuCtxEnablePeerAccess"};
+                                        "cuCtxEnablePeerAccess",
+                                        "cuModuleLoadData",
+                                        "cuModuleGetFunction",
+                                        "cuLaunchKernel"};
 
-/* How many of the eight figures of two GPUs there are without the function; a GPU that is given up
+/* How many of the ten figures of two GPUs there are without the function; a GPU that is given up
  * loses what was still to come. */
 static unsigned n_left(size_t function, bool given_up)
 {
     static const struct {
         const char *name;
         unsigned left;
-    } some[] = {{"cuMemcpyDtoD_v2", 6},       {"cuMemcpyHtoD_v2", 6}, {"cuMemcpyDtoH_v2", 6},
-                {"cuDeviceCanAccessPeer", 6}, {"cuMemcpyPeer", 6},    {"cuCtxEnablePeerAccess", 6}};
+        unsigned given_up;
+    } some[] = {{"cuMemcpyDtoD_v2", 8, 0},       {"cuMemcpyHtoD_v2", 8, 2},
+                {"cuMemcpyDtoH_v2", 8, 4},       {"cuModuleLoadData", 8, 6},
+                {"cuModuleGetFunction", 8, 6},   {"cuLaunchKernel", 8, 6},
+                {"cuDeviceCanAccessPeer", 8, 8}, {"cuMemcpyPeer", 8, 8},
+                {"cuCtxEnablePeerAccess", 8, 8}};
     for (size_t i = 0; i < MU_ARRAY_LEN(some); i++)
         if (strcmp(some[i].name, functions[function]) == 0)
-            return given_up && i < 3 ? 2 * (unsigned)i : some[i].left;
+            return given_up ? some[i].given_up : some[i].left;
     return 0;
 }
 
@@ -185,13 +194,13 @@ static void test_every_code(void **state)
     rule_check("fail", "46", "busy", false);
     rule_check("fail", "802", "fabric manager", true);
     rule_check("fail", "12345", "error 12345", true);
-    static const int codes[] = {1,   2,   3,   34,  100, 101, 201, 205, 214, 216,
-                                217, 700, 702, 719, 800, 801, 803, 804, 999, -7};
+    static const int codes[] = {1,   2,   3,   34,  100, 101, 201, 205, 209, 214, 216, 217, 218,
+                                221, 222, 223, 700, 702, 719, 800, 801, 803, 804, 999, -7};
     for (size_t i = 0; i < MU_ARRAY_LEN(codes); i++) {
         char script[80];
         (void)snprintf(script, sizeof script, "fail cuDevicePrimaryCtxRetain %d 1\n", codes[i]);
         json_t *rows = timed(script);
-        assert_int_equal(n_measured(rows), 3); /* of the other GPU */
+        assert_int_equal(n_measured(rows), 4); /* of the other GPU */
         const json_t *row = row_of(rows, "memory_bytes_per_s", GPU1, "");
         assert_non_null(strstr(why(row), "cuDevicePrimaryCtxRetain: "));
         json_decref(rows);
@@ -214,7 +223,7 @@ static void test_one_of_many_hangs(void **state)
     options.call_ms = 500;
     json_t *rows = timed("gpus 8\nhang cuMemcpyDtoD_v2 3\n");
     options.call_ms = 4000;
-    assert_int_equal(n_measured(rows), 7 * 3 + 7 * 6);
+    assert_int_equal(n_measured(rows), 7 * 4 + 7 * 6);
     assert_non_null(strstr(why(row_of(rows, "memory_bytes_per_s", "0000:13:00.0", "")),
                            "did not return in time"));
     json_decref(rows);
