@@ -119,7 +119,11 @@ static mu_status deep_time(json_t *rows, struct mu_err *err)
     uint64_t start = mu_clock_ns();
     bool shown = isatty(STDERR_FILENO);
     struct mu_measure_alone alone = {
-        .seconds = DEEP_S, .stop = mu_cli_interrupted, .progress = shown ? deep_show : NULL};
+        .seconds = DEEP_S,
+        .stop = mu_cli_interrupted,
+        .progress = shown ? deep_show : NULL,
+        .slow_share = MU_HEALTH_SLOW_SHARE,
+    };
     mu_status status = mu_measure_alone_gpus(&alone, rows, err);
     alone.seconds -= mu_clock_seconds_since(start);
     if (status == MU_OK) status = mu_measure_alone_cpus(&alone, rows, err);

@@ -89,6 +89,10 @@ mu_status mu_health_report_json(const struct mu_health_diagnosis *d, json_t **ou
 
 /* --- a look at what runs now ------------------------------------------------------------------ */
 
+/* A device that is slower alone than this share of the usual speed of the best of its kind fails.
+ */
+#define MU_HEALTH_SLOW_SHARE 0.9
+
 struct mu_health_look_options {
     struct mu_probe *probe;       /* NULL: the devices are not looked at */
     const char *url;              /* of the engine; NULL: none is asked */

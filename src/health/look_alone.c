@@ -5,7 +5,6 @@
 
 #include <stdio.h>
 
-#define SLOWER      0.9  /* of the best of its kind: below that a device fails */
 #define BUSY_SHARE  10.0 /* percent: others use the GPU */
 #define COLUMNS_MAX 17   /* of a table of pairs */
 
@@ -48,15 +47,23 @@ static int gpu_of(const struct look *l, const char *bus_id)
     return -1;
 }
 
+/* The host's memory is one node's, nearer to some GPUs than to others. */
+static void node_text(const struct mu_probe_gpu *gpu, char out[16])
+{
+    if (mu_probe_has(gpu->numa_node)) (void)snprintf(out, 16, "of node %.0f", gpu->numa_node.value);
+}
+
 /* A row in the words of a look: GPUs by their numbers, and alike only what is of one model, or on
  * one kind of path. */
 static json_t *row_named(const struct look *l, const json_t *given)
 {
     json_t *row = json_deep_copy(given);
     int device = gpu_of(l, text_of(row, "device")), peer = gpu_of(l, text_of(row, "peer"));
-    char path[8] = "";
+    char path[16] = "";
     if (peer >= 0 && device >= 0)
         (void)mu_probe_path_text(l->after, (unsigned)device, (unsigned)peer, path);
+    else if (device >= 0 && strstr(text_of(row, "figure"), "host"))
+        node_text(&l->after->gpus[device], path);
     if (device >= 0) {
         (void)json_object_set_new(
             row, "alike",
@@ -100,18 +107,21 @@ static void row_judge(struct look *l, const json_t *row, int gpu)
     const json_t *best = best_alike(l, row);
     const char *peer = text_of(row, "peer");
     double value = number_of(row, "best"), usual = number_of(best, "median");
-    if (value >= SLOWER * usual) return;
+    if (value >= MU_HEALTH_SLOW_SHARE * usual) return;
     bool others = is_used_by_others(l, gpu);
     char what[80];
     (void)snprintf(what, sizeof what, "%s%s%s", text_of(row, "device"), peer[0] ? " to " : "",
                    peer);
-    look_find(l, others ? LOOK_WARN : LOOK_BAD, peer[0] ? LOOK_ERRORS : LOOK_HARDWARE, -1,
-              "slower_than_peers",
-              others ? "time it again when nobody uses it"
-                     : "see its clocks, power, temperature and errors; swap slots to see whether "
-                       "the fault moves along",
-              "%s %s %.1f %s alone, where others of its kind reach %.1f%s", what, f->text,
-              value * f->scale, f->unit, usual * f->scale, others ? "; but others use it now" : "");
+    look_find(
+        l, others ? LOOK_WARN : LOOK_BAD, peer[0] ? LOOK_ERRORS : LOOK_HARDWARE, -1,
+        "slower_than_peers",
+        others ? "time it again when nobody uses it"
+               : "see its clocks, power, temperature and errors; swap slots to see whether "
+                 "the fault moves along",
+        "%s %s %.1f %s alone, where others of its kind reach %.1f (rounds from %.1f to %.1f)%s",
+        what, f->text, value * f->scale, f->unit, usual * f->scale,
+        number_of(best, "worst") * f->scale, number_of(best, "best") * f->scale,
+        others ? "; but others use it now" : "");
 }
 
 /* Of one device or pair, or of all GPUs, whose row is called "cuda". */

@@ -1,7 +1,9 @@
 /*
  * CPU devices alone: each reads memory and multiplies while the others rest, and copies what
- * another one wrote. Rounds go over all devices by turns, so that what disturbs the machine for a
- * while disturbs all alike. The caller's thread, pinned meanwhile, and teams of it.
+ * another one wrote. Rounds go over all devices by turns, then over all pairs by turns, so that
+ * what disturbs the machine for a while disturbs all alike; and they go on for as long as something
+ * looks slow, since what disturbed it may pass. The caller's thread, pinned meanwhile, and teams of
+ * it.
  */
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -11,23 +13,32 @@
 #include <stdio.h>
 #include <string.h>
 
-#define CPUS_MAX   1024
-#define NODES_MAX  64
-#define CORES_MOST 64 /* with more, nodes are the devices */
-#define ENDS_MOST  8  /* of which each pair is timed */
-#define READ_BYTES ((size_t)128 << 20)
-#define COPY_BYTES ((size_t)32 << 20)
-#define MATH_COLS  256 /* of a matrix that a core's own cache holds, */
-#define MATH_ROWS  128
-#define MATH_BATCH 64   /* and of its activations */
-#define MATH_S     0.01 /* of products in one round */
+#define CPUS_MAX    1024
+#define NODES_MAX   64
+#define CORES_MOST  64 /* with more, nodes are the devices */
+#define ENDS_MOST   8  /* of which each pair is timed */
+#define READ_BYTES  ((size_t)128 << 20)
+#define COPY_BYTES  ((size_t)32 << 20)
+#define MATH_COLS   256 /* of a matrix that a core's own cache holds, */
+#define MATH_ROWS   128
+#define MATH_BATCH  64   /* and of its activations */
+#define MATH_S      0.01 /* of products in one round */
+#define ROUNDS_MOST 60   /* where something looks slow; */
+#define BREATH_S    0.1  /* they are that far apart then, */
+#define MORE_S      6.0  /* and go on for no longer */
 
 struct place {
     char name[24], alike[48];
     unsigned node, n_cpus;
     const int *cpus;
-    double reads[MU_ALONE_ROUNDS], products[MU_ALONE_ROUNDS];
+    double reads[ROUNDS_MOST], products[ROUNDS_MOST];
     unsigned n; /* rounds */
+};
+
+struct pair {
+    const struct place *from, *to;
+    double rates[ROUNDS_MOST];
+    unsigned n;
 };
 
 struct alone {
@@ -36,6 +47,8 @@ struct alone {
     int cpus[CPUS_MAX];
     struct place places[CPUS_MAX];
     unsigned n_places;
+    struct pair pairs[ENDS_MOST * ENDS_MOST];
+    unsigned n_pairs;
     void *memory[NODES_MAX]; /* near each, once one of its devices was timed */
     const struct mu_kernels *kernels;
     struct mu_weight weight;
@@ -50,10 +63,11 @@ mu_status mu_timed_row_add(json_t *rows, const struct mu_timed_row *row, struct 
     bool timed = row->n > 0;
     double median = timed ? mu_timed_median(row->values, row->n) : 0;
     json_t *o =
-        json_pack("{s:s, s:s, s:s?, s:s, s:o, s:o, s:i, s:s?, s:b}", "figure", row->figure,
+        json_pack("{s:s, s:s, s:s?, s:s, s:o, s:o, s:o, s:i, s:s?, s:b}", "figure", row->figure,
                   "device", row->device, "peer", row->peer, "alike", row->alike ? row->alike : "",
                   "best", timed ? json_real(row->values[row->n - 1]) : json_null(), "median",
-                  timed ? json_real(median) : json_null(), "rounds", (int)row->n, "why",
+                  timed ? json_real(median) : json_null(), "worst",
+                  timed ? json_real(row->values[0]) : json_null(), "rounds", (int)row->n, "why",
                   timed ? NULL : row->why, "fault", !timed && row->fault);
     return json_array_append_new(rows, o) == 0 ? MU_OK : mu_fail_memory(err, 256);
 }
@@ -62,6 +76,11 @@ static bool is_over(const struct alone *a)
 {
     return mu_clock_seconds_since(a->start_ns) > a->options->seconds ||
            (a->options->stop && a->options->stop());
+}
+
+static void tell(const struct alone *a, const char *what)
+{
+    if (a->options->progress) a->options->progress(a->options->arg, what);
 }
 
 /* --- which devices there are ------------------------------------------------------------------ */
@@ -195,26 +214,11 @@ static mu_status round_make(struct alone *a, struct place *p, struct mu_err *err
     return status;
 }
 
-static mu_status places_time(struct alone *a, json_t *rows, struct mu_err *err)
+static mu_status places_time(struct alone *a, bool first, struct mu_err *err)
 {
-    for (unsigned round = 0; round < MU_ALONE_ROUNDS; round++)
-        for (unsigned i = 0; i < a->n_places && !is_over(a); i++) {
-            if (round == 0 && a->options->progress)
-                a->options->progress(a->options->arg, a->places[i].name);
-            MU_TRY(round_make(a, &a->places[i], err));
-        }
-    for (unsigned i = 0; i < a->n_places; i++) {
-        struct place *p = &a->places[i];
-        struct mu_timed_row row = {.figure = "memory_bytes_per_s",
-                                   .device = p->name,
-                                   .alike = p->alike,
-                                   .values = p->reads,
-                                   .n = p->n,
-                                   .why = "no time was left"};
-        MU_TRY(mu_timed_row_add(rows, &row, err));
-        row.figure = "fp32_flop_per_s";
-        row.values = p->products;
-        MU_TRY(mu_timed_row_add(rows, &row, err));
+    for (unsigned i = 0; i < a->n_places && !is_over(a); i++) {
+        if (first) tell(a, a->places[i].name);
+        MU_TRY(round_make(a, &a->places[i], err));
     }
     return MU_OK;
 }
@@ -239,21 +243,6 @@ static mu_status copy_time(struct alone *a, const struct place *from, const stru
     return MU_OK;
 }
 
-static mu_status pair_time(struct alone *a, const struct place *from, const struct place *to,
-                           json_t *rows, struct mu_err *err)
-{
-    double rates[MU_ALONE_ROUNDS];
-    struct mu_timed_row row = {.figure = "link_bytes_per_s",
-                               .device = from->name,
-                               .peer = to->name,
-                               .alike = from->node == to->node ? "within a node" : "between nodes",
-                               .values = rates,
-                               .why = "no time was left"};
-    while (row.n < MU_ALONE_ROUNDS && !is_over(a))
-        MU_TRY(copy_time(a, from, to, &rates[row.n++], err));
-    return mu_timed_row_add(rows, &row, err);
-}
-
 /* Between nodes, where there are several; else between cores, which share one memory. */
 static unsigned ends_find(const struct alone *a, const struct place *ends[ENDS_MOST])
 {
@@ -273,15 +262,109 @@ static unsigned ends_find(const struct alone *a, const struct place *ends[ENDS_M
     return n;
 }
 
-static mu_status pairs_time(struct alone *a, json_t *rows, struct mu_err *err)
+/* Those whose devices were timed, which have memory therefore. */
+static void pairs_find(struct alone *a)
 {
     const struct place *ends[ENDS_MOST];
     unsigned n = ends_find(a, ends);
-    if (n > 1 && a->options->progress) a->options->progress(a->options->arg, "pairs of CPUs");
     for (unsigned i = 0; i < n; i++)
         for (unsigned j = 0; j < n; j++)
             if (i != j && a->memory[ends[i]->node] && a->memory[ends[j]->node])
-                MU_TRY(pair_time(a, ends[i], ends[j], rows, err));
+                a->pairs[a->n_pairs++] = (struct pair){.from = ends[i], .to = ends[j]};
+    if (a->n_pairs) tell(a, "pairs of CPUs");
+}
+
+static mu_status pairs_time(struct alone *a, struct mu_err *err)
+{
+    for (unsigned i = 0; i < a->n_pairs && !is_over(a); i++) {
+        struct pair *p = &a->pairs[i];
+        MU_TRY(copy_time(a, p->from, p->to, &p->rates[p->n], err));
+        p->n++;
+    }
+    return MU_OK;
+}
+
+/* --- all of it -------------------------------------------------------------------------------- */
+
+static mu_status rows_make(struct alone *a, json_t *rows, struct mu_err *err)
+{
+    struct mu_timed_row row = {.why = "no time was left"};
+    for (unsigned i = 0; i < a->n_places; i++) {
+        struct place *p = &a->places[i];
+        row.device = p->name;
+        row.alike = p->alike;
+        row.n = p->n;
+        row.figure = "memory_bytes_per_s";
+        row.values = p->reads;
+        MU_TRY(mu_timed_row_add(rows, &row, err));
+        row.figure = "fp32_flop_per_s";
+        row.values = p->products;
+        MU_TRY(mu_timed_row_add(rows, &row, err));
+    }
+    row.figure = "link_bytes_per_s";
+    for (unsigned i = 0; i < a->n_pairs; i++) {
+        struct pair *p = &a->pairs[i];
+        row.device = p->from->name;
+        row.peer = p->to->name;
+        row.alike = p->from->node == p->to->node ? "within a node" : "between nodes";
+        row.values = p->rates;
+        row.n = p->n;
+        MU_TRY(mu_timed_row_add(rows, &row, err));
+    }
+    return MU_OK;
+}
+
+static bool is_same(const json_t *a, const json_t *b, const char *key)
+{
+    return json_equal(json_object_get(a, key), json_object_get(b, key)) != 0;
+}
+
+/* Whether somebody who asks for that share of what others of its kind usually reach would find a
+ * row too slow. */
+static bool rows_look_slow(const json_t *rows, double share)
+{
+    const json_t *row, *other;
+    size_t i, j;
+    json_array_foreach(rows, i, row)
+    {
+        double best = json_number_value(json_object_get(row, "best"));
+        json_array_foreach(rows, j, other)
+        {
+            if (is_same(row, other, "figure") && is_same(row, other, "alike") &&
+                best < share * json_number_value(json_object_get(other, "median")))
+                return true;
+        }
+    }
+    return false;
+}
+
+static mu_status looks_slow(struct alone *a, bool *slow, struct mu_err *err)
+{
+    json_t *rows = json_array();
+    mu_status status = rows ? rows_make(a, rows, err) : mu_fail_memory(err, 0);
+    *slow = status == MU_OK && rows_look_slow(rows, a->options->slow_share);
+    json_decref(rows);
+    return status;
+}
+
+static mu_status all_time(struct alone *a, struct mu_err *err)
+{
+    unsigned n = 0;
+    for (; n < MU_ALONE_ROUNDS; n++)
+        MU_TRY(places_time(a, n == 0, err));
+    pairs_find(a);
+    for (n = 0; n < MU_ALONE_ROUNDS; n++)
+        MU_TRY(pairs_time(a, err));
+    uint64_t since = mu_clock_ns();
+    for (; n < ROUNDS_MOST && !is_over(a) && mu_clock_seconds_since(since) < MORE_S; n++) {
+        bool slow = false;
+        MU_TRY(looks_slow(a, &slow, err));
+        if (!slow) break;
+        if (n == MU_ALONE_ROUNDS) tell(a, "what looked slow once more");
+        mu_clock_pause(BREATH_S, a->options->stop);
+        MU_TRY(places_time(a, false, err));
+        MU_TRY(pairs_time(a, err));
+    }
     return MU_OK;
 }
 
@@ -294,8 +377,8 @@ mu_status mu_measure_alone_cpus(const struct mu_measure_alone *options, json_t *
     a->start_ns = mu_clock_ns();
     mu_status status = places_find(a, err);
     if (status == MU_OK) status = math_make(a, err);
-    if (status == MU_OK) status = places_time(a, rows, err);
-    if (status == MU_OK) status = pairs_time(a, rows, err);
+    if (status == MU_OK) status = all_time(a, err);
+    if (status == MU_OK) status = rows_make(a, rows, err);
     for (unsigned i = 0; i < NODES_MAX; i++)
         mu_free(a->memory[i]);
     mu_free(a->math_memory);

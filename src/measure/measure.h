@@ -77,6 +77,9 @@ struct mu_measure_alone {
     /* How functions are found in it; NULL: dlsym. Tests take some away. */
     void *(*find)(void *library, const char *name);
     uint32_t call_ms; /* after which a call of it is given up; 0: 4,000 */
+    /* CPUs: while something reaches less than this share of what others of its kind usually do, all
+     * are timed again, for some seconds. 0: never. */
+    double slow_share;
 };
 
 /* Times each device with the others at rest, in several rounds, and each pair of devices; appends
@@ -85,7 +88,7 @@ struct mu_measure_alone {
  *   "device", "peer"  "cpu:3", "node:0", or a GPU's bus id as sysfs spells it; peer: null but for
  *             links, which go from the device to the peer
  *   "alike"   those with the same words are of one kind, and should be as fast
- *   "best", "median"  of the rounds; null when it was not timed, and "why" says why not
+ *   "best", "median", "worst"  of the rounds; null when it was not timed, and "why" says why not
  *   "fault"   true when that is the device's or the driver's fault
  * A CPU device is a core, or where there are very many, a NUMA node's cores. Fails for memory and
  * threads only. */

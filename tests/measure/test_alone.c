@@ -261,6 +261,35 @@ static void test_cpus(void **state)
     json_decref(rows);
 }
 
+static bool told_again;
+
+static void hear(void *arg, const char *what)
+{
+    (void)arg;
+    told_again = told_again || strstr(what, "once more");
+}
+
+static bool was_told(void)
+{
+    return told_again;
+}
+
+/* Twice what is usual is what no device reaches: they are timed again, where it is asked for. */
+static void test_what_looks_slow_is_timed_again(void **state)
+{
+    (void)state;
+    struct mu_measure_alone o = {.seconds = 1000, .progress = hear, .stop = was_told};
+    for (unsigned i = 0; i < 2; i++) {
+        told_again = false;
+        o.slow_share = 2 * i;
+        json_t *rows = json_array();
+        assert_int_equal(mu_measure_alone_cpus(&o, rows, NULL), MU_OK);
+        assert_int_equal(told_again, i == 1);
+        assert_int_equal(json_integer_value(json_object_get(json_array_get(rows, 0), "rounds")), 9);
+        json_decref(rows);
+    }
+}
+
 int main(void)
 {
     char exe[400] = "";
@@ -283,6 +312,7 @@ int main(void)
         cmocka_unit_test(test_one_of_many_hangs),
         cmocka_unit_test(test_no_time),
         cmocka_unit_test(test_cpus),
+        cmocka_unit_test(test_what_looks_slow_is_timed_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
