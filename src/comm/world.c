@@ -137,7 +137,7 @@ static void start_posted(struct mu_world *w)
     while (*end)
         end = &(*end)->next;
     *end = oldest;
-    for (struct mu_message *m = oldest; m; m = m->next) {
+    for (struct mu_message *m = oldest; m && !has_aborted(w); m = m->next) {
         const char *why = m->outgoing
                               ? w->mpi.send(m->bytes, m->len, m->peer, m->tag, &m->request)
                               : w->mpi.receive(m->bytes, m->len, m->peer, m->tag, &m->request);

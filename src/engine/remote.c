@@ -28,7 +28,7 @@ struct mu_remote {
     unsigned replica, first_rank, logits_rank;
     unsigned n_processes, processes[MU_DEVICES_MAX]; /* that have ranks, but for the first */
     struct slot slots[MU_STEPS_MAX];
-    unsigned n_slots;
+    unsigned n_slots, n_ranks;
 };
 
 mu_status mu_remote_create(struct mu_replica *r, struct mu_err *err)
@@ -38,6 +38,7 @@ mu_status mu_remote_create(struct mu_replica *r, struct mu_err *err)
     if (!m) return mu_fail_memory(err, sizeof *m);
     m->world = r->options.world;
     m->n_slots = c->n_slots;
+    m->n_ranks = r->n_ranks;
     m->replica = r->index;
     m->first_rank = r->first_rank;
     m->logits_rank = r->logits_rank;
@@ -64,10 +65,15 @@ mu_status mu_remote_create(struct mu_replica *r, struct mu_err *err)
 void mu_remote_destroy(struct mu_remote *m)
 {
     for (unsigned i = 0; m && i < m->n_slots; i++) {
-        mu_free(m->slots[i].steps);
-        mu_free(m->slots[i].dones);
-        mu_free(m->slots[i].answers);
-        mu_free(m->slots[i].logits_room);
+        struct slot *s = &m->slots[i];
+        /* What has arrived in the first process this one's MPI may still be looking at. */
+        for (unsigned j = 0; s->dones && j < m->n_ranks; j++)
+            (void)mu_world_wait(m->world, &s->dones[j]);
+        (void)mu_world_wait(m->world, &s->logits);
+        mu_free(s->steps);
+        mu_free(s->dones);
+        mu_free(s->answers);
+        mu_free(s->logits_room);
     }
     mu_free(m);
 }
