@@ -38,6 +38,7 @@ struct mu_watch_page {
     _Atomic uint32_t spoken;   /* rank: it said itself why it ends */
     _Atomic uint32_t joined;   /* rank: the fields below are there */
     _Atomic uint32_t met;      /* watcher: all others are reached */
+    _Atomic uint32_t missing;  /* the first watcher: one that has not come yet */
     uint64_t token;            /* proves to the first watcher that a peer is one of ours */
     char addresses[MU_WATCH_ADDRESS + 32]; /* of the first watcher: "10.0.0.1 fd00::1 " */
     char host[MU_HOST_MAX], first_host[MU_HOST_MAX];
@@ -46,8 +47,8 @@ struct mu_watch_page {
 
 /* Of this process; NULL when it is not watched. */
 struct mu_watch_page *mu_watch_page(void);
-/* The page is filled: has the watcher meet the others, and waits until it has. */
-mu_status mu_watch_join(struct mu_err *err);
+/* The page is filled: has the watcher meet the others; false if that takes too long. */
+bool mu_watch_join(void);
 
 /* watch_link.c: watchers talk in fixed messages over TCP, all with the first one. */
 enum mu_watch_kind {

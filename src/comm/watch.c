@@ -32,8 +32,8 @@
 #define STOOD_MS  1500 /* between two looks of ours: less than after which others say us silent */
 #define GRACE_MS  1000 /* somebody may yet say why better */
 #define END_MS    2500 /* for the first watcher to decide, or for all to end */
-#define JOIN_MS   10000
-#define STRANGERS 8 /* connections that have not said who they are */
+#define JOIN_MS   4000 /* for watchers to meet: more than what a silent one is told by */
+#define STRANGERS 8    /* connections that have not said who they are */
 #define WORDS_MAX 200
 #define TEXT_MAX  404 /* fits a message */
 
@@ -95,22 +95,16 @@ void mu_watch_spoken(void)
     if (own_page) atomic_store_explicit(&own_page->spoken, 1, memory_order_release);
 }
 
-mu_status mu_watch_join(struct mu_err *err)
+bool mu_watch_join(void)
 {
     uint64_t one = 1, begin = mu_clock_ns();
     atomic_store_explicit(&own_page->joined, 1, memory_order_release);
     ssize_t n MU_UNUSED = write(wake_watcher, &one, sizeof one);
     while (!atomic_load_explicit(&own_page->met, memory_order_acquire)) {
-        if (mu_clock_ns() - begin > JOIN_MS * UINT64_C(1000000)) {
-            mu_status status = mu_fail(err, MU_E_PEER, "not all hosts reach %s on port %u",
-                                       own_page->first_host, own_page->port);
-            mu_err_cure(err, "open it between the hosts; it has the addresses %s",
-                        own_page->addresses);
-            return status;
-        }
+        if (mu_clock_ns() - begin > JOIN_MS * UINT64_C(1000000)) return false;
         (void)usleep(1000);
     }
-    return MU_OK;
+    return true;
 }
 
 /* ---- What is said, and how it ends ---- */
@@ -155,9 +149,11 @@ static void judge(struct watcher *w, enum weight weight, const char *text, uint6
 static void report(struct watcher *w, enum weight weight, const char *text)
 {
     if (w->process == 0 || w->links[0].fd < 0) {
-        /* Before they have met, the first may be about to say the same, and the launcher to end
-         * all. */
-        judge(w, weight, text, w->process > 0 ? END_MS : weight == WEIGHT_EXIT ? GRACE_MS : 0);
+        /* With the first out of reach another one tells that, or the first says the same and the
+         * launcher ends all. But before they meet nobody else knows how this rank was lost. */
+        bool alone = w->links[0].heard_ns == 0;
+        bool others = w->process > 0 && !(alone && weight > WEIGHT_EXIT);
+        judge(w, weight, text, others ? END_MS : weight == WEIGHT_EXIT ? GRACE_MS : 0);
     } else if (weight > w->weight) {
         w->weight = weight;
         tell(w, &w->links[0], MU_WATCH_FAILED, (int)weight, text);
@@ -325,8 +321,11 @@ static void take_stranger(struct watcher *w, struct mu_watch_link *s)
     (void)snprintf(s->host, sizeof s->host, "%.*s", MU_HOST_MAX - 1, s->in.text);
     w->links[from] = *s;
     s->fd = -1;
-    for (unsigned i = 1; i < w->n; i++)
-        if (w->links[i].fd < 0) return;
+    unsigned missing = 1;
+    while (missing < w->n && w->links[missing].fd >= 0)
+        missing++;
+    atomic_store_explicit(&w->page->missing, missing, memory_order_relaxed);
+    if (missing < w->n) return;
     atomic_store_explicit(&w->page->met, 1, memory_order_release);
     w->welcomed = true;
     tell_all(w, MU_WATCH_WELCOME, 0, "");
@@ -508,6 +507,7 @@ bool mu_watch_split(void (*say)(const char *line), int *exit_status)
     w.page = mmap(NULL, sizeof *w.page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (w.page == MAP_FAILED) return false;
     atomic_store_explicit(&w.page->phase, "starting", memory_order_relaxed);
+    atomic_store_explicit(&w.page->missing, 1, memory_order_relaxed);
     (void)gethostname(w.page->host, sizeof w.page->host - 1);
     (void)getrandom(&w.page->token, sizeof w.page->token, 0);
     (void)sigemptyset(&taken);

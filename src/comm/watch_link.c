@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CONNECT_MS 1000 /* for one address */
+#define CONNECT_MS 500 /* for one address */
 
 union address {
     struct sockaddr any;

@@ -351,6 +351,20 @@ static mu_status compare_versions(const struct mu_world *w, struct mu_err *err)
     return MU_OK;
 }
 
+static mu_status join_watchers(const struct mu_world *w, const struct mu_watch_page *page,
+                               struct mu_err *err)
+{
+    char who[MU_HOST_MAX + 32] = "not every rank";
+    if (mu_watch_join()) return MU_OK;
+    unsigned missing = atomic_load_explicit(&page->missing, memory_order_relaxed);
+    if (w->process == 0 && missing < w->n)
+        (void)snprintf(who, sizeof who, "rank %u on host %s", missing, w->hellos[missing].host);
+    (void)mu_fail(err, MU_E_PEER, "%s has not reached rank 0 on host %s, port %u", who,
+                  page->first_host, page->port);
+    mu_err_cure(err, "open it between the hosts; it has the addresses %s", page->addresses);
+    return MU_E_PEER;
+}
+
 static mu_status meet(struct mu_world *w, struct mu_err *err)
 {
     struct mu_watch_page *page = mu_watch_page();
@@ -374,7 +388,7 @@ static mu_status meet(struct mu_world *w, struct mu_err *err)
                    strcmp(first->host, own.host) == 0 ? "127.0.0.1 ::1 " : "", first->addresses);
     (void)snprintf(page->host, sizeof page->host, "%s", own.host);
     (void)snprintf(page->first_host, sizeof page->first_host, "%s", first->host);
-    return mu_watch_join(err);
+    return join_watchers(w, page, err);
 }
 
 static mu_status open_world(struct mu_world *w, struct mu_err *err)

@@ -1,5 +1,6 @@
 """What happens when a rank dies, stops, fails or disagrees: within 5 s one message that names it, status 5, nothing
 left behind. Each fault once; TIMES=10 for more (make faults)."""
+import glob
 import os
 import pathlib
 import shutil
@@ -11,7 +12,8 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
 from _case import MUSTER, ROOT, Skip, case, finish  # noqa: E402
-from _mpi import below, finish_run, launch, leftovers, need_mpi, parents, rank_process  # noqa: E402
+from _mpi import (below, finish_run, launch, leftovers, need_mpi, parents, rank_process,  # noqa: E402
+                  read_until)
 
 TIMES = int(os.environ.get("TIMES", "1"))
 N = 4
@@ -41,9 +43,9 @@ def ends(run, since, *words, statuses=(5,)):
     gone(group)
 
 
-def gone(processes):
+def gone(processes, seconds=1):
     """None of them is left, but for what the system still takes apart."""
-    left, end = set(processes), time.monotonic() + 1
+    left, end = set(processes), time.monotonic() + seconds
     while left and time.monotonic() < end:
         left &= parents().keys()
         time.sleep(0.05)
@@ -74,6 +76,29 @@ def a_killed_rank():
 @case
 def a_stopped_rank():
     with_signal(signal.SIGSTOP, False, "was stopped by a signal in step ", "its last words: ")
+
+
+@case
+def a_rank_lost_before_they_meet():
+    """mpirun 4.1 may wait for ever for one that was killed while it connected; only it is left then."""
+    need_mpi()
+    for number, word in ((signal.SIGKILL, b" was killed by SIGKILL "), (signal.SIGSTOP, b" was stopped by a signal ")):
+        for rank in victims():
+            run = launch((N, {}, LONG))
+            victim = rank_process(run.pid, rank)
+            group, since = below(run.pid), time.monotonic()
+            os.kill(victim, number)
+            told = read_until(run.stderr, lambda text: b"muster: " in text and text.endswith(b"\n"), 2 * TOLD_S)
+            took = time.monotonic() - since
+            assert took < TOLD_S, (took, told)
+            assert told.count(b"muster: ") == 1 and b"rank %d on host " % rank in told and word in told, told
+            gone(group, 3)
+            try:
+                run.communicate(timeout=3)
+            except subprocess.TimeoutExpired:
+                run.kill()
+                run.communicate()
+                shutil.rmtree(glob.glob(f"{tempfile.gettempdir()}/ompi.*/pid.{run.pid}")[0])
 
 
 @case
