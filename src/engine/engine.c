@@ -225,13 +225,15 @@ static mu_status refuse_unfit(const struct mu_engine *e, struct mu_err *err)
     if (m.fits) return MU_OK;
     for (unsigned i = 0; i < m.n_ranks; i++) {
         const struct mu_rank_memory *r = &m.ranks[i];
-        char a[MU_BYTES_TEXT], b[MU_BYTES_TEXT], c[MU_BYTES_TEXT], d[MU_BYTES_TEXT];
+        char texts[5][MU_BYTES_TEXT];
         if (r->total_bytes > r->budget_bytes)
-            (void)mu_fail(
-                err, MU_E_FIT, "%s needs %s (weights %s, KV cache %s) and has a budget of %s",
-                r->device, mu_format_bytes(r->total_bytes, a),
-                mu_format_bytes(r->bytes[MU_PURPOSE_WEIGHTS], b),
-                mu_format_bytes(r->bytes[MU_PURPOSE_KV], c), mu_format_bytes(r->budget_bytes, d));
+            (void)mu_fail(err, MU_E_FIT,
+                          "%s needs %s (weights %s, KV cache %s), %s more than its budget of %s",
+                          r->device, mu_format_bytes(r->total_bytes, texts[0]),
+                          mu_format_bytes(r->bytes[MU_PURPOSE_WEIGHTS], texts[1]),
+                          mu_format_bytes(r->bytes[MU_PURPOSE_KV], texts[2]),
+                          mu_format_bytes(r->total_bytes - r->budget_bytes, texts[3]),
+                          mu_format_bytes(r->budget_bytes, texts[4]));
     }
     if (m.context_fits > 0)
         mu_err_cure(err, "a context of %llu tokens fits (--context)",

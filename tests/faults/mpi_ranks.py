@@ -1,6 +1,7 @@
 """What happens when a rank dies, stops, fails or disagrees: within 5 s one message that names it, status 5, nothing
 left behind. Each fault once; TIMES=10 for more (make faults)."""
 import glob
+import json
 import os
 import pathlib
 import shutil
@@ -146,6 +147,21 @@ def plans_and_models_that_differ():
         for _ in range(TIMES):
             since = time.monotonic()
             ends(launch((1, {}, base), (1, {}, other)), since, "rank 1 on host ", "rank 0 on host ", word)
+
+
+@case
+def a_budget_one_byte_too_small():
+    need_mpi()
+    words = [*SHORT, "--tp", "2"]
+    code, out, said, err = finish_run(launch((2, {}, [*words, "--json"])))
+    assert code == 0 and not said, err
+    need = json.loads(out)["measured"]["devices"][1]["total_bytes"]
+    for _ in range(TIMES):
+        run = launch((1, {}, words), (1, {}, [*words, "--devices", f"cpu:1x{need}"]))
+        assert finish_run(run)[0] == 0
+        since = time.monotonic()
+        run = launch((1, {}, words), (1, {}, [*words, "--devices", f"cpu:1x{need - 1}"]))
+        ends(run, since, "1/cpu needs ", ", 1 B more than its budget of ", statuses=(4,))
 
 
 @case
