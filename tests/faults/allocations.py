@@ -1,6 +1,7 @@
 """Every allocation of a run over four ranks fails once: status 3 or 4 with one line, no leak, no hang.
 
-For the build under the address sanitizer with internal checks (make faults); EVERY=n takes each n-th only.
+For the build under the address sanitizer with internal checks (make faults); EVERY=n takes each n-th only, FROM=i
+begins with the i-th: EVERY=4 with FROM=1 to 4 are all of them in four pieces.
 """
 import concurrent.futures
 import os
@@ -12,7 +13,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
 from _case import MUSTER, ROOT, Skip, case, finish  # noqa: E402
 
-EVERY = int(os.environ.get("EVERY", "1"))
+EVERY, FROM = int(os.environ.get("EVERY", "1")), int(os.environ.get("FROM", "1"))
 RANKS = ["--devices", "cpu:4", "--tp", "2", "--pp", "2"]
 ENV = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:allocator_may_return_null=1")
 LIMIT_S = 300  # far above what a loaded machine needs: only a hang takes so long
@@ -41,7 +42,7 @@ def every_allocation(*words):
     found = re.search(rb"fault point alloc passed (\d+)", run(words, "count").stderr)
     if not found:
         raise Skip("this build has no fault points")
-    which = range(1, int(found[1]) + 1, EVERY)
+    which = range(FROM, int(found[1]) + 1, EVERY)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         wrong = [w for w in pool.map(lambda n: one(words, n), which) if w]
     print(f"# {len(which)} runs of {' '.join(words[:2])}", flush=True)
