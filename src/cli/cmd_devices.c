@@ -14,7 +14,7 @@
 #define BUDGET_SHARE 0.9 /* of a device's memory: the rest is the driver's and the libraries' */
 
 struct devices_options {
-    bool measure, json;
+    bool measure, json, yaml;
     const char *require;
 };
 
@@ -25,6 +25,8 @@ static const struct mu_option options[] = {
      "say whether these GPUs can be used; exit status 1 when one cannot", 0, 0, NULL, NULL},
     {"json", 'j', MU_OPTION_FLAG, offsetof(struct devices_options, json), NULL,
      "print one JSON document", 0, 0, NULL, NULL},
+    {"yaml", 'y', MU_OPTION_FLAG, offsetof(struct devices_options, yaml), NULL,
+     "print a file for the energy benchmark, with these devices", 0, 0, NULL, NULL},
     {0}};
 
 struct facts {
@@ -175,6 +177,19 @@ static mu_status add_topology(struct mu_text *out, const struct mu_probe_node *n
     return status;
 }
 
+/* How many devices stand in each GPU's group; without an IOMMU there are no groups. */
+static void add_iommu(struct mu_text *out, const struct mu_probe_node *node)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < node->n_gpus; i++) {
+        struct mu_probe_value size = node->gpus[i].iommu_group_size;
+        if (!mu_probe_has(size)) continue;
+        mu_text_printf(out, "%s %u: %.0f",
+                       n++ ? "," : "the IOMMU is on; devices in the group of GPU", i, size.value);
+    }
+    if (n) mu_text_char(out, '\n');
+}
+
 static void add_unusable(struct mu_text *out, const struct mu_probe_node *node)
 {
     for (unsigned i = 0; i < node->n_gpus; i++) {
@@ -207,7 +222,7 @@ static double budget_gib(const struct facts *f, unsigned i)
     return mu_probe_has(v) ? v.value * BUDGET_SHARE / (1 << 30) : 0;
 }
 
-/* "0=71GiB,1=71GiB", whole GiB below the budget, or the same as YAML for the energy benchmark. */
+/* "0=71GiB,1=71GiB", whole GiB below the budget, or the same as YAML. */
 static void add_budgets(struct mu_text *out, const struct facts *f, const char *format)
 {
     for (unsigned i = 0; i < f->n_usable; i++) {
@@ -240,15 +255,37 @@ static void add_recommended(struct mu_text *out, const struct facts *f)
     mu_text_str(out, "\nllama.cpp   --n-gpu-layers 999 --split-mode layer --tensor-split ");
     for (unsigned i = 0; i < f->n_usable; i++)
         mu_text_printf(out, "%s%.0f", i ? "," : "", budget_gib(f, i));
-    mu_text_str(out, "\nenergy benchmark, YAML\n    backend:\n      type: pytorch\n      "
-                     "device: cuda\n      device_ids: [");
-    add_list(out, f, ", ");
-    mu_text_str(out, "]\n      device_map: auto\n      max_memory: {");
-    add_budgets(out, f, " ");
-    mu_text_str(out, "}\n");
+    mu_text_str(out, "\nenergy      muster devices --yaml > energy.yaml writes its file\n");
     if (f->n_usable != tp)
         mu_text_printf(out, "%u of the %u usable GPUs divide a model's heads evenly\n", tp,
                        f->n_usable);
+}
+
+/* A whole file for the energy benchmark; what is in capitals is the user's to say. */
+static void add_yaml(struct mu_text *out, const struct facts *f)
+{
+    mu_text_printf(out,
+                   "name: MODEL on %u GPUs\noutput_dir: results\nbackend:\n  type: pytorch\n"
+                   "  device: %s\n",
+                   f->n_usable, f->n_usable ? "cuda" : "cpu");
+    if (f->n_usable) {
+        mu_text_str(out, "  device_ids: [");
+        add_list(out, f, ", ");
+        mu_text_str(out, "]\n");
+    }
+    mu_text_str(out, "  model: MODEL\n  task: text-generation\n  torch_dtype: auto\n");
+    if (f->n_usable) {
+        mu_text_str(out, "  device_map: auto\n  max_memory: {");
+        add_budgets(out, f, " ");
+        mu_text_str(out, "}\n");
+    }
+    mu_text_str(out, "scenario:\n  dataset_name: DATASET\n  text_column_name: text\n"
+                     "  num_samples: 100\n  truncation: true\n  input_shapes:\n"
+                     "    batch_size: 1\n  generate_kwargs:\n    max_new_tokens: 256\n"
+                     "    min_new_tokens: 256\nmetrics:\n  type: codecarbon\n  enabled: true\n"
+                     "  project_name: MODEL\n  output_dir: results\n"
+                     "  country_iso_code: COUNTRY\nreporter:\n  type: csv\n"
+                     "  output_file: results/energy.csv\n");
 }
 
 /* --- the whole ------------------------------------------------------------------------------- */
@@ -289,6 +326,7 @@ static mu_status add_people(struct mu_text *out, const struct facts *f, struct m
                        node->cuda[0] ? node->cuda : "(not said)", node->n_gpus);
         MU_TRY(add_gpus(out, node, err));
         MU_TRY(add_topology(out, node, err));
+        add_iommu(out, node);
         add_unusable(out, node);
         add_recommended(out, f);
     }
@@ -351,12 +389,17 @@ static json_t *facts_json(const struct facts *f)
                      "required", required_json(f));
 }
 
-static mu_status facts_print(const struct facts *f, bool json, struct mu_err *err)
+static mu_status facts_print(const struct facts *f, const struct devices_options *o,
+                             struct mu_err *err)
 {
-    if (json) return mu_cli_out_json(facts_json(f), err);
+    if (o->json) return mu_cli_out_json(facts_json(f), err);
     struct mu_text out;
     mu_text_init(&out, 1 << 20);
-    mu_status status = add_people(&out, f, err);
+    mu_status status = MU_OK;
+    if (o->yaml)
+        add_yaml(&out, f);
+    else
+        status = add_people(&out, f, err);
     if (status == MU_OK) status = mu_cli_out_text(&out, err);
     mu_text_fini(&out);
     return status;
@@ -383,7 +426,7 @@ static mu_status devices_run(const struct mu_invocation *in, struct mu_err *err)
     for (unsigned i = 0; i < f.node->n_gpus; i++)
         if (!unusable_why(f.node, i)) f.usable[f.n_usable++] = i;
     if (status == MU_OK && o->measure) status = measure(&f, err);
-    if (status == MU_OK) status = facts_print(&f, o->json, err);
+    if (status == MU_OK) status = facts_print(&f, o, err);
     for (unsigned i = 0; status == MU_OK && i < f.n_required; i++)
         if (unusable_why(f.node, f.required[i])) status = MU_E_ANSWER;
     mu_free(f.node);

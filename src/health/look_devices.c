@@ -12,6 +12,7 @@
 #define SAMPLES_MAX   512
 #define COURSE_MAX    128 /* points of a course that is handed over */
 #define BUSY_PERCENT  1.0
+#define NAMES_MOST    4 /* of figures, in one line */
 
 static double value(const struct mu_probe_gpu *g, enum mu_probe_metric metric, double otherwise)
 {
@@ -300,6 +301,30 @@ static void kernel_log_judge(struct look *l)
 
 /* --- all ------------------------------------------------------------------------------------- */
 
+/* A GPU whose memory nobody can read is no good one; some kinds have none of their own, and some
+ * drivers lack the function. Figures that cannot be are named. */
+static void absences_judge(struct look *l, const struct mu_probe_gpu *g)
+{
+    mu_probe_absence memory = g->values[MU_PROBE_MEMORY_TOTAL].absent;
+    if (memory && memory != MU_PROBE_NOT_SUPPORTED && memory != MU_PROBE_NO_SYMBOL)
+        look_find(l, LOOK_BAD, LOOK_MEMORY, (int)g->index, "unreadable",
+                  "reload the driver; see the kernel's log", "its memory cannot be read: %s",
+                  mu_probe_absence_text(memory));
+    char names[160] = "";
+    unsigned n = 0;
+    for (enum mu_probe_metric m = 0; m < MU_PROBE_METRIC_COUNT; m++) {
+        if (g->values[m].absent != MU_PROBE_RUBBISH || n++ >= NAMES_MOST) continue;
+        size_t len = strlen(names);
+        (void)snprintf(names + len, sizeof names - len, "%s%s", len ? ", " : "",
+                       mu_probe_metric_key(m));
+    }
+    if (n)
+        look_find(l, LOOK_WARN, LOOK_HARDWARE, (int)g->index, "rubbish",
+                  "install a driver that fits the card",
+                  "the driver gives figures that cannot be: %s%s", names,
+                  n > NAMES_MOST ? ", ..." : "");
+}
+
 static void gpu_judge(struct look *l, unsigned i)
 {
     const struct mu_probe_gpu *g = &l->after->gpus[i];
@@ -311,6 +336,7 @@ static void gpu_judge(struct look *l, unsigned i)
     }
     struct seen seen;
     samples_read(l, i, &seen);
+    absences_judge(l, g);
     zeros_judge(l, g);
     if (i < l->before->n_gpus) counters_judge(l, &l->before->gpus[i], g);
     links_judge(l, g);

@@ -41,11 +41,12 @@ static void mixed(struct look *l)
 static void spread(struct look *l)
 {
     const struct mu_probe_node *n = l->after;
-    unsigned holding = 0, apart = 0, linked = 0;
+    unsigned holding = 0, apart = 0, linked = 0, grouped = 0;
     for (unsigned a = 0; a < n->n_gpus; a++) {
         struct mu_probe_value used = n->gpus[a].values[MU_PROBE_MEMORY_USED];
         struct mu_probe_value total = n->gpus[a].values[MU_PROBE_MEMORY_TOTAL];
         holding += mu_probe_has(used) && mu_probe_has(total) && used.value > 0.1 * total.value;
+        grouped += mu_probe_has(n->gpus[a].iommu_group_size);
         for (unsigned b = 0; b < a; b++) {
             bool nvlink = mu_probe_nvlinks(n, a, b) > 0;
             linked += nvlink;
@@ -60,6 +61,10 @@ static void spread(struct look *l)
         look_find(l, LOOK_NOTE, LOOK_PARALLEL, -1, "across_sockets",
                   "tensor parallel within a socket, pipeline parallel across",
                   "%u pairs of GPUs reach each other only between sockets", apart);
+    if (grouped > 1 && !linked)
+        look_find(l, LOOK_NOTE, LOOK_ERRORS, -1, "iommu",
+                  "nvidia-smi topo -p2p r; without virtual machines: iommu=pt, ACS off in the BIOS",
+                  "the IOMMU is on: GPUs may reach each other only over the host's memory");
     if (linked)
         look_find(l, LOOK_NOTE, LOOK_ERRORS, -1, "nvlinked", "", "%u pairs of GPUs have NVLink",
                   linked);

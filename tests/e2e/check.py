@@ -582,6 +582,8 @@ def devices_are_judged():
         assert code in codes(d) and d["exit_status"] == status_wanted, (lines, codes(d), d["summary"])
         where = [f["device"] for f in d["findings"] if f["code"] == code]
         assert where == (["cuda:1"] if code != "unbalanced" else [None]), where
+    d = verdict("gpus 2\nrubbish 1\n")
+    assert {"unreadable", "rubbish"} <= set(codes(d)) and d["exit_status"] == 1, codes(d)
     d = verdict("gpus 2\nhang nvmlDeviceGetPowerUsage\nhang_ms 4000\n")
     assert "driver_hangs" in codes(d) and d["exit_status"] == 1
     with tempfile.NamedTemporaryFile("wb") as log:

@@ -57,12 +57,23 @@ def recorded(folder, kmsg=""):
 def eight_gpus_and_their_matrix():
     out, _ = muster("devices", "--require", "0,7", env=fake("h100x8"))
     assert out.count("NV18") == 56 and "--tensor-parallel-size 8" in out, out
-    assert "required GPU 7: available" in out and "0: 71GiB, 1: 71GiB" in out
+    assert "required GPU 7: available" in out and "0=71GiB,1=71GiB" in out
     d = json.loads(muster("devices", "--json", env=fake("h100x8"))[0])
     assert [x["device"] for x in d["devices"]] == ["cpu"] + [f"cuda:{i}" for i in range(8)]
     assert d["topology"][0][1] == "NV18" and d["recommended"]["tensor_parallel"] == 8
     assert d["devices"][1]["power_w"] == 412 and d["devices"][1]["fan_percent"] is None
     assert d["devices"][1]["absent"]["fan_percent"] == "not supported by this device"
+
+
+@case
+def the_energy_benchmark_gets_a_whole_file():
+    keys = ["name", "output_dir", "backend", "scenario", "metrics", "reporter"]
+    out, _ = muster("devices", "--yaml", env=fake("dead"))
+    assert [line.partition(":")[0] for line in out.splitlines() if line[0] != " "] == keys, out
+    assert "\n  device: cuda\n  device_ids: [0, 1, 3]\n" in out
+    assert "\n  max_memory: {0: 71GiB, 1: 71GiB, 3: 71GiB}\n" in out
+    out, _ = muster("devices", "--yaml", env={"MUSTER_NVML": "/nonexistent.so"})
+    assert "\n  device: cpu\n  model:" in out and "max_memory" not in out
 
 
 @case
@@ -92,6 +103,7 @@ def a_recorded_machine_stands_in():
         env = fake("h100x8", recorded(folder))
         pathlib.Path(folder, "dev/kmsg").write_text(kmsg.splitlines()[1] + "\n")
         d = json.loads(muster("devices", "--json", env=env)[0])
+        assert "\nthe IOMMU is on; devices in the group of GPU 0: 2\n" in muster("devices", env=env)[0]
     cpu, gpu = d["devices"][:2]
     assert cpu["name"] == "Recorded CPU" and cpu["temperature_c"] == 67 and cpu["energy_j"] == 7.5
     assert cpu["memory_bytes"] == 512 << 20 and cpu["available_bytes"] == 256 << 20
