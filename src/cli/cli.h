@@ -57,6 +57,9 @@ void mu_cli_progress_end(void);
  * more, forgets what came before. */
 void mu_cli_catch_interrupts(bool caught);
 bool mu_cli_interrupted(void);
+/* What is left to do when a signal ends the process, with the few calls that its handler may make;
+ * NULL: nothing. */
+void mu_cli_at_signal(void (*undo)(void));
 
 /* The processes that a launcher started together with this one for one command; NULL: none. */
 struct mu_world *mu_cli_world(void);

@@ -96,19 +96,30 @@ static enum mu_editor_key read_plain(const struct mu_editor *editor, struct mu_t
                                              : MU_EDITOR_END;
 }
 
-/* With Ctrl-C as a key like others: a signal would leave the library no way to end the line. */
+static struct termios as_it_was;
+
+static void terminal_restore(void)
+{
+    (void)tcsetattr(STDIN_FILENO, TCSADRAIN, &as_it_was);
+}
+
+/* With Ctrl-C as a key like others: a signal would leave the library no way to end the line. A
+ * signal from elsewhere ends the process, and the library's way of reading keys with it. */
 static char *read_edited(const char *prompt)
 {
-    struct termios as_it_was, without;
     bool known = tcgetattr(STDIN_FILENO, &as_it_was) == 0;
     if (known) {
-        without = as_it_was;
+        struct termios without = as_it_was;
         without.c_cc[VINTR] = _POSIX_VDISABLE;
+        mu_cli_at_signal(terminal_restore);
         (void)tcsetattr(STDIN_FILENO, TCSADRAIN, &without);
     }
     key = MU_EDITOR_END;
     char *typed = edit.readline(prompt);
-    if (known) (void)tcsetattr(STDIN_FILENO, TCSADRAIN, &as_it_was);
+    if (known) {
+        terminal_restore();
+        mu_cli_at_signal(NULL);
+    }
     return typed;
 }
 

@@ -18,6 +18,7 @@
 #define DOCUMENT_BYTES_MAX ((size_t)32 << 20)
 
 static volatile sig_atomic_t interrupts, interrupts_caught;
+static void (*_Atomic undo_at_signal)(void);
 static struct mu_world *world;
 
 struct mu_world *mu_cli_world(void)
@@ -28,8 +29,17 @@ struct mu_world *mu_cli_world(void)
 static void on_interrupt(int signal_number)
 {
     (void)signal_number;
-    if (!interrupts_caught || interrupts) _exit(mu_status_exit(MU_E_INTERRUPTED));
+    if (!interrupts_caught || interrupts) {
+        void (*undo)(void) = undo_at_signal;
+        if (undo) undo();
+        _exit(mu_status_exit(MU_E_INTERRUPTED));
+    }
     interrupts = 1;
+}
+
+void mu_cli_at_signal(void (*undo)(void))
+{
+    undo_at_signal = undo;
 }
 
 void mu_cli_catch_interrupts(bool caught)

@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import tempfile
@@ -504,6 +505,27 @@ class Terminal:
                     return os.waitstatus_to_exitcode(status)
                 time.sleep(0.05)
         raise AssertionError(f"it does not end with {key!r}")
+
+
+@case
+def a_signal_at_the_prompt_leaves_the_terminal_as_it_was():
+    with ModelCopy() as model, tempfile.TemporaryDirectory() as state:
+        (model / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+        terminal = Terminal("chat", str(model), XDG_STATE_HOME=state, MUSTER_NO_STORE="1")
+        before = termios.tcgetattr(terminal.fd)
+        terminal.read_until("> ")
+        for _ in range(100):  # until the editor reads keys one by one
+            if not termios.tcgetattr(terminal.fd)[3] & termios.ICANON:
+                break
+            time.sleep(0.05)
+        else:
+            terminal.end_with("\x04")
+            raise Skip("no libedit here")
+        os.kill(terminal.pid, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]) == 130
+        after = termios.tcgetattr(terminal.fd)
+        os.close(terminal.fd)
+    assert after == before, (before, after)
 
 
 @case
