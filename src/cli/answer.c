@@ -365,14 +365,15 @@ void mu_answer_say_speed(const struct mu_session *session, const struct mu_run_o
         return;
     }
     mu_engine_facts(session->engine, &facts);
-    mu_cli_say("measured: %u prompt tokens in %.0f ms", r->n_prompt, r->prefill_seconds * 1e3);
+    mu_cli_say("measured: %u prompt token%s in %.0f ms", r->n_prompt, r->n_prompt == 1 ? "" : "s",
+               r->prefill_seconds * 1e3);
     if (r->decode_seconds <= 0) {
         mu_cli_say("\n");
         return;
     }
     double rate = (r->n_tokens - 1) / r->decode_seconds;
-    mu_cli_say(", then %.1f tokens/s over %u tokens (%s, %u threads)\n", rate, r->n_tokens,
-               facts.family, facts.n_threads);
+    mu_cli_say(", then %.1f tokens/s over %u tokens (%s, %u thread%s)\n", rate, r->n_tokens,
+               facts.family, facts.n_threads, facts.n_threads == 1 ? "" : "s");
     double bandwidth;
     struct mu_device_list devices;
     if (!options->verbose ||

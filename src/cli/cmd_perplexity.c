@@ -110,8 +110,8 @@ static void keep(struct mu_keep *k, const struct mu_session *session, const stru
     mu_store_run_figure(&k->run, MU_STORE_MEASURED, "mean_nll", mean);
     mu_store_run_figure(&k->run, MU_STORE_MEASURED, "perplexity", exp(mean));
     mu_store_run_figure(&k->run, MU_STORE_MEASURED, "scored_tokens", (double)scored);
-    mu_text_printf(&k->result, "perplexity %.4f, %u windows of %u tokens", exp(mean), w->n,
-                   w->size);
+    mu_text_printf(&k->result, "perplexity %.4f, %u window%s of %u tokens", exp(mean), w->n,
+                   w->n == 1 ? "" : "s", w->size);
     mu_keep_end(k, MU_OK);
 }
 

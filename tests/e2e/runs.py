@@ -42,6 +42,15 @@ def document(run, *words):
 
 
 @case
+def one_is_counted_as_one():
+    with store() as (path, run):
+        run("perplexity", str(ROOT / "tests/golden/1_tiny/qwen2"), "--file", str(ROOT / "VERSION"))
+        assert ", 1 window of " in rows(path, "SELECT result FROM runs")[0][0]
+        assert "measured: 1 prompt token in " in run("generate", "synth:nano", "--tokens", "1", "-n", "2", "-v")[1]
+        assert "measured: 3 prompt tokens in " in run(*NANO, "-v")[1]
+
+
+@case
 def every_command_keeps_its_run():
     with store() as (path, run):
         run(*NANO)
