@@ -200,7 +200,7 @@ bench: $(filter-out %/predict,$(BENCHES:%.c=$(BUILD)/%)) ## times the kernels al
 	$(Q)for b in $^; do $$b || exit 1; done
 
 predictions: $(BUILD)/bench/predict ## predictions beside measurements, here: PREDICTIONS_FLAGS="--seconds 170"
-	$(Q)python3 bench/predictions.py --predict $(BUILD)/bench/predict --kept $(BUILD)/predictions.json $(PREDICTIONS_FLAGS)
+	$(Q)python3 bench/predictions.py --predict $(BUILD)/bench/predict --kept $(BUILD)/predictions $(PREDICTIONS_FLAGS)
 
 peers: all ## times it beside llama.cpp, which is fetched and built: PEERS_FLAGS="--quick MODEL"
 	$(Q)python3 bench/peers.py --muster $(BIN) $(PEERS_FLAGS)

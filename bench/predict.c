@@ -6,7 +6,8 @@
  * Costs that were not timed before are timed first, before anything else is at work; with `predict`
  * that is all, with `measure` it is left out. Measured are: one prompt alone (the median of
  * several), the prompts of all streams until each has its first token, and the tokens of all
- * streams while every one of them decodes. bench/predictions.py and bench/scaling.py ask for many.
+ * streams while every one of them decodes (of the median step of each). bench/predictions.py and
+ * bench/scaling.py ask for many.
  */
 #include "base/base.h"
 #include "bench/bench.h"
@@ -82,41 +83,76 @@ static mu_status measure_prompts(struct bench *b, struct mu_err *err)
     return MU_OK;
 }
 
-/* From when all decode until the first is done. */
-static mu_status measure_decode(struct bench *b, struct mu_err *err)
-{
-    struct mu_request *requests[STREAMS_MAX];
-    struct mu_event event;
-    uint32_t n = b->run.batch, begun = 0, tokens = 0, done = 0;
-    uint32_t seen[STREAMS_MAX] = {0};
-    uint64_t begin = 0, submitted = mu_clock_ns();
-    double seconds = 0;
-    for (uint32_t i = 0; i < n; i++)
-        MU_TRY(submit(b, i, b->run.input, b->run.output, &requests[i], err));
-    while (done < n) {
-        next_event(b, &event);
-        uint32_t i = 0;
-        while (requests[i] != event.request)
-            i++;
-        if (event.done && done++ == 0) seconds = mu_clock_seconds_since(begin);
-        if (event.done) continue;
-        bool all_decode = begun == n && done == 0;
-        tokens += all_decode;
-        if (seen[i]++ == 0 && ++begun == n) begin = mu_clock_ns();
-    }
-    b->prompts_s = (double)(begin - submitted) * 1e-9;
-    for (uint32_t i = 0; i < n; i++)
-        mu_request_destroy(requests[i]);
-    if (begin == 0 || tokens == 0)
-        return mu_fail(err, MU_E_INPUT, "OUTPUT is too short: the first was done too soon");
-    b->decode_tokens_per_s = tokens / seconds;
-    return MU_OK;
-}
-
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
+}
+
+/* The tokens of one stream while all decode. */
+struct stream {
+    struct mu_request *request;
+    uint32_t seen, n_gaps;
+    uint64_t last_ns;
+    double *gaps; /* from token to token */
+};
+
+/* Costs are medians, so a step's is what they are compared with: streams may take steps apart. */
+static void set_decode_rate(struct bench *b, const struct stream *streams)
+{
+    for (uint32_t i = 0; i < b->run.batch; i++) {
+        const struct stream *s = &streams[i];
+        qsort(s->gaps, s->n_gaps, sizeof *s->gaps, by_value);
+        if (s->n_gaps > 0) b->decode_tokens_per_s += 1 / s->gaps[s->n_gaps / 2];
+    }
+}
+
+static void note_token(struct stream *s, bool all_decode)
+{
+    uint64_t now = mu_clock_ns();
+    if (all_decode && s->last_ns > 0) s->gaps[s->n_gaps++] = (double)(now - s->last_ns) * 1e-9;
+    s->last_ns = all_decode ? now : 0;
+    s->seen++;
+}
+
+/* From when all decode until the first is done. */
+static mu_status follow_streams(struct bench *b, struct stream *streams, struct mu_err *err)
+{
+    struct mu_event event;
+    uint32_t n = b->run.batch, begun = 0, done = 0;
+    uint64_t begin = 0, submitted = mu_clock_ns();
+    for (uint32_t i = 0; i < n; i++)
+        MU_TRY(submit(b, i, b->run.input, b->run.output, &streams[i].request, err));
+    while (done < n) {
+        next_event(b, &event);
+        struct stream *s = streams;
+        while (s->request != event.request)
+            s++;
+        done += event.done;
+        if (event.done) continue;
+        if (s->seen == 0 && ++begun == n) begin = mu_clock_ns();
+        note_token(s, begun == n && done == 0);
+    }
+    b->prompts_s = (double)(begin - submitted) * 1e-9;
+    return MU_OK;
+}
+
+static mu_status measure_decode(struct bench *b, struct mu_err *err)
+{
+    struct stream streams[STREAMS_MAX] = {{.request = NULL}};
+    uint32_t n = b->run.batch, each = b->run.output;
+    double *gaps = mu_calloc((size_t)n * each, sizeof *gaps);
+    if (!gaps) return mu_fail_memory(err, (size_t)n * each * sizeof *gaps);
+    for (uint32_t i = 0; i < n; i++)
+        streams[i].gaps = gaps + (size_t)i * each;
+    mu_status status = follow_streams(b, streams, err);
+    if (status == MU_OK) set_decode_rate(b, streams);
+    for (uint32_t i = 0; i < n && streams[i].request; i++)
+        mu_request_destroy(streams[i].request);
+    mu_free(gaps);
+    if (status == MU_OK && b->decode_tokens_per_s == 0)
+        return mu_fail(err, MU_E_INPUT, "OUTPUT is too short: the first was done too soon");
+    return status;
 }
 
 static void print(struct bench *b, const struct mu_plan_prediction *p)

@@ -3,22 +3,22 @@
 
     bench/predictions.py --predict build/bench/predict --models FOLDER... [--seconds 170]
 
-First every prediction is made, and with it every cost timed that is not in the user's cache: none is
-changed by what follows. Then each case runs ROUNDS times, in rounds over all of them, and the median
-of each figure counts. What was measured is kept in --kept, so that a call that is ended by --seconds
-goes on with the next one; --again forgets it.
+First all costs are timed, in ROUNDS over all cases, and the median of each is kept: none is changed by
+what follows. Then each case runs ROUNDS times, in rounds over all of them, and the median of each
+figure counts. All this is kept in --kept, so that a call that is ended by --seconds goes on with the
+next one; --again forgets it.
 
 A machine that others share is slower at times. Two controls (how fast all cores read memory, and
-how fast they multiply) are timed with the costs, and with each run. Costs are timed again, TRIES times
-at most and before anything is judged, when memory was read at less than SLOW of the most that was
-seen. What the controls of the runs were of those of the costs stands in the table. Prints a Markdown
-table with the error of each case, then medians, 90th percentiles and worst against GOALS, of all
-cases and of those whose controls were within STEADY. Run it alone on the machine.
+how fast they multiply) are timed with the costs, and with each run; what the runs' were of the costs'
+stands in the table. Prints a Markdown table with the error of each case, then medians, 90th
+percentiles and worst against GOALS, of all cases and of those whose controls were within STEADY. Run it
+alone on the machine.
 """
 import argparse
 import json
 import math
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -50,7 +50,7 @@ CASES = [
 ]
 ONE = ("tp1", "tp1xt1")
 FIGURES = ["decode_tokens_per_s", "prefill_tokens_per_s", "total_bytes"]
-ROUNDS, TRIES, SLOW, STEADY = 3, 3, 0.85, 0.08
+ROUNDS, STEADY = 3, 0.08
 GOALS = [("decode_tokens_per_s", 50, 10), ("prefill_tokens_per_s", 50, 15),
          ("decode_tokens_per_s", 100, 25), ("prefill_tokens_per_s", 100, 25),
          ("total_bytes", 100, 3)]
@@ -74,12 +74,13 @@ def find(model, folders):
     return None
 
 
-def ask(args, case, path, more=()):
+def ask(args, case, path, folder, more=()):
+    """What build/bench/predict says, with the costs kept in that folder."""
     _, placement, streams, context = case
     command = [args.predict, path, placement, str(streams), str(context), str(output_of(case)),
                *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=170,
-                          env=dict(os.environ, XDG_CACHE_HOME=os.path.expanduser(args.cache)))
+                          env=dict(os.environ, XDG_CACHE_HOME=os.path.abspath(folder)))
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: {done.stderr.strip()}")
     return json.loads(done.stdout)
@@ -147,27 +148,46 @@ def report(results):
     return good
 
 
-def time_costs(args, kept, case, path):
-    """Costs of a case, timed while the machine was as fast as it was seen to be."""
-    file = os.path.join(os.path.expanduser(args.cache), "muster", "costs.tsv")
-    best, kept_file = 0, None
-    for _ in range(TRIES):
-        before = open(file, "rb").read() if os.path.exists(file) else None
-        control = ask(args, case, path, ["predict"])["control"]
-        read = control["costs"][0]
-        kept["most"] = max(kept.get("most", 0), read, control["run"][0])
-        if read > best:
-            best, kept_file = read, open(file, "rb").read()
-        if read >= SLOW * kept["most"] or before == open(file, "rb").read():
-            break  # good, or of an earlier case
-        with open(file, "wb") as f:
-            f.write(before or b"")
-    with open(file, "wb") as f:
-        f.write(kept_file)
+def costs_file(folder):
+    return os.path.join(folder, "muster", "costs.tsv")
+
+
+def merge_costs(folders, out):
+    """The median of each figure of several files: lines of a key and its figures, tabs between."""
+    figures = {}
+    for folder in folders:
+        with open(costs_file(folder)) as f:
+            for key, *row in (line.rstrip("\n").split("\t") for line in f):
+                figures.setdefault(key, []).append([float(x) for x in row])
+    os.makedirs(os.path.join(out, "muster"), exist_ok=True)
+    with open(costs_file(out), "w") as f:
+        for key, rows in figures.items():
+            f.write("\t".join([key] + [repr(statistics.median(c)) for c in zip(*rows)]) + "\n")
+
+
+def time_costs(args, begin, kept, cases):
+    """False: time is up."""
+    folders = [os.path.join(args.kept, f"round{i}") for i in range(ROUNDS)]
+    done = kept.setdefault("timed", [])
+    for folder in folders:
+        for case, path in cases:
+            if [folder, *case[:2]] in done:
+                continue
+            if out_of_time(args, begin, kept):
+                return False
+            ask(args, case, path, folder, ["predict"])
+            done.append([folder, *case[:2]])
+    merge_costs(folders, args.kept)
+    return True
+
+
+def results_file(args):
+    return os.path.join(args.kept, "results.json")
 
 
 def out_of_time(args, begin, kept):
-    with open(args.kept, "w") as f:
+    os.makedirs(args.kept, exist_ok=True)
+    with open(results_file(args), "w") as f:
         json.dump(kept, f)
     over = time.time() - begin > args.seconds
     if over:
@@ -184,7 +204,7 @@ def run(args, begin, kept, cases):
                 continue
             if out_of_time(args, begin, kept):
                 return False
-            runs.append(ask(args, case, path))
+            runs.append(ask(args, case, path, args.kept))
             print(f"{case}: controls {controls(runs[-1])}", file=sys.stderr)
     return True
 
@@ -194,9 +214,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--predict", default="build/bench/predict")
     parser.add_argument("--models", nargs="*", default=["~/.cache/muster/models", "/tmp/demo", "/tmp/ld"])
-    parser.add_argument("--kept", default="build/predictions.json")
-    parser.add_argument("--cache", default=os.environ.get("XDG_CACHE_HOME", "~/.cache"),
-                        help="where costs are kept")
+    parser.add_argument("--kept", default="build/predictions", help="a folder")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--seconds", type=float, default=1e9)
     parser.add_argument("--only", help="cases whose model's name contains this")
@@ -204,8 +222,10 @@ def main():
     args = parser.parse_args()
     begin = time.time()
     kept = {}
-    if not args.again and os.path.exists(args.kept):
-        with open(args.kept) as f:
+    if args.again:
+        shutil.rmtree(args.kept, ignore_errors=True)
+    if os.path.exists(results_file(args)):
+        with open(results_file(args)) as f:
             kept = json.load(f)
     cases = [(c, find(c[0], args.models)) for c in CASES if not args.only or args.only in c[0]]
     for case, path in cases:
@@ -213,13 +233,8 @@ def main():
             print(f"left out: {case[0]} is not in {' '.join(args.models)}", file=sys.stderr)
     cases = [(c, p) for c, p in cases if p]
     if not args.report:
-        for case, path in cases:  # all costs before anything is judged
-            if str(case[:2]) in kept:
-                continue
-            if out_of_time(args, begin, kept):
-                return
-            time_costs(args, kept, case, path)
-            kept[str(case[:2])] = True
+        if not time_costs(args, begin, kept, cases):  # all before anything is judged
+            return
         if not run(args, begin, kept, cases):
             return
         out_of_time(args, begin, kept)

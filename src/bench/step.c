@@ -1,10 +1,12 @@
 /* What a step of the engine takes beside its operations: from who plans it to the ranks, back, and
- * to who takes its tokens; see step.h. A small model runs, with a profile; what is not in the
- * profile is the engine's. Its steps are long enough for those who wait to fall asleep, as they do
- * beside a real model: waking them is most of the cost. Knows nothing of prices. Called by measure/
- * while costs are timed. */
+ * to who takes its tokens; and what it takes to bring matrices that lie elsewhere, beside their
+ * bytes. See step.h. A small model runs, with a profile; what is not in the profile is the
+ * engine's. Its steps are long enough for those who wait to fall asleep, as they do beside a real
+ * model: waking them is most of the cost. Knows nothing of prices. Called by measure/ while costs
+ * are timed. */
 #include "bench/step.h"
 
+#include "base/alloc.h"
 #include "engine/engine.h"
 
 #define MODEL   "synth:tick@bf16"
@@ -14,9 +16,11 @@
     8 /* each has its threads on cores as it happens, and keeps them there: the mean               \
        */
 
-/* Seconds of steps beside operations, and of a request before its first step. */
+#define LOADS 4 /* of a layer: q, k and v; o; gate and up; down */
+
+/* Seconds of steps, of steps beside operations, and of a request before its first step. */
 struct beside {
-    double step, first;
+    double whole, step, first;
 };
 
 static mu_status submit(struct mu_engine *engine, struct mu_request **out, struct mu_err *err)
@@ -69,16 +73,19 @@ static mu_status add_run(struct mu_engine *engine, unsigned n, struct beside *su
     if (!mu_engine_profile(engine, 0, MU_PROFILE_DECODE, &after)) return MU_OK;
     double step = result.decode_seconds / (TOKENS - 1);
     double steps = (double)MU_MAX(after.n_steps - before.n_steps, UINT64_C(1));
+    sum->whole += step;
     sum->step += step - (after.seconds - before.seconds) / steps;
     sum->first += MU_MAX(result.prefill_seconds - step, 0);
     return MU_OK;
 }
 
+/* One stream, and all, with the layers' matrices where `places` says. */
 static mu_status add_engine(const struct mu_model_file *file, unsigned n_threads,
-                            struct beside *one, struct beside *all, struct mu_err *err)
+                            const struct mu_part_place *places, struct beside *one,
+                            struct beside *all, struct mu_err *err)
 {
     struct mu_engine_options options = {
-        .max_sequences = STREAMS, .kv_type = MU_DTYPE_F16, .profile = true};
+        .max_sequences = STREAMS, .kv_type = MU_DTYPE_F16, .profile = true, .places = places};
     struct beside warm = {0};
     struct mu_engine *engine;
     MU_TRY(mu_devices_parse("cpu", n_threads, &options.devices, err));
@@ -90,15 +97,38 @@ static mu_status add_engine(const struct mu_model_file *file, unsigned n_threads
     return status;
 }
 
+/* All matrices of the layers are brought from there in every step. */
+static mu_status add_staged(const struct mu_model_file *file, unsigned n_threads, enum mu_home home,
+                            struct beside *one, struct mu_err *err)
+{
+    const struct mu_config *config = mu_model_file_config(file);
+    struct beside all = {0};
+    struct mu_part_place *places = mu_calloc(mu_part_count(config), sizeof *places);
+    if (!places) return mu_fail_memory(err, mu_part_count(config) * sizeof *places);
+    for (uint32_t i = MU_PART_EMBED + 1; i < mu_part_norm(config); i++)
+        places[i].home = (uint8_t)home;
+    mu_status status = add_engine(file, n_threads, places, one, &all, err);
+    mu_free(places);
+    return status;
+}
+
 mu_status mu_bench_step(unsigned n_threads, struct mu_plan_costs *out, struct mu_err *err)
 {
     struct mu_model_file *file;
-    struct beside one = {0}, all = {0};
+    struct beside one = {0}, all = {0}, host = {0}, disk = {0};
     MU_TRY(mu_model_file_open(MODEL, 0, &file, err));
+    double loads = (double)LOADS * ENGINES * mu_model_file_config(file)->n_layers;
     mu_status status = MU_OK;
-    for (int i = 0; status == MU_OK && i < ENGINES; i++)
-        status = add_engine(file, n_threads, &one, &all, err);
+    for (int i = 0; status == MU_OK && i < ENGINES; i++) {
+        status = add_engine(file, n_threads, NULL, &one, &all, err);
+        if (status == MU_OK) status = add_staged(file, n_threads, MU_HOME_HOST, &host, err);
+        /* Without a disk that has room, nothing is brought from one. */
+        if (status == MU_OK && add_staged(file, n_threads, MU_HOME_FILE, &disk, NULL) != MU_OK)
+            disk = host;
+    }
     mu_model_file_close(file);
+    out->load_s[0] = MU_MAX((host.whole - one.whole) / loads, 1e-9);
+    out->load_s[1] = MU_MAX((disk.whole - one.whole) / loads, 1e-9);
     out->sequence_s = MU_MAX((all.step - one.step) / ENGINES / (STREAMS - 1), 1e-8);
     out->step_s = MU_MAX(one.step / ENGINES - out->sequence_s, 1e-7);
     out->first_s = MU_MAX(one.first / ENGINES, 1e-7);

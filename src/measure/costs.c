@@ -188,6 +188,7 @@ mu_status mu_measure_costs(const struct mu_kernels *kernels, const struct mu_mea
     out->step_s = beside.step_s;
     out->sequence_s = beside.sequence_s;
     out->first_s = beside.first_s;
+    memcpy(out->load_s, beside.load_s, sizeof out->load_s);
     out->read_s = beside.read_s;
     out->multiply_s = beside.multiply_s;
     return MU_OK;

@@ -30,6 +30,7 @@ void mu_plan_costs_shared(const struct mu_plan_costs *one, const struct mu_plan_
     out->step_s = one->step_s;
     out->sequence_s = one->sequence_s;
     out->first_s = one->first_s;
+    memcpy(out->load_s, one->load_s, sizeof out->load_s);
     out->read_s = one->read_s; /* of all cores in both */
     out->multiply_s = one->multiply_s;
 }

@@ -33,6 +33,7 @@ struct mu_plan_costs {
     double first_s;    /* of a request, before its first step */
     double copy_s;     /* one byte from the host's memory to the device's */
     double file_s;     /* the same from the disk, when its pages are in memory */
+    double load_s[2]; /* of matrices brought together from there (host, disk), beside their bytes */
     /* How fast the machine was meanwhile, all cores together: what is priced is what ran then. */
     double read_s, multiply_s; /* one byte of memory; one product */
 };

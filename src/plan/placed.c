@@ -102,6 +102,8 @@ static void set_staging(struct stages *s)
     s->staging = (struct mu_plan_staging){.core_left = q->core_left, .n_threads = q->n_threads};
     s->staging.fill_s[MU_HOME_HOST] = c->copy_s;
     s->staging.fill_s[MU_HOME_FILE] = MU_MAX(c->file_s, read);
+    s->staging.load_s[MU_HOME_HOST] = c->load_s[0];
+    s->staging.load_s[MU_HOME_FILE] = c->load_s[1];
 }
 
 mu_status mu_plan_placed_price(const struct mu_plan_placed_request *request,

@@ -482,7 +482,8 @@ double mu_plan_staged_seconds(const struct mu_plan_shard *shard, const struct mu
             const struct mu_plan_work *w = &shard->works[i];
             double bytes = staged_bytes(shard, w);
             if (bytes > 0) {
-                waits += awaited(staging, bytes * staging->fill_s[w->home], since);
+                waits += staging->load_s[w->home] +
+                         awaited(staging, bytes * staging->fill_s[w->home], since);
                 n_loads++;
                 since = 0;
             }

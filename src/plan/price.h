@@ -93,6 +93,7 @@ double mu_plan_seconds(const struct mu_plan_shard *shard, const struct mu_plan_p
  * read (docs/internals/staging.md). */
 struct mu_plan_staging {
     double fill_s[MU_HOME_COUNT]; /* one byte from there, by the team */
+    double load_s[MU_HOME_COUNT]; /* of each load, beside its bytes */
     bool core_left;               /* for the thread; without, the team fills and then computes */
     uint32_t n_threads;           /* of the team */
 };

@@ -139,6 +139,10 @@ static void what_is_elsewhere_is_waited_for(void **state)
         assert_true(host.bytes[MU_HOME_HOST] > 0 && host.bytes[MU_HOME_FILE] == 0);
         double waits = host.step_s - here.step_s, all = host.bytes[MU_HOME_HOST] * COPY_S;
         if (fabs(waits / all - 1) > 1e-3) fail_msg("%s: waits %g for %g", models[i], waits, all);
+        a.timed.costs.load_s[0] = 1e-3;
+        double loads = (price(&a).step_s - host.step_s) / 1e-3;
+        if (loads < 4 || fabs(loads - round(loads)) > 1e-3) fail_msg("%g loads", loads);
+        a.timed.costs.load_s[0] = 1e-9;
         a.request.core_left = true; /* and a thread fills the other slot meanwhile */
         assert_true(price(&a).step_s < host.step_s);
         a.request.core_left = false;
