@@ -6,8 +6,8 @@
  * Costs that were not timed before are timed first, before anything else is at work; with `predict`
  * that is all, with `measure` it is left out. Measured are: one prompt alone (the median of
  * several), the prompts of all streams until each has its first token, and the tokens of all
- * streams while every one of them decodes (of the median step of each). bench/predictions.py and
- * bench/scaling.py ask for many.
+ * streams while every one of them decodes (of each, the median of a few steps).
+ * bench/predictions.py and bench/scaling.py ask for many.
  */
 #include "base/base.h"
 #include "bench/bench.h"
@@ -18,6 +18,7 @@
 enum { STREAMS_MAX = 64, PROMPTS_MOST = 5, WARM_TOKENS = 3, CONTEXT_MAX = 1 << 17 };
 
 #define PROMPTS_SECONDS 2.0 /* after which no further one is timed */
+#define WINDOW          8   /* tokens: we hear of several short steps at once */
 
 /* How fast the machine is. */
 struct control {
@@ -92,12 +93,12 @@ static int by_value(const void *a, const void *b)
 /* The tokens of one stream while all decode. */
 struct stream {
     struct mu_request *request;
-    uint32_t seen, n_gaps;
-    uint64_t last_ns;
-    double *gaps; /* from token to token */
+    uint32_t seen, n_gaps, in_window;
+    uint64_t window_ns; /* when it began */
+    double *gaps;       /* from token to token: means of windows */
 };
 
-/* Costs are medians, so a step's is what they are compared with: streams may take steps apart. */
+/* Costs are medians, so a median is what they are compared with: streams may take steps apart. */
 static void set_decode_rate(struct bench *b, const struct stream *streams)
 {
     for (uint32_t i = 0; i < b->run.batch; i++) {
@@ -109,10 +110,11 @@ static void set_decode_rate(struct bench *b, const struct stream *streams)
 
 static void note_token(struct stream *s, bool all_decode)
 {
-    uint64_t now = mu_clock_ns();
-    if (all_decode && s->last_ns > 0) s->gaps[s->n_gaps++] = (double)(now - s->last_ns) * 1e-9;
-    s->last_ns = all_decode ? now : 0;
     s->seen++;
+    if (!all_decode || s->in_window++ % WINDOW > 0) return;
+    uint64_t now = mu_clock_ns();
+    if (s->window_ns > 0) s->gaps[s->n_gaps++] = (double)(now - s->window_ns) / WINDOW * 1e-9;
+    s->window_ns = now;
 }
 
 /* From when all decode until the first is done. */

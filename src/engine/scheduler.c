@@ -413,9 +413,8 @@ static void await_ranks(struct mu_replica *e, uint32_t serial)
         failed |= mu_rank_failed(rank);
     }
     if (e->remote && mu_remote_release(e, serial) != MU_OK && !remote) remote = &e->ranks[0];
-    if (!failed && !remote) return;
-    const struct mu_rank *here = find_failed(e);
-    tell_failure(e, here ? here : remote, here ? here->failed_in : serial);
+    const struct mu_rank *here = failed || remote ? find_failed(e) : NULL;
+    if (here || remote) tell_failure(e, here ? here : remote, here ? here->failed_in : serial);
 }
 
 /* Takes the logits of the oldest step, once it is done, and settles its requests. */

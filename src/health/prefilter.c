@@ -151,7 +151,7 @@ static unsigned word_ends(const struct mu_health_prefilter *pf, struct mu_str by
 size_t mu_health_prefilter_scan(const struct mu_health_prefilter *pf, struct mu_str bytes,
                                 size_t *pos, struct mu_health_hit *hits, size_t max)
 {
-    uint16_t chosen[BATCH];
+    uint16_t chosen[BATCH] = {0};
     size_t ends[BATCH * STRIDE], n = 0, n_words = bytes.len / STRIDE;
     *pos = MU_MAX(*pos, (size_t)WINDOW);
     for (size_t word = *pos / STRIDE - 1; word < n_words; word += BATCH) {

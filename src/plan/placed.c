@@ -50,8 +50,8 @@ static double stage_seconds(const struct stages *s, unsigned i, const struct mu_
 static void find_spans(struct stages *s)
 {
     const struct mu_plan_placed_request *q = s->request;
-    uint32_t n = mu_part_count(q->config), first[MU_STAGES_MAX], last[MU_STAGES_MAX];
-    uint32_t own[MU_STAGES_MAX] = {0};
+    uint32_t first[MU_STAGES_MAX] = {0}, last[MU_STAGES_MAX] = {0}, own[MU_STAGES_MAX] = {0};
+    uint32_t n = mu_part_count(q->config);
     for (uint32_t i = 0; i < n; i++) {
         unsigned stage = q->places[i].stage;
         if (own[stage]++ == 0) first[stage] = i;
