@@ -21,7 +21,7 @@ static const struct mu_measure_shape shape = {.hidden = 96,
 static mu_status no_step(unsigned n_threads, struct mu_plan_costs *out, struct mu_err *err)
 {
     assert_int_equal(n_threads, 1);
-    out->step_s = out->sequence_s = out->first_s = 1e-6;
+    out->step_s = out->sequence_s = out->first_s = out->load_s[0] = out->load_s[1] = 1e-6;
     return err->code;
 }
 
