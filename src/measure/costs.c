@@ -6,7 +6,6 @@
 #include "base/clock.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define ROUND_SECONDS 0.0015 /* of passes that are timed together */
@@ -49,23 +48,16 @@ static double round_seconds(struct round *r)
     return mu_clock_seconds_since(begin) / r->n;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 double mu_timed_seconds(struct mu_timed *timed, const struct mu_timed_op *op)
 {
     struct round r = {.team = timed->team, .op = op, .n = 1};
     double rounds[ROUNDS_MOST] = {round_seconds(&r)}; /* and warms what can be warm */
     r.n = (uint32_t)MU_MAX(1.0, MU_MIN(ROUND_SECONDS / rounds[0], 1e4));
     uint64_t begin = mu_clock_ns();
-    size_t n = 0;
+    unsigned n = 0;
     while (n < ROUNDS_LEAST || (n < ROUNDS_MOST && mu_clock_seconds_since(begin) < TIMED_SECONDS))
         rounds[n++] = round_seconds(&r);
-    qsort(rounds, n, sizeof *rounds, by_value);
-    double typical = rounds[n / 2];
+    double typical = mu_timed_median(rounds, n);
     return MU_MAX(typical - timed->costs->meeting_s, typical / 10);
 }
 
@@ -130,8 +122,7 @@ static struct mu_plan_costs medians(const struct mu_plan_costs *sweeps)
     for (size_t i = 0; i < MU_PLAN_COSTS; i++) {
         for (size_t s = 0; s < SWEEPS; s++)
             one[s] = values[s][i];
-        qsort(one, SWEEPS, sizeof *one, by_value);
-        values[0][i] = one[SWEEPS / 2];
+        values[0][i] = mu_timed_median(one, SWEEPS);
     }
     memcpy(&out, values[0], sizeof out);
     return out;

@@ -1,13 +1,10 @@
 /* How fast ranks of this process exchange; see measure.h. */
-#include "measure/measure.h"
+#include "measure/measure_int.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/thread.h"
 #include "comm/comm.h"
-#include "device/device.h"
-
-#include <stdlib.h>
 
 #define SMALL_BYTES ((size_t)64)
 #define LARGE_BYTES ((size_t)1 << 18)
@@ -66,22 +63,15 @@ static void peer_main(void *arg)
     if (p->rank < 2) send_late(p);
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void tell(struct peer *peers, struct mu_measure_exchanged *out)
 {
     const struct peer *first = &peers[0];
     double seconds = MU_MAX(first->large_s - first->small_s, 1e-7);
-    double *late = peers[1].late_s;
-    qsort(late, LATE_SENDS, sizeof *late, by_value);
-    *out = (struct mu_measure_exchanged){
-        .latency_s = first->small_s,
-        .bytes_per_s = (double)((first->n - 1) * LARGE_BYTES) / seconds,
-        .wake_s = MU_MAX(late[LATE_SENDS / 2] - first->small_s, 0)};
+    double late_s = mu_timed_median(peers[1].late_s, LATE_SENDS);
+    *out = (struct mu_measure_exchanged){.latency_s = first->small_s,
+                                         .bytes_per_s =
+                                             (double)((first->n - 1) * LARGE_BYTES) / seconds,
+                                         .wake_s = MU_MAX(late_s - first->small_s, 0)};
 }
 
 mu_status mu_measure_exchange(unsigned n_ranks, struct mu_measure_exchanged *out,
