@@ -40,6 +40,7 @@ struct mu_staging {
     uint8_t *slots;
     uint32_t holds[SLOTS]; /* which load; the thread's own */
     bool core_left;        /* for the thread, beside the team's */
+    uint32_t spins;        /* of a member that waits */
     struct mu_thread thread;
 
     _Alignas(MU_CACHE_LINE) _Atomic uint32_t filled; /* loads that are there; grows */
@@ -216,16 +217,14 @@ static bool open_load(struct mu_staging *s, uint32_t u, uint32_t k)
     return true;
 }
 
-/* Waits until more than `u` of what the word counts are done; false: the engine closes. */
+/* Waits until more than `u` of what the word counts are done; false: the engine closes. The thread
+ * sleeps at once: the core that its team leaves may be another device's. */
 static bool wait_for(const struct mu_staging *s, _Atomic uint32_t *word, uint32_t u)
 {
-    uint32_t seen, spins = 0;
+    uint32_t seen;
     while ((int32_t)((seen = atomic_load_explicit(word, memory_order_acquire)) - u) <= 0) {
         if (atomic_load_explicit(&s->stop, memory_order_acquire)) return false;
-        if (spins++ < WAIT_SPINS)
-            mu_cpu_relax();
-        else
-            mu_wait_word(word, seen);
+        mu_wait_word(word, seen);
     }
     return atomic_load_explicit(&s->stop, memory_order_acquire) == 0;
 }
@@ -256,8 +255,9 @@ mu_status mu_staging_load(struct mu_rank *rank, struct mu_err *err)
     MU_TRY(mu_device_alloc(rank->device, MU_PURPOSE_STAGING, mu_staging_bytes(rank),
                            "the staging buffer", (void **)&s->slots, err));
     memset(s->holds, 0xff, sizeof s->holds);
-    s->core_left =
-        mu_cpu_usable((int[MU_DEVICE_CPUS_MAX]){0}, MU_DEVICE_CPUS_MAX) > rank->spec->n_threads;
+    unsigned usable = mu_cpu_usable((int[MU_DEVICE_CPUS_MAX]){0}, MU_DEVICE_CPUS_MAX);
+    s->core_left = usable > rank->spec->n_threads;
+    s->spins = usable >= rank->spec->n_threads ? WAIT_SPINS : 0;
     /* No load has the count UINT32_MAX yet: members that come before the first fill claim none. */
     atomic_store_explicit(&s->claim, UINT64_MAX, memory_order_relaxed);
     if (s->core_left)
@@ -292,7 +292,7 @@ void mu_staging_await(struct mu_rank *rank, uint32_t serial, uint32_t i)
         uint32_t news = atomic_load_explicit(&s->news, memory_order_acquire);
         if ((int32_t)(atomic_load_explicit(&s->filled, memory_order_acquire) - u) > 0) return;
         work(s, u, &s->loads[k]);
-        if (spins++ < WAIT_SPINS)
+        if (spins++ < s->spins)
             mu_cpu_relax();
         else
             mu_wait_word(&s->news, news);
