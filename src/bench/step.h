@@ -4,7 +4,7 @@
 
 #include "measure/measure.h"
 
-/* Takes some tenths of a second, on a device of `n_threads`. */
+/* Takes about a second, on a device of `n_threads`. */
 mu_measure_step mu_bench_step;
 
 #endif
